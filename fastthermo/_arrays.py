@@ -1,0 +1,104 @@
+"""The door for arrays: NumPy or torch, (D,), (B, D) or image-shaped in; float tensors (B, D) inside; the same kind out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def is_torch(x: Any) -> bool:
+    """Whether x is a torch tensor, without importing torch."""
+    return any(base.__module__ == "torch" and base.__name__ == "Tensor" for base in type(x).__mro__)
+
+
+def to_tensor(name: str, x: Any) -> torch.Tensor:
+    """x as a tensor that shares memory where it can; a TypeError names the argument if x holds no real numbers."""
+    import torch
+
+    if is_torch(x):
+        tensor: torch.Tensor = x
+    else:
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{name}: wanted an array of real numbers, got {type(x).__name__} of dtype {array.dtype}")
+        if array.dtype.byteorder == ">" or not array.flags.writeable or any(s < 0 for s in array.strides):
+            array = np.array(array, dtype=array.dtype.newbyteorder("="))
+        tensor = torch.from_numpy(array) if array.dtype != np.longdouble else torch.from_numpy(array.astype(float))
+    if tensor.is_complex():
+        raise TypeError(f"{name}: wanted an array of real numbers, got dtype {tensor.dtype}")
+    return tensor
+
+
+def to_float(name: str, x: Any) -> torch.Tensor:
+    """x as a floating-point tensor: integers become float64."""
+    tensor = to_tensor(name, x)
+    return tensor if tensor.is_floating_point() else tensor.double()
+
+
+@dataclass(frozen=True)
+class Queries:
+    """B queries as the caller gave them: tensors inside, the caller's kind, shape and dtype outside."""
+
+    field: torch.Tensor  # (B, D), at least float32
+    beta: torch.Tensor  # (B,) float64
+    shape: tuple[int, ...]  # of the caller's field
+    dtype: torch.dtype  # of the caller's field
+    numpy: bool
+
+    @classmethod
+    def read(cls, field: Any, beta: Any, dimension: int, device: torch.device, name: str = "field") -> Queries:
+        import torch
+
+        rows, shape = read_rows(name, field, dimension, device)
+        b = to_float("beta", beta)
+        if b.ndim > 1 or (b.ndim == 1 and (len(shape) == 1 or len(b) not in (1, len(rows)))):
+            raise ValueError(f"beta: wanted a scalar or shape ({len(rows)},), one a query, got shape {tuple(b.shape)}")
+        b = b.to(device=device, dtype=torch.float64).expand(len(rows))
+        dtype = rows.dtype
+        if dtype in (torch.float16, torch.bfloat16):
+            rows = rows.float()
+        return cls(rows, b, shape, dtype, not is_torch(field))
+
+    def vector(self, x: torch.Tensor) -> Any:
+        """(B, D) in the caller's shape and dtype."""
+        return self._out(x.to(self.dtype).reshape(self.shape))
+
+    def scalar(self, x: torch.Tensor) -> Any:
+        """(B,) or, for a single query, a scalar; dtype kept."""
+        return self._out(x.reshape(self.batch))
+
+    def matrix(self, x: torch.Tensor) -> Any:
+        """(B, ...) with the batch axis of the caller, in the caller's dtype."""
+        return self._out(x.to(self.dtype).reshape(self.batch + tuple(x.shape[1:])))
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        dimension = self.field.shape[1]
+        single = len(self.field) == 1 and prod(self.shape) == dimension and (len(self.shape) == 1 or self.shape[0] != 1)
+        return () if single else (len(self.field),)
+
+    def _out(self, x: torch.Tensor) -> Any:
+        if not self.numpy:
+            return x
+        return x.detach().numpy()[()]
+
+
+def read_rows(name: str, x: Any, dimension: int, device: torch.device) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """x of shape (D,), (B, D), (B, ...) or (...) with D elements a query, as (B, D); and the shape it came in."""
+    tensor = to_float(name, x)
+    shape = tuple(tensor.shape)
+    if tensor.device != device:
+        raise ValueError(f"{name}: wanted a tensor on {device}, where the states are, got one on {tensor.device}")
+    if len(shape) >= 2 and prod(shape[1:]) == dimension:
+        return tensor.reshape(shape[0], dimension), shape
+    if len(shape) >= 1 and prod(shape) == dimension:
+        return tensor.reshape(1, dimension), shape
+    raise ValueError(
+        f"{name}: wanted shape ({dimension},), (B, {dimension}) or (B, ...) with {dimension} numbers a query, got {shape}"
+    )

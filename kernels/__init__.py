@@ -1,0 +1,48 @@
+"""Sums over the states of a Boltzmann ensemble: tensors in, tensors out.
+
+A backend is a subpackage (`reference`, `numba`) that offers the same functions. Kernels know packed states, a field and an
+inverse temperature; nothing of time, schedules or networks. Sizes: B queries, N states, D dimensions, K probes.
+
+With H~_n = |y_n - h|^2 / 2 and normalised or unnormalised prior weights phi_n, the Boltzmann weights are
+
+    w_n = phi_n exp(-beta H~_n) / Z~,   r = argmax_n w_n   (the dominant state; the lowest index of a tie)
+
+pack(states, log_weights) -> packed
+    states (N, D) float32, float64 or uint8; log_weights (N,) float64, -inf allowed. The backend's own layout, opaque above.
+
+boltzmann(packed, field, beta) -> Sums
+    field (B, D) and beta (B,), float64. Every quantity is relative to the dominant state, so that nothing is lost to
+    cancellation at any temperature: mean = y_r + shift, force = (y_r - field) + shift.
+
+covariance(packed, field, beta, sums) -> (B, D, D)
+    C = sum_n w_n (y_n - m)(y_n - m)^T, centred on the mean m of `sums`.
+
+cumulant(packed, field, beta, sums, probes, energy_probes) -> (B, D), (B,)
+    With a_k = v_k.(y - m) + u_k (H~ - <H~>) for probes v (B, K, D) and energy_probes u (B, K), K = 1 or 2:
+    sum w a_1 .. a_K (y - m) and sum w a_1 .. a_K (H~ - <H~>). K = 1, u = 0 is the product C v.
+
+step(x, mean, a, b, c, seed, step, first_sample, stream) -> (B, D)
+    a x + b mean + c z in the dtype of x, with z standard normal from Philox 4x32-10 (Salmon et al. 2011):
+    key = seed (64 bits), counter = (sample, step, dimension // 4, stream), sample = first_sample + row;
+    Box-Muller on the pairs (0, 1) and (2, 3) of the four words, u1 = (word + 1/2) 2^-32, u2 = word 2^-32.
+
+Every element of an output is written; memory beyond inputs and outputs is a tile, never B x N.
+"""
+
+from typing import Any, NamedTuple
+
+if __name__ != "fastthermo.kernels":
+    raise ImportError(f"fastthermo's kernels are imported as fastthermo.kernels, not as {__name__!r}")
+
+
+class Sums(NamedTuple):
+    """What `boltzmann` returns for B queries, in the order of the contract. All float64 but `dominant`."""
+
+    dominant: Any  # (B,) int64: r, the state of largest weight
+    shift: Any  # (B, D): sum w (y - y_r)
+    log_rest: Any  # (B,): log of sum over n != r of w_n / w_r, so that 1 - w_r = sigmoid(log_rest) without cancellation
+    energy_min: Any  # (B,): H~_r
+    excess: Any  # (B,): sum w (H~ - H~_r)
+    excess_square: Any  # (B,): sum w (H~ - H~_r)^2
+    participation: Any  # (B,): sum w^2
+    error_bound: Any  # (B,): bounds |force error| / sqrt(sum w |y - h|^2), arithmetic only

@@ -1,0 +1,40 @@
+"""`jit`: nogil, cached on disk in a folder of ours that is keyed by every kernel source and version.
+
+Numba's own `cache=True` looks at one file only: it serves stale code after an edit in a callee's file, and a cache beside
+the sources survives an uninstall. The folder is under $FASTTHERMO_CACHE, else $XDG_CACHE_HOME, else ~/.cache.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba import config
+
+# reassociation and contraction only: plain fastmath breaks isinf and isnan
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def cache_folder() -> Path:
+    root = os.environ.get("FASTTHERMO_CACHE")
+    if root is None:
+        root = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastthermo")
+    key = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        key.update(source.read_bytes())
+    return Path(root) / "numba" / key.hexdigest()[:16]
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_FOLDER)
+    try:
+        return numba.njit(function, nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
+    finally:
+        config.CACHE_DIR = before
+
+
+_FOLDER = cache_folder()

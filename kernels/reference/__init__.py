@@ -1,0 +1,9 @@
+"""Plain torch, any dtype and device: the definition of each op and the oracle of its tests."""
+
+from fastthermo.kernels.reference.boltzmann import boltzmann
+from fastthermo.kernels.reference.covariance import covariance
+from fastthermo.kernels.reference.cumulant import cumulant
+from fastthermo.kernels.reference.pack import pack
+from fastthermo.kernels.reference.step import step
+
+__all__ = ["boltzmann", "covariance", "cumulant", "pack", "step"]
