@@ -1,1 +1,56 @@
-"""x"""
+"""Fast, exact thermodynamics of generative diffusion models.
+
+Given a noisy x_t = alpha y + sigma z, clean data y are states of a physical system in the field h = x/alpha at inverse
+temperature beta = alpha^2/sigma^2. `Ensemble` is that system for a data set; `posterior` its state at a time of a
+diffusion process; the rest asks what such systems are asked: responses, critical times, regimes, samples.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fastthermo.ensemble import Ensemble as Ensemble
+    from fastthermo.ensemble import Mixture as Mixture
+    from fastthermo.ensemble import top_weights as top_weights
+    from fastthermo.process import DDPM as DDPM
+    from fastthermo.process import EDM as EDM
+    from fastthermo.process import FlowMatching as FlowMatching
+    from fastthermo.process import OrnsteinUhlenbeck as OrnsteinUhlenbeck
+    from fastthermo.process import Process as Process
+    from fastthermo.process import VarianceExploding as VarianceExploding
+    from fastthermo.process import VariancePreserving as VariancePreserving
+    from fastthermo.state import BoltzmannState as BoltzmannState
+    from fastthermo.state import Law as Law
+    from fastthermo.state import Posterior as Posterior
+    from fastthermo.state import boltzmann as boltzmann
+    from fastthermo.state import posterior as posterior
+
+_HOME = {
+    "ensemble": ("Ensemble", "Mixture", "top_weights"),
+    "process": (
+        "DDPM",
+        "EDM",
+        "FlowMatching",
+        "OrnsteinUhlenbeck",
+        "Process",
+        "VarianceExploding",
+        "VariancePreserving",
+    ),
+    "state": ("BoltzmannState", "Law", "Posterior", "boltzmann", "posterior"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used, so that `import fastthermo` stays light."""
+    if name in _MODULE:
+        return getattr(import_module(f"fastthermo.{_MODULE[name]}"), name)
+    raise AttributeError(f"module 'fastthermo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,4 +1,4 @@
-"""The door for arrays: NumPy or torch, (D,), (B, D) or image-shaped in; float tensors (B, D) inside; the same kind out."""
+"""The door for arrays: NumPy or torch, (D,), (B, D) or image-shaped in, float64 (B, D) inside, the same kind out."""
 
 from __future__ import annotations
 
@@ -41,29 +41,39 @@ def to_float(name: str, x: Any) -> torch.Tensor:
     return tensor if tensor.is_floating_point() else tensor.double()
 
 
+def cast_like(x: Any, like: Any) -> Any:
+    """x in the floating dtype of `like`; float64 stays where `like` holds integers."""
+    if is_torch(like):
+        return x.to(like.dtype) if like.is_floating_point() else x
+    return x.astype(like.dtype) if like.dtype.kind == "f" else x
+
+
+def spread(scalar: Any, like: Any) -> Any:
+    """One number a query, shape () or (B,), shaped to multiply an array (B, ...)."""
+    return scalar.reshape(tuple(scalar.shape) + (1,) * (like.ndim - scalar.ndim))
+
+
 @dataclass(frozen=True)
 class Queries:
     """B queries as the caller gave them: tensors inside, the caller's kind, shape and dtype outside."""
 
-    field: torch.Tensor  # (B, D), at least float32
+    field: torch.Tensor  # (B, D) float64
     beta: torch.Tensor  # (B,) float64
     shape: tuple[int, ...]  # of the caller's field
     dtype: torch.dtype  # of the caller's field
+    single: bool
     numpy: bool
 
     @classmethod
     def read(cls, field: Any, beta: Any, dimension: int, device: torch.device, name: str = "field") -> Queries:
         import torch
 
-        rows, shape = read_rows(name, field, dimension, device)
+        rows, shape, single = read_rows(name, field, dimension, device)
         b = to_float("beta", beta)
-        if b.ndim > 1 or (b.ndim == 1 and (len(shape) == 1 or len(b) not in (1, len(rows)))):
+        if b.ndim > 1 or (b.ndim == 1 and (single or len(b) not in (1, len(rows)))):
             raise ValueError(f"beta: wanted a scalar or shape ({len(rows)},), one a query, got shape {tuple(b.shape)}")
         b = b.to(device=device, dtype=torch.float64).expand(len(rows))
-        dtype = rows.dtype
-        if dtype in (torch.float16, torch.bfloat16):
-            rows = rows.float()
-        return cls(rows, b, shape, dtype, not is_torch(field))
+        return cls(rows.double(), b, shape, rows.dtype, single, not is_torch(field))
 
     def vector(self, x: torch.Tensor) -> Any:
         """(B, D) in the caller's shape and dtype."""
@@ -77,11 +87,21 @@ class Queries:
         """(B, ...) with the batch axis of the caller, in the caller's dtype."""
         return self._out(x.to(self.dtype).reshape(self.batch + tuple(x.shape[1:])))
 
+    def rows(self, x: torch.Tensor) -> Any:
+        """(B, K) with the batch axis of the caller; dtype kept."""
+        return self._out(x.reshape(self.batch + tuple(x.shape[1:])))
+
+    @property
+    def rounding(self) -> float:
+        """Relative rounding of the caller's dtype, where it is coarser than float64."""
+        import torch
+
+        return 0.0 if self.dtype == torch.float64 else torch.finfo(self.dtype).eps / 2
+
     @property
     def batch(self) -> tuple[int, ...]:
-        dimension = self.field.shape[1]
-        single = len(self.field) == 1 and prod(self.shape) == dimension and (len(self.shape) == 1 or self.shape[0] != 1)
-        return () if single else (len(self.field),)
+        """() for a single query, else (B,)."""
+        return () if self.single else (len(self.field),)
 
     def _out(self, x: torch.Tensor) -> Any:
         if not self.numpy:
@@ -89,16 +109,16 @@ class Queries:
         return x.detach().numpy()[()]
 
 
-def read_rows(name: str, x: Any, dimension: int, device: torch.device) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """x of shape (D,), (B, D), (B, ...) or (...) with D elements a query, as (B, D); and the shape it came in."""
+def read_rows(name: str, x: Any, dimension: int, device: torch.device) -> tuple[torch.Tensor, tuple[int, ...], bool]:
+    """x as (B, D), the shape it came in ((D,), (B, D), (B, ...) or one query (...)), and whether it was one query."""
     tensor = to_float(name, x)
     shape = tuple(tensor.shape)
     if tensor.device != device:
         raise ValueError(f"{name}: wanted a tensor on {device}, where the states are, got one on {tensor.device}")
     if len(shape) >= 2 and prod(shape[1:]) == dimension:
-        return tensor.reshape(shape[0], dimension), shape
+        return tensor.reshape(shape[0], dimension), shape, False
     if len(shape) >= 1 and prod(shape) == dimension:
-        return tensor.reshape(1, dimension), shape
+        return tensor.reshape(1, dimension), shape, True
     raise ValueError(
-        f"{name}: wanted shape ({dimension},), (B, {dimension}) or (B, ...) with {dimension} numbers a query, got {shape}"
+        f"{name}: wanted ({dimension},), (B, {dimension}) or (B, ...) with {dimension} numbers a query, got shape {shape}"
     )

@@ -13,7 +13,9 @@ def backend_name(device_type: str, name: str | None = None) -> str:
     if name not in BACKENDS:
         raise ValueError(f"backend: wanted one of {', '.join(BACKENDS)} or None, got {name!r}")
     if name == "numba" and device_type != "cpu":
-        raise ValueError(f"backend: 'numba' runs on the CPU, the states are on {device_type!r}; use backend='reference'")
+        raise ValueError(
+            f"backend: 'numba' runs on the CPU, the states are on {device_type!r}; use backend='reference'"
+        )
     return name
 
 

@@ -21,6 +21,9 @@ cumulant(packed, field, beta, sums, probes, energy_probes) -> (B, D), (B,)
     With a_k = v_k.(y - m) + u_k (H~ - <H~>) for probes v (B, K, D) and energy_probes u (B, K), K = 1 or 2:
     sum w a_1 .. a_K (y - m) and sum w a_1 .. a_K (H~ - <H~>). K = 1, u = 0 is the product C v.
 
+top_weights(packed, field, beta, sums, k) -> (B, k) float64, (B, k) int64
+    The k largest w_n, decreasing, and their indices.
+
 step(x, mean, a, b, c, seed, step, first_sample, stream) -> (B, D)
     a x + b mean + c z in the dtype of x, with z standard normal from Philox 4x32-10 (Salmon et al. 2011):
     key = seed (64 bits), counter = (sample, step, dimension // 4, stream), sample = first_sample + row;

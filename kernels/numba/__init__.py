@@ -5,5 +5,6 @@ from fastthermo.kernels.numba.covariance import covariance
 from fastthermo.kernels.numba.cumulant import cumulant
 from fastthermo.kernels.numba.pack import pack
 from fastthermo.kernels.numba.step import step
+from fastthermo.kernels.numba.top_weights import top_weights
 
-__all__ = ["boltzmann", "covariance", "cumulant", "pack", "step"]
+__all__ = ["boltzmann", "covariance", "cumulant", "pack", "step", "top_weights"]

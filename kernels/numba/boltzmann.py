@@ -11,7 +11,7 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import float64_bound
 from fastthermo.kernels.numba.compile import jit
-from fastthermo.kernels.numba.pack import Packed
+from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.tile import NEGLIGIBLE, add_weighted, relative_energies, set_reference
 
@@ -24,7 +24,19 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
     shift = np.empty((queries, dimension))
     scalars = np.empty((queries, 6))
     states, log_weights, first, tile = packed[:4]
-    run(_boltzmann_kernel, queries, states, log_weights, first, tile, _array(field), _array(beta), dominant, shift, scalars)
+    run(
+        _boltzmann_kernel,
+        queries,
+        states,
+        log_weights,
+        first,
+        tile,
+        as_array(field),
+        as_array(beta),
+        dominant,
+        shift,
+        scalars,
+    )
     column = [x.clone() for x in torch.from_numpy(scalars).unbind(1)]
     bound = float64_bound(
         *states.shape, packed.diameter, packed.spread, beta, column[ENERGY_MIN], column[EXCESS], column[CHANGES]
@@ -39,10 +51,6 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
         column[PARTICIPATION],
         bound,
     )
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.numpy())
 
 
 @jit

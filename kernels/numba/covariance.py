@@ -4,17 +4,16 @@ import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.numba.boltzmann import _array
 from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.config import COVARIANCE_TILE
-from fastthermo.kernels.numba.pack import Packed
+from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.tile import set_reference, tile_weights
 
 
 def covariance(packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums) -> torch.Tensor:
     out = np.empty((*field.shape, field.shape[1]))
-    arrays = [_array(x) for x in (field, beta, sums.dominant, sums.shift, sums.log_rest)]
+    arrays = [as_array(x) for x in (field, beta, sums.dominant, sums.shift, sums.log_rest)]
     run(_covariance_kernel, len(field), packed.states, packed.log_weights, COVARIANCE_TILE, *arrays, out)
     return torch.from_numpy(out)
 
@@ -33,9 +32,7 @@ def _covariance_kernel(low, high, states, log_weights, tile, field, beta, domina
         out[b] = 0.0
         for start in range(0, size, tile):
             stop = min(start + tile, size)
-            tile_weights(
-                states, log_weights, start, stop, dominant[b], beta[b], norm, reference, pull, energy, weight
-            )
+            tile_weights(states, log_weights, start, stop, dominant[b], beta[b], norm, reference, pull, energy, weight)
             count = 0
             for n in range(start, stop):
                 if weight[n - start] > 0:

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.numba.boltzmann import _array
 from fastthermo.kernels.numba.compile import jit
-from fastthermo.kernels.numba.pack import Packed
+from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.tile import add_weighted, set_reference, tile_weights
 
@@ -21,7 +20,7 @@ def cumulant(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out, out_energy = np.empty(tuple(field.shape)), np.empty(len(field))
     scalars = (sums.dominant, sums.shift, sums.log_rest, sums.excess)
-    arrays = [_array(x) for x in (field, beta, *scalars, probes, energy_probes)]
+    arrays = [as_array(x) for x in (field, beta, *scalars, probes, energy_probes)]
     run(_cumulant_kernel, len(field), packed.states, packed.log_weights, packed.tile, *arrays, out, out_energy)
     return torch.from_numpy(out), torch.from_numpy(out_energy)
 

@@ -18,13 +18,14 @@ class Packed(NamedTuple):
 
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
-    array = np.ascontiguousarray(states.numpy())
-    log_phi = np.ascontiguousarray(log_weights.numpy())
+    array, log_phi = as_array(states), as_array(log_weights)
     centre = array.mean(0, dtype=np.float64)
-    radius = max(
-        float(np.linalg.norm(array[i : i + 1024] - centre, axis=1).max()) for i in range(0, len(array), 1024)
-    )
+    radius = max(float(np.linalg.norm(array[i : i + 1024] - centre, axis=1).max()) for i in range(0, len(array), 1024))
     finite = np.flatnonzero(log_phi > -np.inf)
     spread = float(np.ptp(log_phi[finite]))
     tile = tile_length(array.shape[1], array.itemsize)
     return Packed(array, log_phi, int(finite[0]), tile, 2 * radius * (1 + 1e-12), spread)
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.numpy())

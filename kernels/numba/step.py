@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from fastthermo.kernels.numba.boltzmann import _array
 from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.pack import as_array
 from fastthermo.kernels.numba.pool import run
 
 MASK = np.uint64(0xFFFFFFFF)
@@ -22,7 +22,7 @@ def step(
     first_sample: int = 0,
     stream: int = 0,
 ) -> torch.Tensor:
-    x, mean = _array(x), _array(mean)
+    x, mean = as_array(x), as_array(mean)
     out = np.empty_like(x)
     counters = (np.uint64(first_sample), np.uint64(step), np.uint64(stream))
     keys = (np.uint64(seed & 0xFFFFFFFF), np.uint64((seed >> 32) & 0xFFFFFFFF))

@@ -5,5 +5,6 @@ from fastthermo.kernels.reference.covariance import covariance
 from fastthermo.kernels.reference.cumulant import cumulant
 from fastthermo.kernels.reference.pack import pack
 from fastthermo.kernels.reference.step import step
+from fastthermo.kernels.reference.top_weights import top_weights
 
-__all__ = ["boltzmann", "covariance", "cumulant", "pack", "step"]
+__all__ = ["boltzmann", "covariance", "cumulant", "pack", "step", "top_weights"]

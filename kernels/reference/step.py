@@ -40,7 +40,9 @@ def _box_muller(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor
     return radius * angle.cos(), radius * angle.sin()
 
 
-def philox(c0: torch.Tensor, c1: torch.Tensor, c2: torch.Tensor, c3: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...]:
+def philox(
+    c0: torch.Tensor, c1: torch.Tensor, c2: torch.Tensor, c3: torch.Tensor, seed: int
+) -> tuple[torch.Tensor, ...]:
     """Ten rounds of Philox 4x32 on int64 lanes that hold 32-bit words; broadcasts the four counters."""
     c0, c1, c2, c3 = torch.broadcast_tensors(c0 & MASK, c1 & MASK, c2 & MASK, c3 & MASK)
     k0, k1 = seed & MASK, (seed >> 32) & MASK

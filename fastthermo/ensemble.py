@@ -1,0 +1,380 @@
+"""A data set as a physical system: states y_n with prior weights phi_n, queried at any field and inverse temperature.
+
+    w_n = phi_n exp(-beta |y_n - h|^2 / 2) / Z~
+
+Kernels see the states as they are stored. With data = scale * states + shift the same physics is field (h - shift)/scale
+at inverse temperature scale^2 beta, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from functools import cached_property
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo._arrays import Queries, is_torch, read_rows, to_float, to_tensor
+from fastthermo.state import BoltzmannState
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastthermo import ops
+
+BLOCK = 4096  # states converted to float64 at a time
+DENSE = 1024  # dimensions up to which the data covariance is diagonalised densely
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """The exact Boltzmann ensemble over a data set.
+
+    Parameters
+    ----------
+    states : (N, D) or (N, ...), NumPy or torch, on any device. float32, float64 and uint8 are kept as they are; other
+        integers and booleans become float64, half precision becomes float32.
+    log_weights : (N,) log of the prior weights, normalised here; -inf removes a state. Equal weights by default.
+    scale, shift : the data are scale * states + shift, so that bytes stay bytes (images in [-1, 1]: 2/255 and -1).
+
+    Raises
+    ------
+    TypeError for arrays of anything but real numbers; ValueError for empty data, NaN or infinity (saying where), weights
+    of another shape, and scale that is not finite and positive.
+    """
+
+    states: Any
+    log_weights: Any = None
+    scale: float = 1.0
+    shift: float = 0.0
+    shape: tuple[int, ...] = dataclass_field(init=False, default=())  # of one state
+    _core: ops.States = dataclass_field(init=False, repr=False, default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        from fastthermo import ops
+
+        if not (isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
+        if not isfinite(self.shift):
+            raise ValueError(f"shift: wanted a finite number, got {self.shift}")
+        states = _read_states(self.states)
+        object.__setattr__(self, "shape", tuple(states.shape[1:]))
+        rows = states.flatten(1)
+        object.__setattr__(self, "_core", ops.States(rows, _read_weights(self.log_weights, rows)))
+
+    def __repr__(self) -> str:
+        kind = "NumPy" if self.numpy else "torch"
+        return f"Ensemble({self.size} states of shape {self.shape}, {self._core.states.dtype}, {kind})"
+
+    @property
+    def size(self) -> int:
+        """N, the number of states."""
+        return len(self._core.states)
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of coordinates of a state."""
+        return self._core.states.shape[1]
+
+    @property
+    def numpy(self) -> bool:
+        """Whether the states came as NumPy arrays, and so does what is made of them without another example."""
+        return not is_torch(self.states)
+
+    @property
+    def device(self) -> torch.device:
+        return self._core.states.device
+
+    def boltzmann(
+        self, field: Any, beta: Any, precision: str = "exact", rtol: float | None = None, backend: str | None = None
+    ) -> BoltzmannState:
+        """Boltzmann averages at `field` (D,), (B, D) or image-shaped and `beta`, a scalar or (B,).
+
+        precision : "exact" (certified by `error_bound`) or "fast" (at least the precision of the states).
+        rtol : raise ValueError where the certified relative error of the force exceeds it.
+        backend : "numba", "reference" or None for the device's own.
+        """
+        q, inner = self._read(field, beta)
+        return self._state(q, ops_module().boltzmann(self._core, *inner, precision, backend), rtol)
+
+    def covariance(self, field: Any, beta: Any, backend: str | None = None) -> Any:
+        """Cov(y) under the Boltzmann weights: (B, D, D), or (D, D) for a single query."""
+        q, inner = self._read(field, beta)
+        moments = ops_module().boltzmann(self._core, *inner, backend=backend)
+        return q.matrix(self.scale**2 * ops_module().covariance(self._core, *inner, moments, backend))
+
+    def cumulant(self, field: Any, beta: Any, *probes: Any, backend: str | None = None) -> Any:
+        """Joint cumulant of y with v.y for each probe v, shaped like `field`: C v for one, the third cumulant for two."""
+        import torch
+
+        q, inner = self._read(field, beta)
+        if not 1 <= len(probes) <= 2:
+            raise ValueError(f"probes: wanted 1 or 2 of them, got {len(probes)}")
+        rows = [read_rows("probe", v, self.dimension, self.device)[0].double() for v in probes]
+        v = torch.stack([row.expand(len(q.field), -1) for row in rows], 1)
+        moments = ops_module().boltzmann(self._core, *inner, backend=backend)
+        out, _ = ops_module().cumulant(self._core, *inner, moments, v, backend=backend)
+        return q.vector(self.scale ** (1 + len(probes)) * out)
+
+    def mean(self, field: Any, beta: Any) -> Any:
+        """<y>, shaped like `field`."""
+        return self.boltzmann(field, beta).mean
+
+    def response(self, field: Any, beta: Any) -> tuple[Any, Any]:
+        """`apply(v) -> C v` on (B, K, D) float64 tensors and `dense() -> C` (B, D, D), sharing one pass for the weights."""
+        q, inner = self._read(field, beta)
+        core, op = self._core, ops_module()
+        moments = op.boltzmann(core, *inner)
+
+        def apply(v: torch.Tensor) -> torch.Tensor:
+            k = v.shape[1]
+            h, b, *columns = (x.repeat_interleave(k, 0) for x in (*inner, *moments))
+            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]))
+            return self.scale**2 * out.unflatten(0, (-1, k))
+
+        def dense() -> torch.Tensor:
+            return self.scale**2 * op.covariance(core, *inner, moments)
+
+        return apply, dense
+
+    def top_weights(self, field: Any, beta: Any, k: int, backend: str | None = None) -> tuple[Any, Any]:
+        """The k largest Boltzmann weights, decreasing, and the indices of their states: (B, k) float64 and int64."""
+        if not (isinstance(k, int) and 1 <= k <= self.size):
+            raise ValueError(f"k: wanted an integer from 1 to {self.size}, the number of states, got {k!r}")
+        q, inner = self._read(field, beta)
+        moments = ops_module().boltzmann(self._core, *inner, backend=backend)
+        w, index = ops_module().top_weights(self._core, *inner, moments, k, backend)
+        return q.rows(w), q.rows(index)
+
+    def log_odds(self, index: Any, field: Any, beta: Any) -> Any:
+        """log w_i / (1 - w_i) of the states `index`, one a query: (B,) float64, accurate at any temperature."""
+        q, inner = self._read(field, beta)
+        i = to_tensor("index", index).to(self.device).long().expand(len(q.field))
+        return q.scalar(ops_module().log_odds(self._core, i, *inner, ops_module().boltzmann(self._core, *inner)))
+
+    def draw(self, n: int, seed: int = 0) -> Any:
+        """n data drawn from the prior weights with replacement, (n, ...) in data units."""
+        index = np.random.default_rng(seed).choice(self.size, n, p=np.exp(self._core.log_weights.cpu().numpy()))
+        return self.data(index)
+
+    def data(self, index: Any = slice(None)) -> Any:
+        """scale * states[index] + shift, in data units; float64 for bytes with a scale."""
+        chosen = self.states[index] if self.numpy else self._core.states[index].unflatten(-1, self.shape)
+        if self.scale == 1 and self.shift == 0 and self._core.states.is_floating_point():
+            return chosen
+        return self.scale * (chosen.astype(np.float64) if self.numpy else chosen.double()) + self.shift
+
+    @cached_property
+    def data_mean(self) -> np.ndarray:
+        """sum phi y, shape (D,) float64."""
+        phi = self._core.log_weights.exp()
+        total = sum(phi[rows] @ self._core.states[rows].double() for rows in self._blocks())
+        return self.scale * total.cpu().numpy() + self.shift  # type: ignore[union-attr,no-any-return]
+
+    @cached_property
+    def data_variance(self) -> float:
+        """tr Cov of the data."""
+        centre = (self.data_mean - self.shift) / self.scale
+        phi = self._core.log_weights.exp().cpu().numpy()
+        states = self._core.states
+        squares = ((states[rows].double().cpu().numpy() - centre) ** 2 @ np.ones(self.dimension) for rows in self._blocks())
+        return self.scale**2 * float(phi @ np.concatenate(list(squares)))
+
+    def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D)."""
+        import torch
+
+        k = min(k, self.dimension)
+        centre = torch.as_tensor((self.data_mean - self.shift) / self.scale, device=self.device)
+        phi = self._core.log_weights.exp()
+
+        def apply(v: torch.Tensor) -> torch.Tensor:  # (D, m)
+            out = torch.zeros_like(v)
+            for rows in self._blocks():
+                delta = self._core.states[rows].double() - centre
+                out += delta.T @ (phi[rows, None] * (delta @ v))
+            return out
+
+        if self.dimension <= DENSE:
+            unit = torch.eye(self.dimension, dtype=torch.float64, device=self.device)
+            values, vectors = np.linalg.eigh(apply(unit).cpu().numpy())
+        else:
+            from scipy.sparse.linalg import LinearOperator, eigsh
+
+            def matvec(v: np.ndarray) -> np.ndarray:
+                return apply(torch.as_tensor(v, device=self.device).reshape(self.dimension, -1)).cpu().numpy()
+
+            operator = LinearOperator((self.dimension,) * 2, matvec=matvec, matmat=matvec, dtype=np.float64)
+            values, vectors = eigsh(operator, k, v0=np.ones(self.dimension))
+        return self.scale**2 * values[::-1][:k], vectors.T[::-1][:k]
+
+    def split(self, labels: Any) -> Mixture:
+        """One ensemble a class, for class posteriors and class-wise thermodynamics."""
+        names = np.asarray(labels.cpu() if is_torch(labels) else labels)
+        if names.shape != (self.size,):
+            raise ValueError(f"labels: wanted shape ({self.size},), one a state, got {names.shape}")
+        if names.dtype.kind == "f" and not np.isfinite(names).all():
+            raise ValueError(f"labels: wanted class names, got NaN or infinity at {int(np.argmin(np.isfinite(names)))}")
+        parts, priors, indices = {}, [], []
+        log_phi = self._core.log_weights.cpu().numpy()
+        for name in np.unique(names):
+            index = np.flatnonzero(names == name)
+            prior = np.logaddexp.reduce(log_phi[index])
+            if prior == -np.inf:
+                continue
+            weights = log_phi[index] if self.log_weights is not None else None
+            parts[name.item()] = Ensemble(self.states[index], weights, self.scale, self.shift)
+            priors.append(float(prior))
+            indices.append(index)
+        return Mixture(self, parts, np.array(priors), tuple(indices))
+
+    def save(self, path: str | Path) -> None:
+        """Write states, weights, scale and shift to an .npz file."""
+        from fastthermo._files import replacing
+
+        with replacing(Path(path)) as file, file.open("wb") as stream:
+            arrays = {"states": np.asarray(self.states if self.numpy else self.states.cpu())}
+            if self.log_weights is not None:
+                arrays["log_weights"] = self._core.log_weights.cpu().numpy()
+            np.savez(stream, scale=self.scale, shift=self.shift, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ensemble:
+        """Read what `save` wrote, as NumPy arrays."""
+        with np.load(path, allow_pickle=False) as file:
+            missing = {"states", "scale", "shift"} - set(file)
+            if missing:
+                raise ValueError(f"path: wanted an ensemble saved by fastthermo, {path} lacks {', '.join(sorted(missing))}")
+            return cls(file["states"], file.get("log_weights"), float(file["scale"]), float(file["shift"]))
+
+    def _blocks(self) -> Iterator[slice]:
+        return (slice(start, start + BLOCK) for start in range(0, self.size, BLOCK))
+
+    def _read(self, field: Any, beta: Any) -> tuple[Queries, tuple[torch.Tensor, torch.Tensor]]:
+        q = Queries.read(field, beta, self.dimension, self.device)
+        return q, ((q.field - self.shift) / self.scale, q.beta * self.scale**2)
+
+    def _state(self, q: Queries, m: ops.Moments, rtol: float | None = None) -> BoltzmannState:
+        bound = m.error_bound + q.rounding
+        if rtol is not None:
+            if not 0 < rtol < float("inf"):
+                raise ValueError(f"rtol: wanted a positive number or None, got {rtol}")
+            worst = float(bound.max()) if len(bound) else 0.0
+            if worst > rtol:
+                raise ValueError(f"rtol: {rtol:.3g} cannot be met, the certified bound is {worst:.3g} in {q.dtype}")
+        return BoltzmannState(
+            field=q.vector(q.field),
+            beta=q.scalar(q.beta),
+            mean=q.vector(self.scale * m.mean + self.shift),
+            force=q.vector(self.scale * m.force),
+            log_evidence=q.scalar(m.log_evidence),
+            regularised_energy=q.scalar(self.scale**2 * m.energy),
+            entropy=q.scalar(m.entropy),
+            energy_variance=q.scalar(self.scale**4 * m.energy_variance),
+            participation=q.scalar(m.participation),
+            dominant=q.scalar(m.dominant),
+            log_rest=q.scalar(m.log_rest),
+            error_bound=q.scalar(bound),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(Mapping[Any, Ensemble]):
+    """An ensemble split into classes: a mapping from class name to the class's own ensemble, and the class posteriors.
+
+    p(c | x) = softmax_c (log prior_c + log Z~_c)
+    """
+
+    whole: Ensemble
+    parts: dict[Any, Ensemble]
+    log_priors: np.ndarray  # (C,)
+    indices: tuple[np.ndarray, ...]  # of each class's states in the whole
+
+    def __getitem__(self, name: Any) -> Ensemble:
+        return self.parts[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def class_posterior(self, field: Any, beta: Any) -> Any:
+        """p(c | field, beta), shape (B, C), in the order of the mapping; differentiable in field and beta."""
+        q, inner = self.whole._read(field, beta)
+        moments = [ops_module().boltzmann(part._core, *inner) for part in self.parts.values()]
+        return q.rows(self._softmax(moments))
+
+    def resolve(self, field: Any, beta: Any) -> tuple[BoltzmannState, Any]:
+        """The state of the whole ensemble and the class posterior (B, C), in one pass over the data. Values only."""
+        import torch
+
+        q, inner = self.whole._read(field, beta)
+        moments = []
+        for part, index, prior in zip(self.parts.values(), self.indices, self.log_priors, strict=True):
+            m = ops_module().boltzmann(part._core, *inner)
+            moments.append(
+                m._replace(
+                    dominant=torch.as_tensor(index, device=q.field.device)[m.dominant], log_prior=m.log_prior + prior
+                )
+            )
+        merged = ops_module().merge(moments, *inner)
+        return self.whole._state(q, merged), q.rows(self._softmax(moments))
+
+    def _softmax(self, moments: list[ops.Moments]) -> torch.Tensor:
+        import torch
+
+        logits = torch.stack([m.log_evidence for m in moments], 1)
+        return torch.softmax(logits + torch.as_tensor(self.log_priors, device=logits.device), 1)
+
+
+def ops_module() -> Any:
+    """The ops, imported with the first query: importing torch takes seconds."""
+    from fastthermo import ops
+
+    return ops
+
+
+def top_weights(ens: Ensemble, field: Any, beta: Any, k: int) -> tuple[Any, Any]:
+    """The k largest Boltzmann weights, decreasing, and their states: (B, k) float64 and int64. See `Ensemble`."""
+    return ens.top_weights(field, beta, k)
+
+
+def _read_states(states: Any) -> torch.Tensor:
+    import torch
+
+    tensor = to_tensor("states", states)
+    if tensor.ndim < 2 or 0 in tensor.shape:
+        raise ValueError(f"states: wanted shape (N, D) or (N, ...), not empty, got {tuple(tensor.shape)}")
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
+    elif tensor.dtype not in (torch.float32, torch.float64, torch.uint8):
+        tensor = tensor.double()
+    for start in range(0, len(tensor), BLOCK):
+        finite = tensor[start : start + BLOCK].isfinite()
+        if not finite.all():
+            place = (~finite).nonzero()[0]
+            place[0] += start
+            raise ValueError(f"states: wanted finite numbers, got {float(tensor[tuple(place)])} at {place.tolist()}")
+    return tensor
+
+
+def _read_weights(log_weights: Any, rows: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    if log_weights is None:
+        return torch.full((len(rows),), -float(np.log(len(rows))), dtype=torch.float64, device=rows.device)
+    weights = to_float("log_weights", log_weights).to(device=rows.device, dtype=torch.float64)
+    if tuple(weights.shape) != (len(rows),):
+        raise ValueError(f"log_weights: wanted shape ({len(rows)},), one a state, got {tuple(weights.shape)}")
+    bad = weights.isnan() | (weights == torch.inf)
+    if bad.any():
+        i = int(bad.nonzero()[0, 0])
+        raise ValueError(f"log_weights: wanted finite numbers or -inf, got {float(weights[i])} at {i}")
+    if not weights.isfinite().any():
+        raise ValueError("log_weights: wanted at least one state of positive weight, got -inf throughout")
+    return weights - weights.logsumexp(0)

@@ -1,0 +1,142 @@
+"""The only door to the kernels: float64 queries (B, D) in, validated, differentiable moments out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fastthermo import _dispatch
+from fastthermo.ops import derivatives
+from fastthermo.ops.moments import Moments, States, as_sums, second_pass
+
+__all__ = [
+    "Moments",
+    "States",
+    "boltzmann",
+    "covariance",
+    "cumulant",
+    "log_odds",
+    "merge",
+    "normal",
+    "step",
+    "top_weights",
+]
+
+Tensor = torch.Tensor
+PRECISIONS = ("exact", "fast")
+
+
+def boltzmann(
+    states: States,
+    field: Tensor,
+    beta: Tensor,
+    precision: str = "exact",
+    backend: str | None = None,
+) -> Moments:
+    """Boltzmann averages of the states for field (B, D) and beta (B,), float64; see `Moments`.
+
+    log_evidence, mean, force, energy and entropy are twice differentiable in field and beta, in reverse and forward mode
+    and under torch.func. Raises ValueError where beta is not finite and positive or field is not finite.
+    """
+    _leave_graph("boltzmann")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: wanted 'exact' or 'fast', got {precision!r}")
+    return Moments(
+        *derivatives.Boltzmann.apply(field, beta, states, _dispatch.backend_name(field.device.type, backend))
+    )
+
+
+def covariance(states: States, field: Tensor, beta: Tensor, moments: Moments, backend: str | None = None) -> Tensor:
+    """Cov(y), shape (B, D, D) float64; once differentiable in field and beta."""
+    _leave_graph("covariance")
+    name = _dispatch.backend_name(field.device.type, backend)
+    out: Tensor = derivatives.Covariance.apply(field, beta, *second_pass(moments), states, name)
+    return out
+
+
+def cumulant(
+    states: States,
+    field: Tensor,
+    beta: Tensor,
+    moments: Moments,
+    probes: Tensor,
+    energy_probes: Tensor | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Joint cumulants of y, shape (B, D), and of H~, shape (B,), with K = 1 or 2 combinations v.y + u H~.
+
+    probes : v, (B, K, D); energy_probes : u, (B, K), zero by default. K = 1 is once differentiable in everything.
+    """
+    _leave_graph("cumulant")
+    if probes.shape[1] not in (1, 2):
+        raise ValueError(f"probes: wanted 1 or 2 of them, shape (B, K, D), got shape {tuple(probes.shape)}")
+    u = probes.new_zeros(probes.shape[:2], dtype=torch.float64) if energy_probes is None else energy_probes
+    name = _dispatch.backend_name(field.device.type, backend)
+    return derivatives.cumulant(field, beta, probes, u, second_pass(moments), states, name)
+
+
+def merge(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
+    """Moments of the union of disjoint sets of states. Values only: differentiating raises.
+
+    Each part is a state of its own with weight exp(log_evidence); relative evidences come from energies relative to the
+    best reference state, so that nothing is lost to cancellation. `dominant` keeps the index within its part.
+    """
+    return Moments(*derivatives.Merge.apply(field, beta, len(parts), *(x for part in parts for x in part)))
+
+
+def log_odds(states: States, index: Tensor, field: Tensor, beta: Tensor, moments: Moments) -> Tensor:
+    """log w_i / (1 - w_i) of the states `index` (B,), without cancellation where w_i is near 0 or 1."""
+    t = states.states[index].double() - moments.reference
+    energy = (t * (t / 2 + moments.reference - field)).sum(1)
+    logit = states.log_weights[index] - moments.log_prior - beta * energy
+    log_w = logit - moments.log_rest.exp().log1p()
+    return torch.where(index == moments.dominant, -moments.log_rest, log_w - (-log_w.exp()).log1p())
+
+
+def top_weights(
+    states: States, field: Tensor, beta: Tensor, moments: Moments, k: int, backend: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """The k largest weights, decreasing, and their states: (B, k) float64 and int64. Values only."""
+    name = _dispatch.backend_name(field.device.type, backend)
+    out: tuple[Tensor, Tensor] = states.call(
+        "top_weights", name, field.detach(), beta, as_sums(*second_pass(moments)), k
+    )
+    return out
+
+
+def step(
+    x: Tensor,
+    mean: Tensor,
+    a: float,
+    b: float,
+    c: float,
+    seed: int,
+    step: int,
+    first_sample: int = 0,
+    stream: int = 0,
+    backend: str | None = None,
+) -> Tensor:
+    """a x + b mean + c z for x, mean (B, D), with z keyed by (seed, step, sample, dimension, stream). Linear, no gradient."""
+    _leave_graph("step")
+    if torch.is_grad_enabled() and (x.requires_grad or mean.requires_grad):
+        raise ValueError(
+            "x, mean: the step kernel carries no gradient; write a * x + b * mean for a differentiable step"
+        )
+    kernel = _dispatch.load(_dispatch.backend_name(x.device.type, backend)).step
+    out: Tensor = kernel(x, mean, a, b, c, seed, step, first_sample, stream)
+    return out
+
+
+def normal(
+    rows: int, dimension: int, seed: int, step: int, stream: int, first_sample: int = 0, device: Any = "cpu"
+) -> Tensor:
+    """Standard normal numbers (rows, dimension), float64, keyed as in `step`."""
+    zero = torch.zeros(rows, dimension, dtype=torch.float64, device=device)
+    return globals()["step"](zero, zero, 0.0, 0.0, 1.0, seed, step, first_sample, stream)
+
+
+def _leave_graph(name: str) -> None:
+    """Make torch.compile run the calling frame eagerly, derivatives included, or fail where it must trace all of it."""
+    if torch.compiler.is_compiling():
+        raise RuntimeError(f"fastthermo.ops.{name} cannot be traced by torch.compile; leave it out of fullgraph=True")

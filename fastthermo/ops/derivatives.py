@@ -1,0 +1,249 @@
+"""Derivatives of Boltzmann averages by identity.
+
+With E = H~ = |y - h|^2/2 the logits are l = -beta E, so a direction (dh, dbeta) changes them by
+
+    dl = beta dh.y - dbeta E + const,   dE = -dh.y + const
+
+and every derivative is a cumulant of linear combinations v.y + u E under the Boltzmann weights. With Cov(., .) the
+covariance and K3 the third cumulant:
+
+    d log Z~ = beta force.dh - dbeta <E>            d <y> = Cov(y, dl)
+    d <E>    = -force.dh + Cov(E, dl)               d S   = beta Cov(E, dl)
+    d Cov(y, a) = K3(y, a, dl) + Cov(y, da),        a = v.y + u E,  da = dv.y + du E + u dE
+
+Backends implement forward sums only; nothing here holds B x N numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from fastthermo.ops.moments import RAW, Moments, States, as_sums, derive, second_pass, union
+
+Tensor = torch.Tensor
+
+
+def _nested(rule: Any) -> Any:
+    """Let a jvp rule itself be differentiated forwards: torch turns forward mode off inside it, and jvp of jvp is then 0.
+
+    Saved tensors and tangents lose the tangents of the level being computed and keep those of outer levels.
+    """
+
+    def primal(x: Any) -> Any:
+        return forward_ad.unpack_dual(x).primal if isinstance(x, Tensor) and x.is_floating_point() else x
+
+    @functools.wraps(rule)
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        with forward_ad._set_fwd_grad_enabled(True):
+            return rule(ctx, [primal(x) for x in ctx.saved_tensors], *map(primal, tangents))
+
+    return jvp
+
+
+def check_values(field: Tensor, beta: Tensor) -> None:
+    """On the CPU; a GPU is not synchronised for it, invalid queries come out as NaN there."""
+    if field.device.type != "cpu":
+        return
+    bad = ~((beta > 0) & (beta < torch.inf))
+    if bad.any():
+        i = int(bad.nonzero()[0, 0])
+        raise ValueError(f"beta: wanted finite positive numbers, got {float(beta[i])} for query {i}")
+    finite = field.isfinite()
+    if not finite.all():
+        i, d = (int(k) for k in (~finite).nonzero()[0])
+        raise ValueError(f"field: wanted finite numbers, got {float(field[i, d])} at query {i}, dimension {d}")
+
+
+class _Function(torch.autograd.Function):
+    """Shared rule for vmap: tensors of a batch of calls become one call with more queries."""
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: Any, *arguments: Any) -> Any:
+        size = info.batch_size
+
+        def fold(x: Any, dim: int | None) -> Any:
+            if not isinstance(x, Tensor):
+                return x
+            x = x.movedim(dim, 0) if dim is not None else x.expand(size, *x.shape)
+            return x.flatten(0, 1)
+
+        out = cls.apply(*(fold(x, dim) for x, dim in zip(arguments, in_dims, strict=True)))
+        if isinstance(out, Tensor):
+            return out.unflatten(0, (size, -1)), 0
+        return tuple(x.unflatten(0, (size, -1)) for x in out), (0,) * len(out)
+
+
+class Boltzmann(_Function):
+    @staticmethod
+    def forward(field: Tensor, beta: Tensor, states: States, backend: str) -> tuple[Tensor, ...]:
+        check_values(field, beta)
+        sums = states.call("boltzmann", backend, field, beta)
+        reference = states.states[sums.dominant].double()
+        return tuple(derive(sums, reference, states.log_weights[sums.dominant], field, beta))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        field, beta, ctx.states, ctx.backend = inputs
+        moments = Moments(*output)
+        kept = (field, beta, moments.force, moments.energy, *second_pass(moments))
+        ctx.mark_non_differentiable(*output[RAW:])
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        g = Moments(*grads)  # type: ignore[arg-type]
+        if g.energy_variance is not None or g.participation is not None:
+            raise NotImplementedError("heat_capacity, participation and n_eff are not differentiable")
+        field, beta, force, energy, *sums = ctx.saved_tensors
+        zero = torch.zeros_like(beta)
+        g_evidence, g_energy, g_entropy = (zero if x is None else x for x in (g.log_evidence, g.energy, g.entropy))
+        v = sum((x for x in (g.mean, g.force) if x is not None), torch.zeros_like(force))
+        u = g_energy + beta * g_entropy
+        cov, cov_energy = cumulant(field, beta, v[:, None], u[:, None], tuple(sums), ctx.states, ctx.backend)
+        by_field = beta[:, None] * cov + (beta * g_evidence - g_energy)[:, None] * force
+        if g.force is not None:
+            by_field = by_field - g.force
+        return by_field, -cov_energy - g_evidence * energy, None, None
+
+    @staticmethod
+    @_nested
+    def jvp(
+        ctx: Any, saved: list[Tensor], d_field: Tensor | None, d_beta: Tensor | None, *_: None
+    ) -> tuple[Tensor | None, ...]:
+        field, beta, force, energy, *sums = saved
+        dh = torch.zeros_like(field) if d_field is None else d_field
+        db = torch.zeros_like(beta) if d_beta is None else d_beta
+        v, u = beta[:, None] * dh, -db
+        cov, cov_energy = cumulant(field, beta, v[:, None], u[:, None], tuple(sums), ctx.states, ctx.backend)
+        pull = (force * dh).sum(1)
+        unknown = torch.full_like(beta, torch.nan)  # forward mode cannot know whether they are used
+        derivatives = (beta * pull - db * energy, cov, cov - dh, cov_energy - pull, beta * cov_energy)
+        return (*derivatives, unknown, unknown, *(None,) * (len(Moments._fields) - RAW))
+
+
+def cumulant(
+    field: Tensor, beta: Tensor, v: Tensor, u: Tensor, sums: tuple[Tensor, ...], states: States, backend: str
+) -> tuple[Tensor, Tensor]:
+    out: tuple[Tensor, Tensor] = Cumulant.apply(field, beta, v, u, *sums, states, backend)
+    return out
+
+
+class Cumulant(_Function):
+    @staticmethod
+    def forward(field: Tensor, beta: Tensor, v: Tensor, u: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        *sums, states, backend = rest
+        out: tuple[Tensor, Tensor] = states.call("cumulant", backend, field, beta, as_sums(*sums), v, u)
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, ctx.states, ctx.backend = inputs
+        ctx.save_for_backward(*tensors, *output)
+        ctx.save_for_forward(*tensors, *output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, g_cov: Tensor | None, g_energy: Tensor | None) -> tuple[Tensor | None, ...]:
+        field, beta, v, u, *sums, cov, _ = ctx.saved_tensors
+        _refuse_third(v)
+        none = (None,) * (len(sums) + 2)
+        gv = torch.zeros_like(cov) if g_cov is None else g_cov
+        gu = torch.zeros_like(beta) if g_energy is None else g_energy
+        rest = (tuple(sums), ctx.states, ctx.backend)
+        by_v, by_u = cumulant(field, beta, gv[:, None], gu[:, None], *rest)
+        if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1]):
+            return None, None, by_v[:, None], by_u[:, None], *none
+        both = torch.cat([v, gv[:, None]], 1), torch.cat([u, gu[:, None]], 1)
+        third, third_energy = cumulant(field, beta, *both, *rest)
+        by_field = beta[:, None] * third - gu[:, None] * cov - u * by_v
+        return by_field, -third_energy, by_v[:, None], by_u[:, None], *none
+
+    @staticmethod
+    @_nested
+    def jvp(ctx: Any, saved: list[Tensor], *tangents: Tensor | None) -> tuple[Tensor, Tensor]:
+        field, beta, v, u, *sums, cov, _ = saved
+        _refuse_third(v)
+        dh, db, dv, du = (
+            torch.zeros_like(x) if d is None else d for x, d in zip((field, beta, v, u), tangents[:4], strict=True)
+        )
+        rest = (tuple(sums), ctx.states, ctx.backend)
+        first, first_energy = cumulant(field, beta, dv - u[..., None] * dh[:, None], du, *rest)
+        both = torch.cat([v, (beta[:, None] * dh)[:, None]], 1), torch.cat([u, -db[:, None]], 1)
+        third, third_energy = cumulant(field, beta, *both, *rest)
+        return first + third, first_energy + third_energy - (dh * cov).sum(1)
+
+
+def _refuse_third(v: Tensor) -> None:
+    if v.shape[1] != 1:
+        raise NotImplementedError("log_evidence and mean are twice differentiable, covariance and C v once, no further")
+
+
+class Covariance(_Function):
+    @staticmethod
+    def forward(field: Tensor, beta: Tensor, *rest: Any) -> Tensor:
+        *sums, states, backend = rest
+        out: Tensor = states.call("covariance", backend, field, beta, as_sums(*sums))
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.states, ctx.backend = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def _third(ctx: Any, tensors: Any, probes: Tensor, energy_probes: Tensor) -> tuple[Tensor, Tensor]:
+        """K3(y, y_j, v_j.y + u_j E) for every j: probes (B, D, D), energy_probes (B, D) -> (B, D, D), (B, D)."""
+        size = tensors[0].shape[1]
+        field, beta, *sums = (x.repeat_interleave(size, 0) for x in tensors)
+        unit = torch.eye(size, dtype=torch.float64, device=field.device).repeat(len(tensors[0]), 1)
+        v = torch.stack([unit, probes.flatten(0, 1)], 1)
+        u = torch.stack([torch.zeros_like(beta), energy_probes.flatten()], 1)
+        third, third_energy = cumulant(field, beta, v, u, tuple(sums), ctx.states, ctx.backend)
+        return third.unflatten(0, (-1, size)), third_energy.unflatten(0, (-1, size))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        field, beta, *sums = ctx.saved_tensors
+        symmetric = (grad + grad.mT) / 2
+        third, third_energy = Covariance._third(
+            ctx, ctx.saved_tensors, symmetric, symmetric.new_zeros(symmetric.shape[:2])
+        )
+        by_field = beta[:, None] * third.sum(1)
+        return by_field, -third_energy.sum(1), *(None,) * (len(sums) + 2)
+
+    @staticmethod
+    @_nested
+    def jvp(ctx: Any, saved: list[Tensor], d_field: Tensor | None, d_beta: Tensor | None, *_: None) -> Tensor:
+        field, beta, *_sums = saved
+        dh = torch.zeros_like(field) if d_field is None else d_field
+        db = torch.zeros_like(beta) if d_beta is None else d_beta
+        size = field.shape[1]
+        v = (beta[:, None] * dh)[:, None].expand(-1, size, -1)
+        third, _ = Covariance._third(ctx, saved, v, -db[:, None].expand(-1, size))
+        return third
+
+
+class Merge(_Function):
+    """Refuses derivatives, which would otherwise be silent zeros."""
+
+    @staticmethod
+    def forward(field: Tensor, beta: Tensor, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        width = len(Moments._fields)
+        return tuple(union([Moments(*tensors[i * width : (i + 1) * width]) for i in range(count)], field, beta))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[RAW:])
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError("merged moments are not differentiable; differentiate those of the parts")
+
+    jvp = backward
