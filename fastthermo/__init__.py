@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastthermo.critical import critical_time as critical_time
+    from fastthermo.denoiser import Denoiser as Denoiser
+    from fastthermo.denoiser import EmpiricalDenoiser as EmpiricalDenoiser
+    from fastthermo.denoiser import Model as Model
     from fastthermo.ensemble import Ensemble as Ensemble
     from fastthermo.ensemble import Mixture as Mixture
     from fastthermo.ensemble import top_weights as top_weights
@@ -21,6 +25,18 @@ if TYPE_CHECKING:
     from fastthermo.process import Process as Process
     from fastthermo.process import VarianceExploding as VarianceExploding
     from fastthermo.process import VariancePreserving as VariancePreserving
+    from fastthermo.regimes import Estimate as Estimate
+    from fastthermo.regimes import collapse_time as collapse_time
+    from fastthermo.regimes import excess_entropy as excess_entropy
+    from fastthermo.regimes import mutual_information as mutual_information
+    from fastthermo.regimes import speciation_time as speciation_time
+    from fastthermo.regimes import u_turn as u_turn
+    from fastthermo.response import Susceptibility as Susceptibility
+    from fastthermo.response import covariance as covariance
+    from fastthermo.response import susceptibility as susceptibility
+    from fastthermo.sampling import Trajectory as Trajectory
+    from fastthermo.sampling import noised as noised
+    from fastthermo.sampling import sample as sample
     from fastthermo.state import BoltzmannState as BoltzmannState
     from fastthermo.state import Law as Law
     from fastthermo.state import Posterior as Posterior
@@ -28,6 +44,8 @@ if TYPE_CHECKING:
     from fastthermo.state import posterior as posterior
 
 _HOME = {
+    "critical": ("critical_time",),
+    "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
     "process": (
         "DDPM",
@@ -38,6 +56,16 @@ _HOME = {
         "VarianceExploding",
         "VariancePreserving",
     ),
+    "regimes": (
+        "Estimate",
+        "collapse_time",
+        "excess_entropy",
+        "mutual_information",
+        "speciation_time",
+        "u_turn",
+    ),
+    "response": ("Susceptibility", "covariance", "susceptibility"),
+    "sampling": ("Trajectory", "noised", "sample"),
     "state": ("BoltzmannState", "Law", "Posterior", "boltzmann", "posterior"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -89,6 +89,13 @@ class Ensemble:
     def device(self) -> torch.device:
         return self._core.states.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of samples made from the data: float64 for float64 states, else float32."""
+        import torch
+
+        return torch.float64 if self._core.states.dtype == torch.float64 else torch.float32
+
     def boltzmann(
         self, field: Any, beta: Any, precision: str = "exact", rtol: float | None = None, backend: str | None = None
     ) -> BoltzmannState:

@@ -1,0 +1,101 @@
+"""Dynamical regimes of generation (Biroli, Bonnaire, de Bortoli & Mezard, arXiv:2402.18491).
+
+Cooling from noise, samples first choose a class (speciation), later a single training point (collapse).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastthermo.critical import critical_time
+from fastthermo.process import Process
+from fastthermo.sampling import noised
+from fastthermo.state import posterior
+
+
+class Estimate(NamedTuple):
+    """A value with its standard error."""
+
+    value: float
+    error: float
+
+
+def speciation_time(law: Any, process: Process) -> float:
+    """The t at which Lambda alpha^2 = 1, Lambda the largest eigenvalue of the data covariance; NaN if there is none."""
+    return critical_time(law, process, "speciation")
+
+
+def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> Estimate:
+    """The t at which noised data stop remembering which point they came from: E log[w_own / (1 - w_own)] = 0.
+
+    w_own is the Boltzmann weight, given x_t = alpha y_i + sigma z, of the very y_i it was made from. For a finite ensemble
+    this is the leave-one-out form of the population criterion I(y; x_t) = log N, which it can reach only at t = 0.
+
+    Parameters
+    ----------
+    n : noised data averaged over; the same data and noise at every t.
+
+    Returns
+    -------
+    Estimate of t with its standard error; NaN where the mean keeps its sign on [t_min, t_max].
+    """
+    from scipy.optimize import brentq
+
+    index = choose(ens, n, seed)
+    y = ens.data(index)
+
+    def log_odds(log_beta: float) -> np.ndarray:
+        t = float(process.time(np.exp(log_beta)))
+        x = noised(ens, process, t, y, seed)
+        odds = ens.log_odds(index, x / float(process.alpha(t)), float(process.beta(t)))
+        # log_odds overflow to infinity below weights of 2e-300; the bound keeps the mean finite and its sign
+        return np.clip(odds if isinstance(odds, np.ndarray) else odds.cpu().numpy(), -700, 700)
+
+    low, high = np.log(process.beta_range)
+    if not log_odds(low).mean() < 0 < log_odds(high).mean():
+        return Estimate(float("nan"), float("nan"))
+    root = brentq(lambda b: log_odds(b).mean(), low, high, xtol=1e-6)
+    step = 1e-3
+    times = process.time(np.exp(np.clip([root - step, root, root + step], low, high)))
+    slope = (log_odds(np.log(process.beta(times[2]))).mean() - log_odds(np.log(process.beta(times[0]))).mean()) / (
+        times[2] - times[0]
+    )
+    deviation = log_odds(root).std(ddof=1) / np.sqrt(len(index))
+    return Estimate(float(times[1]), float(deviation / abs(slope)))
+
+
+def mutual_information(law: Any, process: Process, t: float, n: int = 1024, seed: int = 0) -> Estimate:
+    """I(y; x_t) = -E log Z~ - D/2 in nats, along noised data."""
+    y = law.draw(n, seed)
+    evidence = posterior(law, process, noised(law, process, t, y, seed), t).log_evidence
+    values = -np.asarray(evidence) - law.dimension / 2
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)))
+
+
+def excess_entropy(law: Any, process: Process, t: float, n: int = 1024, seed: int = 0) -> Estimate:
+    """f(t) = (log N - I(y; x_t)) / D, the excess entropy density; 0 where x_t singles out its data point."""
+    information = mutual_information(law, process, t, n, seed)
+    return Estimate((np.log(law.size) - information.value) / law.dimension, information.error / law.dimension)
+
+
+def u_turn(classes: Any, process: Process, t: float, n: int = 1024, seed: int = 0) -> Estimate:
+    """The probability that data noised to t and denoised again end in the class they came from: E sum_c p(c | x_t)^2.
+
+    classes : an ensemble split by labels. The U-turn experiment of Sclocchi, Favero & Wyart, arXiv:2402.16991.
+    """
+    law = classes.whole
+    x = noised(law, process, t, law.draw(n, seed), seed)
+    p = np.asarray(classes.class_posterior(x / float(process.alpha(t)), float(process.beta(t))))
+    values = (p**2).sum(-1)
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)))
+
+
+def choose(ens: Any, n: int, seed: int) -> np.ndarray:
+    """n states of the ensemble: without replacement where weights are equal and there are enough, else by weight."""
+    rng = np.random.default_rng(seed)
+    if ens.log_weights is None and n <= ens.size:
+        return rng.permutation(ens.size)[:n]
+    phi = np.exp(ens._core.log_weights.cpu().numpy())
+    return rng.choice(ens.size, n, p=phi)

@@ -1,0 +1,139 @@
+"""Susceptibilities as operators.
+
+    local            chi_loc = beta C = d<y>/dh            finite always; its eigenvalues are the gains of the denoiser
+    self-consistent  chi = (1 - beta C)^-1 beta C          diverges where the top gain reaches 1, the critical point
+
+Both are asked through products with vectors, so that D x D matrices are made only when they are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastthermo._arrays import Queries, read_rows
+from fastthermo.denoiser import Model
+from fastthermo.state import Law
+
+if TYPE_CHECKING:
+    import torch
+
+DENSE = 64  # dimensions up to which eigenpairs come from the dense matrix
+
+
+@dataclass(frozen=True)
+class Susceptibility:
+    """chi_loc = beta C at a batch of queries. Made by `susceptibility`."""
+
+    queries: Queries
+    apply: Callable[[torch.Tensor], torch.Tensor]  # (B, K, D) -> (B, K, D), C v
+    covariance: Callable[[], torch.Tensor]  # () -> (B, D, D), C
+
+    def mv(self, v: Any) -> Any:
+        """beta C v for v shaped like the field, or one v (D,) for all queries."""
+        q = self.queries
+        rows, _, _ = read_rows("v", v, q.field.shape[1], q.field.device)
+        if len(rows) not in (1, len(q.field)):
+            raise ValueError(f"v: wanted one vector or {len(q.field)}, one a query, got {len(rows)}")
+        rows = rows.double().expand(len(q.field), -1)
+        return q.vector(self._mv(rows[:, None])[:, 0])
+
+    def dense(self) -> Any:
+        """beta C, shape (B, D, D), or (D, D) for a single query."""
+        return self.queries.matrix(self._dense())
+
+    def leading(self, k: int = 1, tolerance: float = 1e-8, method: str = "auto", max_products: int = 60) -> Any:
+        """The k largest eigenvalues (B, k), decreasing, and their unit eigenvectors (B, k, D), float64.
+
+        method : "dense" diagonalises beta C; "lanczos" is a block Krylov iteration on `mv`, until residuals fall below
+            `tolerance` times the largest eigenvalue or after `max_products` block products; "auto" takes the first for
+            D <= 64.
+        """
+        size = self.queries.field.shape[1]
+        if not (isinstance(k, int) and 1 <= k <= size):
+            raise ValueError(f"k: wanted an integer from 1 to {size}, the dimension, got {k!r}")
+        if method not in ("auto", "dense", "lanczos"):
+            raise ValueError(f"method: wanted 'auto', 'dense' or 'lanczos', got {method!r}")
+        if method == "dense" or (method == "auto" and size <= DENSE):
+            import torch
+
+            values, vectors = torch.linalg.eigh(self._dense())
+            values, vectors = values.flip(1)[:, :k], vectors.mT.flip(1)[:, :k]
+        else:
+            values, vectors = block_lanczos(self._mv, self.queries.field, k, tolerance, max_products)
+        return self.queries.rows(values), self.queries.rows(vectors)
+
+    def self_consistent(self) -> Any:
+        """(1 - beta C)^-1 beta C, shape (B, D, D): the response of a fixed point h = <y>; infinite at criticality."""
+        import torch
+
+        values, vectors = torch.linalg.eigh(self._dense())
+        return self.queries.matrix((vectors * (values / (1 - values))[:, None]) @ vectors.mT)
+
+    def _mv(self, v: torch.Tensor) -> torch.Tensor:
+        return self.queries.beta[:, None, None] * self.apply(v)
+
+    def _dense(self) -> torch.Tensor:
+        return self.queries.beta[:, None, None] * self.covariance()
+
+
+def susceptibility(model: Model | Law, field: Any, beta: Any) -> Susceptibility:
+    """The local susceptibility d<y>/dh of a law or denoiser at `field` (D,), (B, D) or image-shaped and `beta`."""
+    q = Queries.read(field, beta, model.dimension, model.device)  # type: ignore[union-attr]
+    return Susceptibility(q, *model.response(q.field, q.beta))  # type: ignore[union-attr]
+
+
+def covariance(law: Law, field: Any, beta: Any, **options: Any) -> Any:
+    """Cov(y) under the Boltzmann weights of `law`: (B, D, D), or (D, D) for a single query."""
+    return law.covariance(field, beta, **options)
+
+
+def block_lanczos(
+    mv: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor, k: int, tolerance: float, max_products: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Largest k eigenpairs of a batch of symmetric operators on (B, K, D): values (B, k), vectors (B, k, D).
+
+    Blocks of k + 1 vectors find eigenvalues of multiplicity up to k + 1. The basis is kept and orthogonalised twice
+    against itself (Parlett 1998, section 6.9); Rayleigh-Ritz on it gives the pairs, A Q - Q T their true residuals.
+    """
+    import torch
+
+    batch, size = like.shape
+    block = min(k + 1, size)
+    generator = torch.Generator().manual_seed(0)
+
+    def random() -> torch.Tensor:
+        start = torch.randn(1, block, size, dtype=torch.float64, generator=generator)
+        return start.to(like.device).expand(batch, -1, -1)
+
+    basis = image = like.new_zeros(batch, 0, size)
+    candidates = random()
+    while True:
+        candidates = _orthonormal(candidates, basis, random())[:, : size - basis.shape[1]]
+        basis = torch.cat([basis, candidates], 1)
+        candidates = mv(candidates)
+        image = torch.cat([image, candidates], 1)
+        projected = basis @ image.mT
+        values, weights = torch.linalg.eigh((projected + projected.mT) / 2)
+        values, weights = values.flip(1)[:, :k], weights.mT.flip(1)[:, :k]
+        vectors = weights @ basis
+        residual = (weights @ image - values[..., None] * vectors).norm(dim=2)
+        done = bool((residual <= tolerance * values[:, :1].abs() + 1e-300).all())
+        if done or basis.shape[1] == size or basis.shape[1] >= block * max_products:
+            return values, vectors
+
+
+def _orthonormal(candidates: torch.Tensor, basis: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:
+    """Orthonormal rows spanning the candidates outside the basis; exhausted directions are replaced by spare ones."""
+    import torch
+
+    scale = candidates.norm(dim=2, keepdim=True)
+    for _ in range(2):
+        candidates = candidates - (candidates @ basis.mT) @ basis
+        left = candidates.norm(dim=2, keepdim=True)
+        candidates = torch.where(left > 1e-10 * scale, candidates / (left + 1e-300), spare)
+        scale = torch.ones_like(scale)
+    candidates = candidates - (candidates @ basis.mT) @ basis
+    q, _ = torch.linalg.qr(candidates.mT)
+    return q.mT
