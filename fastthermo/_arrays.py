@@ -120,5 +120,5 @@ def read_rows(name: str, x: Any, dimension: int, device: torch.device) -> tuple[
     if len(shape) >= 1 and prod(shape) == dimension:
         return tensor.reshape(1, dimension), shape, True
     raise ValueError(
-        f"{name}: wanted ({dimension},), (B, {dimension}) or (B, ...) with {dimension} numbers a query, got shape {shape}"
+        f"{name}: wanted shape ({dimension},), (B, {dimension}) or (B, ...) with {dimension} numbers each, got {shape}"
     )

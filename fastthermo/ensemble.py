@@ -2,8 +2,8 @@
 
     w_n = phi_n exp(-beta |y_n - h|^2 / 2) / Z~
 
-Kernels see the states as they are stored. With data = scale * states + shift the same physics is field (h - shift)/scale
-at inverse temperature scale^2 beta, in float64.
+Kernels see the states as they are stored. With data = scale * states + shift the same physics is at field
+(h - shift)/scale and inverse temperature scale^2 beta, in float64.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Ensemble:
 
     Raises
     ------
-    TypeError for arrays of anything but real numbers; ValueError for empty data, NaN or infinity (saying where), weights
-    of another shape, and scale that is not finite and positive.
+    TypeError for arrays of anything but real numbers; ValueError for empty data, NaN or infinity (saying where),
+    weights of another shape, and a scale that is not finite and positive.
     """
 
     states: Any
@@ -115,7 +115,7 @@ class Ensemble:
         return q.matrix(self.scale**2 * ops_module().covariance(self._core, *inner, moments, backend))
 
     def cumulant(self, field: Any, beta: Any, *probes: Any, backend: str | None = None) -> Any:
-        """Joint cumulant of y with v.y for each probe v, shaped like `field`: C v for one, the third cumulant for two."""
+        """Joint cumulant of y with v.y for each probe v, shaped like `field`: C v for one, the third for two."""
         import torch
 
         q, inner = self._read(field, beta)
@@ -132,8 +132,8 @@ class Ensemble:
         return self.boltzmann(field, beta).mean
 
     def response(self, field: Any, beta: Any) -> tuple[Any, Any]:
-        """`apply(v) -> C v` on (B, K, D) float64 tensors and `dense() -> C` (B, D, D), sharing one pass for the weights."""
-        q, inner = self._read(field, beta)
+        """`apply(v) -> C v` on (B, K, D) float64 and `dense() -> C` (B, D, D), after one pass for the weights."""
+        _, inner = self._read(field, beta)
         core, op = self._core, ops_module()
         moments = op.boltzmann(core, *inner)
 
@@ -180,7 +180,7 @@ class Ensemble:
         """sum phi y, shape (D,) float64."""
         phi = self._core.log_weights.exp()
         total = sum(phi[rows] @ self._core.states[rows].double() for rows in self._blocks())
-        return self.scale * total.cpu().numpy() + self.shift  # type: ignore[union-attr,no-any-return]
+        return self.scale * total.cpu().numpy() + self.shift  # type: ignore[union-attr]
 
     @cached_property
     def data_variance(self) -> float:
@@ -188,7 +188,9 @@ class Ensemble:
         centre = (self.data_mean - self.shift) / self.scale
         phi = self._core.log_weights.exp().cpu().numpy()
         states = self._core.states
-        squares = ((states[rows].double().cpu().numpy() - centre) ** 2 @ np.ones(self.dimension) for rows in self._blocks())
+        squares = (
+            (states[rows].double().cpu().numpy() - centre) ** 2 @ np.ones(self.dimension) for rows in self._blocks()
+        )
         return self.scale**2 * float(phi @ np.concatenate(list(squares)))
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -255,7 +257,9 @@ class Ensemble:
         with np.load(path, allow_pickle=False) as file:
             missing = {"states", "scale", "shift"} - set(file)
             if missing:
-                raise ValueError(f"path: wanted an ensemble saved by fastthermo, {path} lacks {', '.join(sorted(missing))}")
+                raise ValueError(
+                    f"path: wanted an ensemble saved by fastthermo, {path} lacks {', '.join(sorted(missing))}"
+                )
             return cls(file["states"], file.get("log_weights"), float(file["scale"]), float(file["shift"]))
 
     def _blocks(self) -> Iterator[slice]:

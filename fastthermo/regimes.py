@@ -12,7 +12,6 @@ import numpy as np
 from fastthermo.critical import critical_time
 from fastthermo.process import Process
 from fastthermo.sampling import noised
-from fastthermo.state import posterior
 
 
 class Estimate(NamedTuple):
@@ -30,8 +29,8 @@ def speciation_time(law: Any, process: Process) -> float:
 def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> Estimate:
     """The t at which noised data stop remembering which point they came from: E log[w_own / (1 - w_own)] = 0.
 
-    w_own is the Boltzmann weight, given x_t = alpha y_i + sigma z, of the very y_i it was made from. For a finite ensemble
-    this is the leave-one-out form of the population criterion I(y; x_t) = log N, which it can reach only at t = 0.
+    w_own is the Boltzmann weight, given x_t = alpha y_i + sigma z, of the very y_i it was made from. For a finite
+    ensemble this is the leave-one-out form of the population criterion I(y; x_t) = log N, reached only at t = 0.
 
     Parameters
     ----------
@@ -67,11 +66,26 @@ def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> E
 
 
 def mutual_information(law: Any, process: Process, t: float, n: int = 1024, seed: int = 0) -> Estimate:
-    """I(y; x_t) = -E log Z~ - D/2 in nats, along noised data."""
+    """I(y; x_t) = E log p(x_t | y) / p(x_t) in nats, along noised data."""
     y = law.draw(n, seed)
-    evidence = posterior(law, process, noised(law, process, t, y, seed), t).log_evidence
-    values = -np.asarray(evidence) - law.dimension / 2
-    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)))
+    x = noised(law, process, t, y, seed)
+    alpha, beta = float(process.alpha(t)), float(process.beta(t))
+    return average(pointwise_information(x / alpha, y, beta, law.boltzmann(x / alpha, beta).log_evidence))
+
+
+def pointwise_information(field: Any, y: Any, beta: float, log_evidence: Any) -> np.ndarray:
+    """log p(x | y) / p(x) = -beta |y - h|^2 / 2 - log Z~ of data y and their noised fields, (B,).
+
+    Its mean is -E log Z~ - D/2, without the fluctuation of the noise's length.
+    """
+    delta = np.asarray(y - field, dtype=np.float64).reshape(len(field), -1)
+    return -beta * (delta**2).sum(1) / 2 - np.asarray(log_evidence)
+
+
+def average(values: Any) -> Estimate:
+    """Mean over the last axis with its standard error."""
+    values = np.asarray(values)
+    return Estimate(values.mean(-1), values.std(-1, ddof=1) / np.sqrt(values.shape[-1]))
 
 
 def excess_entropy(law: Any, process: Process, t: float, n: int = 1024, seed: int = 0) -> Estimate:
@@ -88,8 +102,7 @@ def u_turn(classes: Any, process: Process, t: float, n: int = 1024, seed: int = 
     law = classes.whole
     x = noised(law, process, t, law.draw(n, seed), seed)
     p = np.asarray(classes.class_posterior(x / float(process.alpha(t)), float(process.beta(t))))
-    values = (p**2).sum(-1)
-    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)))
+    return average((p**2).sum(-1))
 
 
 def choose(ens: Any, n: int, seed: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -88,6 +89,7 @@ def sample(
     trajectory: bool = False,
     device: Any = None,
     first_sample: int = 0,
+    first_step: int = 0,
     progress: bool | None = None,
 ) -> Any:
     """Generate n samples, from t_start (t_max) down to t_min.
@@ -97,11 +99,12 @@ def sample(
     denoiser : a law, an exact or a learned denoiser.
     steps : their number, uniform in log beta, or the decreasing times themselves.
     scheme : "euler", "ancestral", "ddim", "heun" or "heun_sde".
-    x_start : samples at t_start (n, ...); "noise" (default), Gaussian of variance alpha^2 + sigma^2; "gaussian", the late
-        start of Raya & Ambrogioni 2023, Gaussian with the mean and covariance of the noised data; "data", noised data.
+    x_start : samples at t_start (n, ...); "noise" (default), Gaussian of variance alpha^2 + sigma^2; "gaussian", the
+        late start of Raya & Ambrogioni 2023, with mean and covariance of the noised data; "data", noised data.
     callback : called as callback(i, t, x, mean) before step i, with tensors (n, D) not to be written to.
     trajectory : return `Trajectory(times, x)` with every step, instead of the samples at the last time.
     first_sample : number of the first sample; runs over disjoint ranges agree with one run over all of them.
+    first_step : number of the first step in the noise; a run taken up again at its step k has first_step = k.
     progress : a bar over the steps; by default only for a terminal and long runs.
 
     Returns
@@ -121,16 +124,16 @@ def sample(
     rule = SCHEMES[scheme]
     kept = [x]
     with torch.no_grad():
-        for i, (t, s) in enumerate(_bar(list(zip(times[:-1], times[1:], strict=True)), progress)):
+        for i, (t, s) in enumerate(_bar(list(pairwise(times)), progress)):
             mean = _mean(denoiser, process, x, t)
             if callback is not None:
                 callback(i, t, x, mean)
             a, b, c = rule.coefficients(process, t, s)
-            new = ops.step(x, mean, a, b, c, seed, i, first_sample, STEP)
+            new = ops.step(x, mean, a, b, c, seed, first_step + i, first_sample, STEP)
             if rule.blend is not None:
                 weight = rule.blend(process, t, s)
                 blended = torch.lerp(mean, _mean(denoiser, process, new, s), weight)
-                new = ops.step(x, blended, a, b, c, seed, i, first_sample, STEP)
+                new = ops.step(x, blended, a, b, c, seed, first_step + i, first_sample, STEP)
             x = new
             if trajectory:
                 kept.append(x)
@@ -147,7 +150,7 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
     from fastthermo import ops
 
     rows, shape, _ = read_rows("y", y, law.dimension, law.device)
-    z = ops.normal(*rows.shape, seed, 0, START, first_sample, law.device)
+    z = ops.normal(len(rows), law.dimension, seed, 0, START, first_sample, law.device)
     x = float(process.alpha(t)) * rows.double() + float(process.sigma(t)) * z
     return _like(x.reshape(shape), y)
 

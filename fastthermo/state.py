@@ -24,8 +24,8 @@ from fastthermo.process import Process
 class BoltzmannState:
     """Averages under the Boltzmann weights for a batch of queries.
 
-    Arrays are those of the caller: NumPy or torch, with the shape of his field for vectors (mean, force) and one float64
-    number a query for scalars. `mean`, `log_evidence`, `energy` and `entropy` are differentiable in field and beta.
+    Arrays are those of the caller: NumPy or torch, with the shape of the field for vectors (mean, force) and one
+    float64 number a query for scalars. mean, log_evidence, energies and entropy are differentiable in field and beta.
     """
 
     field: Any  # h
@@ -79,7 +79,7 @@ class BoltzmannState:
 
 @dataclass(frozen=True, eq=False)
 class Posterior(BoltzmannState):
-    """The Boltzmann state of clean data given x_t = alpha y + sigma z, at field = x/alpha and beta = alpha^2/sigma^2."""
+    """The state of clean data given x_t = alpha y + sigma z, at field = x/alpha and beta = alpha^2/sigma^2."""
 
     x: Any = None
     alpha: Any = None
@@ -128,6 +128,9 @@ def posterior(law: Law, process: Process, x: Any, t: Any, **options: Any) -> Pos
     A `BoltzmannState` at field = x/alpha and beta = alpha^2/sigma^2 that also gives `score` and `log_density`.
     """
     times = t.detach().cpu().numpy() if is_torch(t) else t
+    alpha: Any
+    sigma: Any
+    wide: Any
     alpha, sigma = np.asarray(process.alpha(times)), np.asarray(process.sigma(times))
     if is_torch(x):
         import torch

@@ -1,14 +1,14 @@
 """Sums over the states of a Boltzmann ensemble: tensors in, tensors out.
 
-A backend is a subpackage (`reference`, `numba`) that offers the same functions. Kernels know packed states, a field and an
-inverse temperature; nothing of time, schedules or networks. Sizes: B queries, N states, D dimensions, K probes.
+A backend is a subpackage (`reference`, `numba`) that offers the same functions. Kernels know packed states, a field
+and an inverse temperature; nothing of time, schedules or networks. Sizes: B queries, N states, D dimensions, K probes.
 
 With H~_n = |y_n - h|^2 / 2 and normalised or unnormalised prior weights phi_n, the Boltzmann weights are
 
     w_n = phi_n exp(-beta H~_n) / Z~,   r = argmax_n w_n   (the dominant state; the lowest index of a tie)
 
 pack(states, log_weights) -> packed
-    states (N, D) float32, float64 or uint8; log_weights (N,) float64, -inf allowed. The backend's own layout, opaque above.
+    states (N, D) float32, float64 or uint8; log_weights (N,) float64, -inf allowed. The backend's own layout.
 
 boltzmann(packed, field, beta) -> Sums
     field (B, D) and beta (B,), float64. Every quantity is relative to the dominant state, so that nothing is lost to

@@ -36,8 +36,8 @@ def boltzmann(
 ) -> Moments:
     """Boltzmann averages of the states for field (B, D) and beta (B,), float64; see `Moments`.
 
-    log_evidence, mean, force, energy and entropy are twice differentiable in field and beta, in reverse and forward mode
-    and under torch.func. Raises ValueError where beta is not finite and positive or field is not finite.
+    log_evidence, mean, force, energy and entropy are twice differentiable in field and beta, in reverse and forward
+    mode and under torch.func. Raises ValueError where beta is not finite and positive or field is not finite.
     """
     _leave_graph("boltzmann")
     if precision not in PRECISIONS:
@@ -117,7 +117,7 @@ def step(
     stream: int = 0,
     backend: str | None = None,
 ) -> Tensor:
-    """a x + b mean + c z for x, mean (B, D), with z keyed by (seed, step, sample, dimension, stream). Linear, no gradient."""
+    """a x + b mean + c z for x, mean (B, D), with z keyed by (seed, step, sample, dimension, stream). Values only."""
     _leave_graph("step")
     if torch.is_grad_enabled() and (x.requires_grad or mean.requires_grad):
         raise ValueError(

@@ -28,7 +28,7 @@ Tensor = torch.Tensor
 
 
 def _nested(rule: Any) -> Any:
-    """Let a jvp rule itself be differentiated forwards: torch turns forward mode off inside it, and jvp of jvp is then 0.
+    """Let a jvp rule be differentiated forwards itself: torch turns forward mode off inside it, so jvp of jvp is 0.
 
     Saved tensors and tangents lose the tangents of the level being computed and keep those of outer levels.
     """
@@ -97,7 +97,7 @@ class Boltzmann(_Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        g = Moments(*grads)  # type: ignore[arg-type]
+        g: Any = Moments(*grads)  # type: ignore[arg-type]
         if g.energy_variance is not None or g.participation is not None:
             raise NotImplementedError("heat_capacity, participation and n_eff are not differentiable")
         field, beta, force, energy, *sums = ctx.saved_tensors
@@ -155,7 +155,7 @@ class Cumulant(_Function):
         none = (None,) * (len(sums) + 2)
         gv = torch.zeros_like(cov) if g_cov is None else g_cov
         gu = torch.zeros_like(beta) if g_energy is None else g_energy
-        rest = (tuple(sums), ctx.states, ctx.backend)
+        rest: tuple[Any, ...] = (tuple(sums), ctx.states, ctx.backend)
         by_v, by_u = cumulant(field, beta, gv[:, None], gu[:, None], *rest)
         if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1]):
             return None, None, by_v[:, None], by_u[:, None], *none
@@ -172,7 +172,7 @@ class Cumulant(_Function):
         dh, db, dv, du = (
             torch.zeros_like(x) if d is None else d for x, d in zip((field, beta, v, u), tangents[:4], strict=True)
         )
-        rest = (tuple(sums), ctx.states, ctx.backend)
+        rest: tuple[Any, ...] = (tuple(sums), ctx.states, ctx.backend)
         first, first_energy = cumulant(field, beta, dv - u[..., None] * dh[:, None], du, *rest)
         both = torch.cat([v, (beta[:, None] * dh)[:, None]], 1), torch.cat([u, -db[:, None]], 1)
         third, third_energy = cumulant(field, beta, *both, *rest)
@@ -210,7 +210,7 @@ class Covariance(_Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        field, beta, *sums = ctx.saved_tensors
+        _, beta, *sums = ctx.saved_tensors
         symmetric = (grad + grad.mT) / 2
         third, third_energy = Covariance._third(
             ctx, ctx.saved_tensors, symmetric, symmetric.new_zeros(symmetric.shape[:2])
@@ -226,7 +226,7 @@ class Covariance(_Function):
         db = torch.zeros_like(beta) if d_beta is None else d_beta
         size = field.shape[1]
         v = (beta[:, None] * dh)[:, None].expand(-1, size, -1)
-        third, _ = Covariance._third(ctx, saved, v, -db[:, None].expand(-1, size))
+        third, _energy = Covariance._third(ctx, saved, v, -db[:, None].expand(-1, size))
         return third
 
 

@@ -1,8 +1,9 @@
-"""One pass over the states: w_n = phi_n exp(-beta H~_n) / Z~ relative to a reference state that moves to the largest weight.
+"""w_n = phi_n exp(-beta H~_n) / Z~ in one pass, relative to a reference state that moves to the largest weight.
 
 When the reference moves from r to r', sums over the states seen so far move with it:
     f = w_r / w_r',  e = H~_r' - H~_r,  S = 1 + rest
-    rest' = f S,  shift' = f (shift + S (y_r - y_r')),  excess' = f (excess - S e),  square' = f (square - 2 e excess + S e^2)
+    rest'   = f S                       shift'  = f (shift + S (y_r - y_r'))
+    excess' = f (excess - S e)          square' = f (square - 2 e excess + S e^2)
 """
 
 import numpy as np
@@ -39,7 +40,14 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
     )
     column = [x.clone() for x in torch.from_numpy(scalars).unbind(1)]
     bound = float64_bound(
-        *states.shape, packed.diameter, packed.spread, beta, column[ENERGY_MIN], column[EXCESS], column[CHANGES]
+        len(states),
+        dimension,
+        packed.diameter,
+        packed.spread,
+        beta,
+        column[ENERGY_MIN],
+        column[EXCESS],
+        column[CHANGES],
     )
     return Sums(
         torch.from_numpy(dominant),

@@ -1,7 +1,7 @@
 """`jit`: nogil, cached on disk in a folder of ours that is keyed by every kernel source and version.
 
-Numba's own `cache=True` looks at one file only: it serves stale code after an edit in a callee's file, and a cache beside
-the sources survives an uninstall. The folder is under $FASTTHERMO_CACHE, else $XDG_CACHE_HOME, else ~/.cache.
+Numba's own `cache=True` looks at one file only: it serves stale code after an edit in a callee's file, and a cache
+beside the sources survives an uninstall. The folder is under $FASTTHERMO_CACHE, else $XDG_CACHE_HOME, else ~/.cache.
 """
 
 import hashlib

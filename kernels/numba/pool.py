@@ -1,6 +1,6 @@
 """One long-lived pool of torch.get_num_threads() workers; kernels release the GIL and never nest.
 
-Numba's parallel=True aborts when two threads enter it (workqueue) and hangs after a fork (omp); a plain pool does neither.
+Numba's parallel=True aborts when two threads enter it (workqueue) and hangs after a fork (omp); a pool does neither.
 """
 
 import os

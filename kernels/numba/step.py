@@ -22,11 +22,11 @@ def step(
     first_sample: int = 0,
     stream: int = 0,
 ) -> torch.Tensor:
-    x, mean = as_array(x), as_array(mean)
-    out = np.empty_like(x)
+    position, target = as_array(x), as_array(mean)
+    out = np.empty_like(position)
     counters = (np.uint64(first_sample), np.uint64(step), np.uint64(stream))
     keys = (np.uint64(seed & 0xFFFFFFFF), np.uint64((seed >> 32) & 0xFFFFFFFF))
-    run(_step_kernel, len(x), x, mean, float(a), float(b), float(c), *keys, *counters, out)
+    run(_step_kernel, len(position), position, target, float(a), float(b), float(c), *keys, *counters, out)
     return torch.from_numpy(out)
 
 

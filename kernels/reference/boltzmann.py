@@ -1,4 +1,4 @@
-"""w_n = phi_n exp(-beta H~_n) / Z~ and its first moments, in float64 and two passes: find r, then sum relative to it."""
+"""w_n = phi_n exp(-beta H~_n) / Z~ and its first moments in float64: find r, then sum relative to it."""
 
 import torch
 
@@ -29,8 +29,8 @@ def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
         participation += (w**2).sum(1)
     total = 1 + rest
     energy_min = (packed.states[dominant].double() - field).square().sum(1) / 2
-    diameter, spread = packed.diameter, packed.spread
-    bound = float64_bound(*packed.states.shape, diameter, spread, beta, energy_min, excess / total, changes=0)
+    size, dimension = packed.states.shape
+    bound = float64_bound(size, dimension, packed.diameter, packed.spread, beta, energy_min, excess / total, changes=0)
     return Sums(
         dominant,
         shift / total[:, None],

@@ -20,13 +20,14 @@ def step(
 ) -> torch.Tensor:
     out = a * x.double() + b * mean.double()
     if c != 0:
-        out += c * _normal(*x.shape, seed, step, first_sample, stream, x.device)
+        out += c * _normal(tuple(x.shape), seed, step, first_sample, stream, x.device)
     return out.to(x.dtype)
 
 
 def _normal(
-    rows: int, dimension: int, seed: int, step: int, first_sample: int, stream: int, device: torch.device
+    shape: tuple[int, ...], seed: int, step: int, first_sample: int, stream: int, device: torch.device
 ) -> torch.Tensor:
+    rows, dimension = shape
     sample = torch.arange(first_sample, first_sample + rows, device=device)[:, None]
     draw = torch.arange(-(-dimension // 4), device=device)[None, :]
     words = philox(sample, torch.full_like(sample, step), draw, torch.full_like(sample, stream), seed)

@@ -17,7 +17,7 @@ def top_weights(
             _, _, w = weights(packed, block, field[q], beta[q], sums.dominant[q])
             number = torch.arange(block.start, block.stop, device=field.device).expand(len(w), -1)
             candidates = torch.cat([out[q], w / norm[:, None]], 1)
-            order = candidates.argsort(1, descending=True, stable=True)[:, :k]
+            order = candidates.argsort(stable=True, dim=1, descending=True)[:, :k]
             out[q] = candidates.gather(1, order)
             index[q] = torch.cat([index[q], number], 1).gather(1, order)
     return out, index

@@ -1,0 +1,245 @@
+"""`fastthermo ...`: a thin reading of arguments. Exit status 0; 1 failed self-check, 2 bad input, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+PROCESSES = {
+    "vp": "VariancePreserving",
+    "ve": "VarianceExploding",
+    "ou": "OrnsteinUhlenbeck",
+    "edm": "EDM",
+    "flow": "FlowMatching",
+    "ddpm": "DDPM",
+}
+SCHEMES = ("euler", "ancestral", "ddim", "heun", "heun_sde")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print(
+            "\nfastthermo: stopped; what was finished is kept and the same command goes on from there", file=sys.stderr
+        )
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("matplotlib", "xarray", "zarr"):
+            return _fail(f"{error.name} is missing; install it with: pip install 'fastthermo[plot,sweep]'")
+        raise
+    except (ValueError, TypeError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail(
+                f"{error.filename or 'the disk'}: no space left; what was finished is kept and can be continued"
+            )
+        return _fail(str(error))
+
+
+def _fail(message: str) -> int:
+    print(f"fastthermo: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    import fastthermo
+
+    parser = argparse.ArgumentParser(
+        prog="fastthermo", description="Exact thermodynamics of generative diffusion models."
+    )
+    parser.add_argument("--version", action="version", version=f"fastthermo {fastthermo.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    portrait = commands.add_parser(
+        "portrait",
+        help="the thermodynamics of a data set over diffusion time: figure, data and summary",
+        description="Measure entropy, heat capacity, susceptibility, information, class memory and critical times of a "
+        "data set along noised data and generated trajectories. Interrupted, the same command goes on.",
+    )
+    _add_data(portrait)
+    portrait.add_argument("--times", type=int, default=64, help="temperatures (default 64)")
+    portrait.add_argument("--queries", type=int, default=512, help="noised data and trajectories at each (default 512)")
+    _add_out(portrait, "portraits/NAME")
+    portrait.set_defaults(run=_portrait)
+
+    sample = commands.add_parser(
+        "sample",
+        help="samples from the exact denoiser of a data set: .npy and a contact sheet",
+        description="Generate samples with the exact score of a data set; they are written as samples.npy, in data "
+        "units, and samples.png.",
+    )
+    _add_data(sample)
+    sample.add_argument("-n", type=int, default=64, help="number of samples (default 64)")
+    sample.add_argument("--steps", type=int, default=128, help="number of steps (default 128)")
+    sample.add_argument("--scheme", choices=SCHEMES, default="ancestral", help="(default ancestral)")
+    sample.add_argument("--t-start", type=float, help="start at this time instead of t_max (late start)")
+    sample.add_argument(
+        "--start", choices=("noise", "gaussian", "data"), default="noise", help="law at the start (default noise)"
+    )
+    _add_out(sample, "samples/NAME")
+    sample.set_defaults(run=_sample)
+
+    doctor = commands.add_parser("doctor", help="versions, threads, vector width, GPU, cache folder, and a self-check")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", metavar="NAME|PATH", help="digits, mnist-5k, fashion-mnist, or a .npy, .npz, .pt or IDX file"
+    )
+    parser.add_argument("--labels", metavar="PATH", help="a file of labels, one a state")
+    parser.add_argument("--process", choices=PROCESSES, default="vp", help="diffusion process (default vp)")
+    parser.add_argument("--seed", type=int, default=0, help="(default 0)")
+
+
+def _add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--out", metavar="DIR", type=Path, help=f"folder to write (default {default})")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def _process(name: str) -> Any:
+    from fastthermo import process
+
+    return process.DDPM.linear() if name == "ddpm" else getattr(process, PROCESSES[name])()
+
+
+def _out(arguments: argparse.Namespace, folder: str) -> Path:
+    if arguments.out is not None:
+        return Path(arguments.out)
+    name = Path(arguments.data).name.split(".")[0]
+    return Path(folder) / name
+
+
+def _portrait(arguments: argparse.Namespace) -> int:
+    from fastthermo.datasets import load
+    from fastthermo.portrait import check_out, portrait
+
+    out = _out(arguments, "portraits")
+    check_out(out, arguments.overwrite)
+    data = load(arguments.data, arguments.labels)
+    process = _process(arguments.process)
+    summary = portrait(data, process, out, arguments.times, arguments.queries, arguments.seed, arguments.overwrite)
+    for name, mark in (
+        *((f"critical time ({key})", value) for key, value in summary["critical_time"].items()),
+        ("speciation time", summary["speciation_time"]),
+        ("collapse time", summary["collapse_time"]),
+    ):
+        if mark["time"] is None:
+            print(f"{name:28} none")
+        else:
+            error = f" ± {mark['standard_error']:.2g}" if mark["standard_error"] else ""
+            print(f"{name:28} t = {mark['time']:.4g}{error}, beta = {mark['beta']:.4g}")
+    print(f"figure   {out / 'portrait.png'}\nsummary  {out / 'summary.json'}\ndata     {out / 'portrait.zarr'}")
+    return 0
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from fastthermo._files import replacing
+    from fastthermo.datasets import load
+    from fastthermo.plot import contact_sheet, save
+    from fastthermo.sampling import sample
+
+    out = _out(arguments, "samples")
+    files = out / "samples.npy", out / "samples.png"
+    existing = [file for file in files if file.exists()]
+    if existing and not arguments.overwrite:
+        raise ValueError(f"out: {existing[0]} exists; choose another folder or --overwrite")
+    if arguments.n < 1:
+        raise ValueError(f"n: wanted at least 1 sample, got {arguments.n}")
+    data = load(arguments.data, arguments.labels)
+    process = _process(arguments.process)
+    x = sample(
+        data.ensemble(),
+        process,
+        arguments.n,
+        arguments.steps,
+        arguments.scheme,
+        arguments.t_start,
+        arguments.start,
+        arguments.seed,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(files[0]) as file:
+        np.save(file, x)
+    start = f" from t = {arguments.t_start}" if arguments.t_start is not None else ""
+    images = x if data.image_shape is not None else x.reshape(len(x), -1)
+    save(contact_sheet(images, f"{data.name}: {arguments.scheme}, {arguments.steps} steps{start}"), files[1])
+    print(f"samples  {files[0]}  {x.shape} {x.dtype}\nfigure   {files[1]}")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    import importlib.metadata
+    import platform
+
+    import llvmlite.binding as llvm
+    import torch
+
+    import fastthermo
+    from fastthermo._dispatch import BACKENDS
+    from fastthermo.kernels.numba.compile import cache_folder
+
+    features = llvm.get_host_cpu_features()
+    width = next(
+        (bits for name, bits in (("avx512f", 512), ("avx2", 256), ("sse2", 128), ("neon", 128)) if features.get(name)),
+        64,
+    )
+    rows = {"fastthermo": fastthermo.__version__, "python": platform.python_version()}
+    for package in ("numpy", "scipy", "numba", "torch", "triton", "matplotlib", "xarray", "zarr"):
+        try:
+            rows[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            rows[package] = "not installed"
+    rows |= {
+        "cpu": f"{platform.machine()} {llvm.get_host_cpu_name()}, {os.cpu_count()} cores",
+        "threads": str(torch.get_num_threads()),
+        "vector width": f"{width} bits",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "kernel cache": str(cache_folder()),
+    }
+    for name, value in rows.items():
+        print(f"{name:14}{value}")
+    failed = False
+    for backend in BACKENDS:
+        verdict = _self_check(backend)
+        failed |= verdict is not None
+        print(f"{backend + ' check':18}{verdict or 'ok'}")
+    return int(failed)
+
+
+def _self_check(backend: str) -> str | None:
+    """Two deltas at h = 0.3, beta = 2 against closed forms; what is wrong, or None."""
+    import math
+
+    import numpy as np
+
+    from fastthermo.ensemble import Ensemble
+
+    try:
+        law = Ensemble(np.array([[1.0], [-1.0]]))
+        state = law.boltzmann(np.array([0.3]), 2.0, backend=backend)
+        pairs = {
+            "mean": (float(state.mean[0]), math.tanh(0.6)),
+            "log_partition": (float(state.log_partition), math.log(math.cosh(0.6)) - 1),
+            "covariance": (float(law.covariance([0.3], 2.0, backend=backend)[0, 0]), 1 - math.tanh(0.6) ** 2),
+        }
+    except Exception as error:  # whatever is wrong with the installation is what the doctor reports
+        return f"{type(error).__name__}: {error}"
+    wrong = {name: pair for name, pair in pairs.items() if abs(pair[0] - pair[1]) > 1e-14}
+    return f"wrong values {json.dumps(wrong)}" if wrong else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""Figures: the six panels of a portrait and contact sheets of samples. matplotlib is imported here and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo._files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "pdf.fonttype": 42,
+}
+NOISED, GENERATED, MEAN = "#1f5fa8", "#d1611b", "#2f7d4f"
+MARKS = {
+    "critical": ("#7b3fa0", "critical"),
+    "speciation": ("#3b7f8c", "speciation"),
+    "collapse": ("#a8324a", "collapse"),
+}
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure (.png at 200 dpi, .pdf); the file that was there stays until the new one is whole."""
+    with replacing(Path(path)) as file:
+        figure.savefig(file, dpi=200, bbox_inches="tight")
+
+
+def portrait_figure(dataset: Any, summary: dict[str, Any], image_shape: tuple[int, ...] | None = None) -> Figure:
+    """Six panels over diffusion time from a portrait's data set and summary."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(13, 7.6), layout="constrained")
+        axes = figure.subplots(2, 3).ravel()
+        t = dataset["time"].to_numpy()
+        log_time = t.max() / t.min() > 1e3 and t.max() > 2
+        panels = (_entropy, _heat_capacity, _gains, _information, _classes)
+        for panel, axis in zip(panels, axes, strict=False):
+            panel(axis, dataset, t)
+            axis.set_xlabel("diffusion time $t$  (data → noise)")
+            if log_time:
+                axis.set_xscale("log")
+            axis.set_xlim(t.min(), t.max())
+            _mark(axis, summary)
+        axes[0].legend(loc="best")
+        _late_start(figure, axes[5], dataset, image_shape)
+        kind = summary["process"].split("(")[0]
+        title = f"{summary['data']}: {summary['states']} states in {summary['dimension']} dimensions, {kind} process"
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def contact_sheet(samples: np.ndarray, title: str, columns: int = 16) -> Figure:
+    """Images (n, H, W) or (n, H, W, 3) in [-1, 1] or any range on one sheet; a scatter plot for other states."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        if samples.ndim < 3:
+            figure = Figure(figsize=(5, 5), layout="constrained")
+            _scatter(figure.subplots(), [samples], ["samples"])
+        else:
+            columns = min(columns, len(samples))
+            rows = -(-len(samples) // columns)
+            figure = Figure(figsize=(0.6 * columns, 0.6 * rows + 0.4), layout="constrained")
+            _tile(figure.subplots(), samples, columns)
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _band(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+    """Median and the middle 80 % over queries."""
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=1)
+    axis.fill_between(t, low, high, color=color, alpha=0.18, linewidth=0)
+    axis.plot(t, middle, color=color, label=label)
+
+
+def _level(axis: Axes, value: float, label: str) -> None:
+    axis.axhline(value, color="0.5", linewidth=0.8, linestyle="--")
+    axis.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color="0.4", fontsize=8)
+
+
+def _entropy(axis: Axes, dataset: Any, t: np.ndarray) -> None:
+    size = math.log(dataset.attrs["states"])
+    for path, color in (("noised", NOISED), ("generated", GENERATED)):
+        _band(axis, t, size + dataset[f"{path}_entropy"].to_numpy(), color, f"{path}: $\\log N + S$")
+        axis.plot(t, np.log(np.median(dataset[f"{path}_n_eff"], axis=1)), ":", color=color, label=r"$\log N_{\rm eff}$")
+    _level(axis, size, r"$\log N$")
+    axis.set_title("a  posterior entropy and effective states")
+    axis.set_ylabel("nat")
+
+
+def _heat_capacity(axis: Axes, dataset: Any, t: np.ndarray) -> None:
+    for path, color in (("noised", NOISED), ("generated", GENERATED)):
+        values = dataset[f"{path}_heat_capacity"].to_numpy()
+        mean, error = values.mean(1), values.std(1, ddof=1) / math.sqrt(values.shape[1])
+        axis.fill_between(t, mean - 2 * error, mean + 2 * error, color=color, alpha=0.25, linewidth=0)
+        axis.plot(t, mean, color=color, label=f"{path}, mean ± 2 s.e.")
+    axis.set_title(r"b  heat capacity and energy")
+    axis.set_ylabel(r"heat capacity $\beta^2\,\mathrm{Var}(H)$")
+    axis.legend(loc="upper right")
+    right = axis.twinx()
+    energies = [dataset[f"{path}_energy"].mean("query").to_numpy() for path in ("noised", "generated")]
+    for energy, color in zip(energies, (NOISED, GENERATED), strict=True):
+        right.plot(t, energy, color=color, linestyle="--", linewidth=1)
+    level = abs(float(np.mean(energies)))
+    right.set_ylim(np.mean(energies) - level, np.mean(energies) + level)
+    right.set_ylabel(r"energy $\langle H\rangle$ [data unit$^2$], dashed", color="0.35")
+    right.spines["right"].set_visible(True)
+    right.grid(False)
+
+
+def _gains(axis: Axes, dataset: Any, t: np.ndarray) -> None:
+    at_mean = dataset["gain_mean"].to_numpy()
+    for k in range(at_mean.shape[1]):
+        axis.plot(t, at_mean[:, k], color=MEAN, alpha=1 - 0.28 * k, label="at the data mean" if k == 0 else None)
+    _band(axis, t, dataset["gain_generated"].to_numpy()[..., 0], GENERATED, "along trajectories")
+    _level(axis, 1, "critical")
+    top = max(1.6, float(np.quantile(dataset["gain_generated"].to_numpy()[..., 0], 0.99)) * 1.2)
+    axis.set_ylim(0, min(top, 30))
+    axis.set_title(r"c  top susceptibilities $\beta\lambda(C)$")
+    axis.set_ylabel(r"eigenvalue of $\beta C$")
+    axis.legend(loc="upper right")
+
+
+def _information(axis: Axes, dataset: Any, t: np.ndarray) -> None:
+    value, error = dataset["information"].to_numpy(), dataset["information_error"].to_numpy()
+    axis.fill_between(t, value - 2 * error, value + 2 * error, color=NOISED, alpha=0.25, linewidth=0)
+    axis.plot(t, value, color=NOISED)
+    _level(axis, math.log(dataset.attrs["states"]), r"$\log N$")
+    axis.set_title(r"d  information and excess entropy")
+    axis.set_ylabel(r"$I(y; x_t)$ [nat]", color=NOISED)
+    right = axis.twinx()
+    right.plot(t, dataset["excess_entropy"].to_numpy(), color=GENERATED)
+    right.set_ylabel(r"excess entropy $f(t) = (\log N - I)/D$ [nat]", color=GENERATED)
+    right.spines["right"].set_visible(True)
+    right.grid(False)
+
+
+def _classes(axis: Axes, dataset: Any, t: np.ndarray) -> None:
+    if "generated_same_class" in dataset:
+        value, error = dataset["u_turn"].to_numpy(), dataset["u_turn_error"].to_numpy()
+        axis.fill_between(t, value - 2 * error, value + 2 * error, color=NOISED, alpha=0.25, linewidth=0)
+        axis.plot(t, value, color=NOISED, label="U-turn returns to its class")
+        axis.plot(t, dataset["generated_same_class"].mean("query"), color=GENERATED, label="along trajectories")
+        axis.set_title(r"e  class memory $\langle\sum_c p(c|x_t)^2\rangle$")
+        axis.set_ylabel("probability")
+        _level(axis, 1 / dataset.sizes["class"], "1 / classes")
+    else:
+        for path, color in (("noised", NOISED), ("generated", GENERATED)):
+            _band(axis, t, 1 / dataset[f"{path}_n_eff"].to_numpy(), color, path)
+        axis.set_title(r"e  participation $\sum_n w_n^2$")
+        axis.set_ylabel("probability to draw one state twice")
+    axis.set_ylim(0, 1.02)
+    axis.legend(loc="best")
+
+
+def _mark(axis: Axes, summary: dict[str, Any]) -> None:
+    found = {
+        "critical": summary["critical_time"]["fixed_point"],
+        "speciation": summary["speciation_time"],
+        "collapse": summary["collapse_time"],
+    }
+    for name, mark in found.items():
+        if mark["time"] is not None:
+            color, label = MARKS[name]
+            legend = f"{label} $t = {mark['time']:.3g}$"
+            axis.axvline(mark["time"], color=color, linewidth=1.1, linestyle=(0, (4, 2)), label=legend, zorder=1)
+
+
+def _late_start(figure: Figure, axis: Axes, dataset: Any, image_shape: tuple[int, ...] | None) -> None:
+    times, samples = dataset["late_time"].to_numpy(), dataset["late_samples"].to_numpy()
+    axis.set_title("f  samples by time of a Gaussian late start")
+    if image_shape is None:
+        _scatter(axis, list(samples.reshape(*samples.shape[:2], -1)), [f"$t = {t:.3g}$" for t in times])
+        return
+    columns = 9
+    _tile(axis, samples[:, :columns].reshape(-1, *samples.shape[2:]), columns)
+    rows = len(times)
+    axis.set_axis_on()
+    axis.grid(False)
+    axis.set_xticks([])
+    height = image_shape[0] + 1
+    axis.set_yticks([(i + 0.5) * height for i in range(rows)], [f"{t:.3g}" for t in times])
+    axis.set_ylabel("start time $t$")
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.tick_params(length=0)
+
+
+def _tile(axis: Axes, images: np.ndarray, columns: int) -> None:
+    """Images in rows on one axis, a pixel apart; channels first or last."""
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        images = np.moveaxis(images, 1, -1)
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    low, high = float(np.nanmin(images)), float(np.nanmax(images))
+    images = (images - low) / (high - low or 1)
+    rows = -(-len(images) // columns)
+    height, width = images.shape[1:3]
+    sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, *images.shape[3:]))
+    for i, image in enumerate(images):
+        r, c = divmod(i, columns)
+        sheet[r * (height + 1) : r * (height + 1) + height, c * (width + 1) : c * (width + 1) + width] = image
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_axis_off()
+
+
+def _scatter(axis: Axes, groups: list[np.ndarray], labels: list[str]) -> None:
+    """Points on the two leading principal axes of all groups together; a histogram in one dimension."""
+    pooled = np.concatenate(groups)
+    centre = pooled.mean(0)
+    _, _, axes = np.linalg.svd(pooled - centre, full_matrices=False)
+    from matplotlib import colormaps
+
+    colors = colormaps["viridis"](np.linspace(0, 0.9, len(groups)))
+    for group, label, color in zip(groups, labels, colors, strict=True):
+        if pooled.shape[1] == 1:
+            axis.hist(group[:, 0], bins=32, histtype="step", color=color, label=label)
+        else:
+            x, y = ((group - centre) @ axes[:2].T).T
+            axis.plot(x, y, ".", color=color, label=label, alpha=0.7)
+    axis.set_xlabel("data" if pooled.shape[1] == 1 else "first principal component")
+    axis.set_ylabel("samples" if pooled.shape[1] == 1 else "second principal component")
+    axis.legend(loc="best")
