@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fastthermo.critical import critical_time as critical_time
+    from fastthermo.critical import critical_times as critical_times
     from fastthermo.denoiser import Denoiser as Denoiser
     from fastthermo.denoiser import EmpiricalDenoiser as EmpiricalDenoiser
     from fastthermo.denoiser import Model as Model
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from fastthermo.state import posterior as posterior
 
 _HOME = {
-    "critical": ("critical_time",),
+    "critical": ("critical_time", "critical_times"),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
     "process": (

@@ -36,43 +36,65 @@ def critical_time(model: Any, process: Process, convention: str = "fixed_point",
         its mean that is a fixed point at every temperature and the result is its critical time; for other laws it is
         where the landscape at the mean loses convexity.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention: wanted one of {', '.join(CONVENTIONS)}, got {convention!r}")
-    if convention == "speciation":
-        variance = float(model.principal(1)[0][0])
+    return critical_times(model, process, (convention,), field)[convention]
+
+
+def critical_times(
+    model: Any, process: Process, conventions: tuple[str, ...] = CONVENTIONS[:3], field: Any = None
+) -> dict[str, float]:
+    """`critical_time` for several conventions, with one scan of the gain over temperatures."""
+    for convention in conventions:
+        if convention not in CONVENTIONS:
+            raise ValueError(f"convention: wanted one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    grid = process.times(GRID)
+    found: dict[str, float] = {}
+    if "speciation" in conventions:
         if process.alpha(process.t_min) == process.alpha(process.t_max):
             raise ValueError("convention: speciation needs an alpha that falls with time; with alpha = 1 there is none")
-        return first_crossing(lambda t: variance * process.alpha(t) ** 2 - 1, process.times(GRID))
+        variance = float(model.principal(1)[0][0])
+
+        def excess(t: Any) -> Any:
+            return variance * process.alpha(t) ** 2 - 1
+
+        found["speciation"] = first_crossing(excess, grid, excess(grid))
+    local = [convention for convention in conventions if convention != "speciation"]
+    if not local:
+        return found
     point = np.asarray(model.data_mean if field is None else field, dtype=np.float64).reshape(1, -1)
     if point.shape[1] != model.dimension:
         raise ValueError(f"field: wanted {model.dimension} numbers, got {point.shape[1]}")
+    gains = leading_gain(model, point, process.beta(grid), tolerance=1e-4)
+    for convention in local:
 
-    def curvature(t: Any) -> Any:
-        convexity = 1 - leading_gain(model, point, process.beta(t))
-        if convention == "fixed_point":
-            return convexity
-        g2 = process.diffusion(t) / (1 if convention == "sde_drift" else 2)
-        return process.drift(t) + g2 * convexity / process.sigma(t) ** 2
+        def curvature(t: Any, gain: Any, convention: str = convention) -> Any:
+            if convention == "fixed_point":
+                return 1 - gain
+            g2 = process.diffusion(t) / (1 if convention == "sde_drift" else 2)
+            return process.drift(t) + g2 * (1 - gain) / process.sigma(t) ** 2
 
-    return first_crossing(curvature, process.times(GRID))
+        def exact(t: float, curvature: Any = curvature) -> float:
+            return float(curvature(t, leading_gain(model, point, process.beta(t))[0]))
+
+        found[convention] = first_crossing(exact, grid, curvature(grid, gains))
+    return found
 
 
-def leading_gain(model: Any, field: np.ndarray, beta: Any) -> np.ndarray:
+def leading_gain(model: Any, field: np.ndarray, beta: Any, tolerance: float = 1e-10) -> np.ndarray:
     """The largest eigenvalue of beta C at one field (1, D) and many beta (T,), or at (T, D): shape (T,)."""
     import torch
 
     betas = np.atleast_1d(np.asarray(beta, dtype=np.float64))
     h = torch.as_tensor(np.broadcast_to(field, (len(betas), field.shape[1])).copy(), device=model.device)
-    values, _ = susceptibility(model, h, torch.as_tensor(betas, device=model.device)).leading(1)
+    values, _ = susceptibility(model, h, torch.as_tensor(betas, device=model.device)).leading(1, tolerance)
     gains: np.ndarray = values[:, 0].cpu().numpy()
-    return gains if np.ndim(beta) else gains[0]
+    return gains
 
 
-def first_crossing(function: Any, times: np.ndarray) -> float:
-    """The first sign change of `function`, vectorised over t, along `times`; NaN without one."""
+def first_crossing(function: Any, times: np.ndarray, values: np.ndarray) -> float:
+    """The first sign change of a function of t along `times`, where it takes `values`; NaN without one."""
     from scipy.optimize import brentq
 
-    sign = np.sign(function(times))
+    sign = np.sign(values)
     change = np.flatnonzero(sign[:-1] * sign[1:] <= 0)
     if not len(change):
         return float("nan")

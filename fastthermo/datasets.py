@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import zipfile
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 STATE_KEYS = ("states", "data", "x", "images", "arr_0")
+UNREADABLE = (ValueError, KeyError, EOFError, OSError, RuntimeError, struct.error, zipfile.BadZipFile)
 LABEL_KEYS = ("labels", "y", "targets", "target")
 FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist", "/usr/share/dataset-fashion-mnist")
 
@@ -135,7 +137,7 @@ def _from_file(path: Path) -> Dataset:
     kind = _suffix(path)
     try:
         arrays = READERS.get(kind, _read_idx_arrays)(path)
-    except (ValueError, KeyError, EOFError, OSError, RuntimeError, struct.error) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as {kind or 'IDX'}: {error}") from error
     states = arrays["states"]
     if states.dtype == np.uint8 and "scale" not in arrays:
@@ -153,7 +155,7 @@ def _read_npy(path: Path) -> dict[str, Any]:
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         return _pick(dict(file))
 
 
@@ -217,6 +219,6 @@ def _labels_from_file(path: Path) -> np.ndarray:
             labels = np.loadtxt(path, dtype=str, delimiter=",", ndmin=1)
         else:
             labels = np.asarray(READERS.get(_suffix(path), _read_idx_arrays)(path)["states"])
-    except (ValueError, KeyError, EOFError, OSError, RuntimeError, struct.error) as error:
+    except UNREADABLE as error:
         raise ValueError(f"labels: {path} cannot be read: {error}") from error
     return labels

@@ -254,7 +254,7 @@ class Ensemble:
     @classmethod
     def load(cls, path: str | Path) -> Ensemble:
         """Read what `save` wrote, as NumPy arrays."""
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = {"states", "scale", "shift"} - set(file)
             if missing:
                 raise ValueError(

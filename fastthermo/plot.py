@@ -40,7 +40,7 @@ MARKS = {
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure (.png at 200 dpi, .pdf); the file that was there stays until the new one is whole."""
     with replacing(Path(path)) as file:
-        figure.savefig(file, dpi=200, bbox_inches="tight")
+        figure.savefig(file, dpi=200)
 
 
 def portrait_figure(dataset: Any, summary: dict[str, Any], image_shape: tuple[int, ...] | None = None) -> Figure:
@@ -133,9 +133,9 @@ def _gains(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     at_mean = dataset["gain_mean"].to_numpy()
     for k in range(at_mean.shape[1]):
         axis.plot(t, at_mean[:, k], color=MEAN, alpha=1 - 0.28 * k, label="at the data mean" if k == 0 else None)
-    _band(axis, t, dataset["gain_generated"].to_numpy()[..., 0], GENERATED, "along trajectories")
+    _band(axis, t, dataset["gain_generated"].to_numpy(), GENERATED, "along trajectories")
     _level(axis, 1, "critical")
-    top = max(1.6, float(np.quantile(dataset["gain_generated"].to_numpy()[..., 0], 0.99)) * 1.2)
+    top = max(1.6, float(np.quantile(dataset["gain_generated"].to_numpy(), 0.99)) * 1.2)
     axis.set_ylim(0, min(top, 30))
     axis.set_title(r"c  top susceptibilities $\beta\lambda(C)$")
     axis.set_ylabel(r"eigenvalue of $\beta C$")

@@ -1,54 +1,45 @@
 """w_n = phi_n exp(-beta H~_n) / Z~ in one pass, relative to a reference state that moves to the largest weight.
 
-When the reference moves from r to r', sums over the states seen so far move with it:
-    f = w_r / w_r',  e = H~_r' - H~_r,  S = 1 + rest
-    rest'   = f S                       shift'  = f (shift + S (y_r - y_r'))
+When the reference moves from r to r', sums over the states seen so far (r itself apart) move with it:
+    f = w_r / w_r',  e = H~_r' - H~_r,  S = 1 + rest,  o the origin of the summed differences
+    rest'   = f S                       shift'  = f (shift + (t_r - o) + S (o - o'))
     excess' = f (excess - S e)          square' = f (square - 2 e excess + S e^2)
+Where products are trusted o = 0, the anchor, and four queries share a pass over the tile; else o = t_r.
 """
 
 import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import float64_bound
+from fastthermo.kernels.bounds import difference_error, force_error
 from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.config import NEGLIGIBLE
 from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.plan import Plan, plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import NEGLIGIBLE, add_weighted, relative_energies, set_reference
+from fastthermo.kernels.numba.tile import (
+    DIFFERENCES,
+    PRODUCTS,
+    add_products,
+    add_weighted,
+    products,
+    set_pull,
+    tile_logits,
+    widen,
+)
 
 REST, EXCESS, SQUARE, PARTICIPATION, ENERGY_MIN, CHANGES = range(6)
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
     queries, dimension = field.shape
+    made = plan(packed, field, beta)
     dominant = np.empty(queries, np.int64)
     shift = np.empty((queries, dimension))
     scalars = np.empty((queries, 6))
-    states, log_weights, first, tile = packed[:4]
-    run(
-        _boltzmann_kernel,
-        queries,
-        states,
-        log_weights,
-        first,
-        tile,
-        as_array(field),
-        as_array(beta),
-        dominant,
-        shift,
-        scalars,
-    )
+    arrays = (as_array(field), as_array(beta), as_array(made.mode), as_array(made.cutoff))
+    run(_boltzmann_kernel, queries, *packed[:5], packed.first, *arrays, dominant, shift, scalars)
     column = [x.clone() for x in torch.from_numpy(scalars).unbind(1)]
-    bound = float64_bound(
-        len(states),
-        dimension,
-        packed.diameter,
-        packed.spread,
-        beta,
-        column[ENERGY_MIN],
-        column[EXCESS],
-        column[CHANGES],
-    )
     return Sums(
         torch.from_numpy(dominant),
         torch.from_numpy(shift),
@@ -57,52 +48,101 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
         column[EXCESS],
         column[SQUARE],
         column[PARTICIPATION],
-        bound,
+        _bound(packed, made, beta, column[ENERGY_MIN], column[EXCESS], column[CHANGES]),
     )
 
 
+def _bound(
+    packed: Packed,
+    made: Plan,
+    beta: torch.Tensor,
+    energy_min: torch.Tensor,
+    excess: torch.Tensor,
+    changes: torch.Tensor,
+) -> torch.Tensor:
+    size, dimension = packed.states.shape
+    by_differences = difference_error(dimension, packed.radius, packed.spread, beta, energy_min, changes)
+    about_reference = (2 * (energy_min + excess)).sqrt() + (2 * energy_min).sqrt()
+    trusted = made.mode == PRODUCTS
+    logit_error = torch.where(trusted, made.error, by_differences)
+    origin = torch.where(trusted, torch.full_like(beta, packed.radius), about_reference)
+    bound: torch.Tensor = force_error(size, packed.radius, packed.spread, logit_error, origin, energy_min, excess)
+    return bound
+
+
 @jit
-def _boltzmann_kernel(low, high, states, log_weights, first, tile, field, beta, dominant, shift, scalars):  # type: ignore[no-untyped-def]
+def _boltzmann_kernel(  # type: ignore[no-untyped-def]
+    low,
+    high,
+    states,
+    log_weights,
+    anchor,
+    half_squares,
+    tile,
+    first,
+    field,
+    beta,
+    mode,
+    cutoff,
+    dominant,
+    shift,
+    scalars,
+):
     size, dimension = states.shape
-    reference = np.empty((high - low, dimension))
-    pull = np.empty((high - low, dimension))
-    energy, logit, kept = np.empty(tile), np.empty(tile), np.empty(tile, np.int64)
-    for b in range(low, high):
-        dominant[b] = first
-        set_reference(states[first], field[b], reference[b - low], pull[b - low])
-        shift[b] = 0.0
-        scalars[b] = 0.0
+    queries = high - low
+    padded = (queries + 3) // 4 * 4
+    rows = np.empty((tile, dimension))
+    pull, reference, total = (
+        np.empty((padded, dimension)),
+        np.empty((queries, dimension)),
+        np.zeros((padded, dimension)),
+    )
+    product, weight = np.empty((padded, tile)), np.zeros((padded, tile))
+    at_reference = np.empty(queries)
+    energy, kept = np.empty(tile), np.empty(tile, np.int64)
+    set_pull(anchor, field[low:high], pull)
+    widen(states, anchor, first, first + 1, rows)
+    for q in range(queries):
+        dominant[low + q] = first
+        at_reference[q] = np.inf  # replaced before it matters: the first tile with a finite weight moves the reference
+        reference[q] = rows[0]
+        scalars[low + q] = 0.0
+    some_products = mode[low:high].min() != DIFFERENCES
     for start in range(0, size, tile):
-        stop = min(start + tile, size)
-        for b in range(low, high):
-            ref, g = reference[b - low], pull[b - low]
-            best = _tile_logits(states, log_weights, start, stop, dominant[b], beta[b], ref, g, energy, logit)
-            if logit[best - start] > 0:
+        count = min(tile, size - start)
+        filled = widen(states, anchor, start, start + count, rows)
+        log_phi = log_weights[start : start + count]
+        if some_products:
+            products(rows, half_squares[start : start + filled], pull, product)
+        for q in range(queries):
+            b = low + q
+            ref, g, logit = reference[q], pull[q], weight[q]
+            if start <= first < start + count:  # nothing has weight before
+                at_reference[q] = product[q, first - start]
+            how = (beta[b], mode[b], cutoff[b])
+            prior = log_weights[dominant[b]]
+            best = tile_logits(rows, log_phi, prior, how, ref, g, at_reference[q], product[q], energy, logit)
+            if logit[best] > 0:
                 if dominant[b] < start:  # else nothing has been summed yet
-                    _move(states[best], energy[best - start], logit[best - start], ref, shift[b], scalars[b])
-                dominant[b] = best
-                set_reference(states[best], field[b], ref, g)
-                _tile_logits(states, log_weights, start, stop, best, beta[b], ref, g, energy, logit)
-            _accumulate(dominant[b] - start, stop - start, energy, logit, scalars[b])
-            add_weighted(states, start, stop, logit, kept, ref, shift[b])
-    for b in range(low, high):
-        _normalise(pull[b - low], shift[b], scalars[b])
+                    _move(rows[best], energy[best], logit[best], mode[b], ref, total[q], scalars[b])
+                dominant[b] = start + best
+                ref[:] = rows[best]
+                at_reference[q] = product[q, best]
+                tile_logits(rows, log_phi, log_phi[best], how, ref, g, at_reference[q], product[q], energy, logit)
+            _accumulate(dominant[b] - start, count, energy, logit, scalars[b])
+            logit[count:filled] = 0.0
+            if mode[b] != PRODUCTS:
+                add_weighted(rows, count, logit, kept, ref, total[q])
+                logit[:count] = 0.0
+        for q in range(0, padded, 4):
+            add_products(rows, filled, weight[q : q + 4], total[q : q + 4])
+    for q in range(queries):
+        shift[low + q] = total[q]
+        _normalise(mode[low + q], reference[q], pull[q], shift[low + q], scalars[low + q])
 
 
 @jit
-def _tile_logits(states, log_weights, start, stop, dominant, beta, reference, pull, energy, logit):  # type: ignore[no-untyped-def]
-    """Energies and log-weights of a tile relative to the reference; returns the state of largest weight."""
-    relative_energies(states, start, stop, reference, pull, energy)
-    best = start
-    for n in range(start, stop):
-        logit[n - start] = log_weights[n] - log_weights[dominant] - beta * energy[n - start]
-        if logit[n - start] > logit[best - start]:
-            best = n
-    return best
-
-
-@jit
-def _move(state, energy, logit, reference, shift, scalars):  # type: ignore[no-untyped-def]
+def _move(row, energy, logit, mode, reference, shift, scalars):  # type: ignore[no-untyped-def]
     factor = np.exp(-logit)
     total = 1 + scalars[REST]
     scalars[SQUARE] = factor * (scalars[SQUARE] - 2 * energy * scalars[EXCESS] + total * energy**2)
@@ -111,14 +151,20 @@ def _move(state, energy, logit, reference, shift, scalars):  # type: ignore[no-u
     scalars[REST] = factor * total
     scalars[CHANGES] += 1
     for d in range(shift.size):
-        shift[d] = factor * (shift[d] + total * (reference[d] - np.float64(state[d])))
+        if mode == PRODUCTS:
+            shift[d] = factor * (shift[d] + reference[d])
+        else:
+            shift[d] = factor * (shift[d] + total * (reference[d] - row[d]))
 
 
 @jit
 def _accumulate(reference, count, energy, logit, scalars):  # type: ignore[no-untyped-def]
     """Turn the logits of a tile into weights relative to the reference's (its own left out) and sum their moments."""
     for i in range(count):
-        w = np.exp(logit[i]) if logit[i] > NEGLIGIBLE and i != reference else 0.0
+        if i == reference or not logit[i] > NEGLIGIBLE:
+            logit[i] = 0.0
+            continue
+        w = np.exp(logit[i])
         logit[i] = w
         scalars[REST] += w
         scalars[EXCESS] += w * energy[i]
@@ -128,13 +174,16 @@ def _accumulate(reference, count, energy, logit, scalars):  # type: ignore[no-un
 
 
 @jit
-def _normalise(pull, shift, scalars):  # type: ignore[no-untyped-def]
-    total = 1 + scalars[REST]
+def _normalise(mode, reference, pull, shift, scalars):  # type: ignore[no-untyped-def]
+    rest = scalars[REST]
+    total = 1 + rest
     scalars[EXCESS] /= total
     scalars[SQUARE] /= total
     scalars[PARTICIPATION] = (1 + scalars[PARTICIPATION]) / total**2
     square = 0.0
     for d in range(shift.size):
+        if mode == PRODUCTS:
+            shift[d] -= rest * reference[d]
         shift[d] /= total
-        square += pull[d] ** 2
+        square += (reference[d] + pull[d]) ** 2
     scalars[ENERGY_MIN] = square / 2

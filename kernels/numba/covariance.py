@@ -5,44 +5,71 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import jit
-from fastthermo.kernels.numba.config import COVARIANCE_TILE
 from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import set_reference, tile_weights
+from fastthermo.kernels.numba.tile import DIFFERENCES, products, set_pull, set_references, tile_weights, widen
 
 
 def covariance(packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums) -> torch.Tensor:
     out = np.empty((*field.shape, field.shape[1]))
-    arrays = [as_array(x) for x in (field, beta, sums.dominant, sums.shift, sums.log_rest)]
-    run(_covariance_kernel, len(field), packed.states, packed.log_weights, COVARIANCE_TILE, *arrays, out)
+    columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.shift, sums.log_rest)
+    run(_covariance_kernel, len(field), *packed[:5], *(as_array(x) for x in columns), out)
     return torch.from_numpy(out)
 
 
 @jit
-def _covariance_kernel(low, high, states, log_weights, tile, field, beta, dominant, shift, log_rest, out):  # type: ignore[no-untyped-def]
+def _covariance_kernel(  # type: ignore[no-untyped-def]
+    low,
+    high,
+    states,
+    log_weights,
+    anchor,
+    half_squares,
+    tile,
+    field,
+    beta,
+    mode,
+    cutoff,
+    dominant,
+    shift,
+    log_rest,
+    out,
+):
     size, dimension = states.shape
-    reference = np.empty(dimension)
-    pull = np.empty(dimension)
-    energy = np.empty(tile)
-    weight = np.empty(tile)
-    rows = np.zeros((tile + 3, dimension))  # sqrt(w) (y - m) of the states with weight, padded to a multiple of four
-    for b in range(low, high):
-        set_reference(states[dominant[b]], field[b], reference, pull)
-        norm = 1 + np.exp(log_rest[b])
-        out[b] = 0.0
-        for start in range(0, size, tile):
-            stop = min(start + tile, size)
-            tile_weights(states, log_weights, start, stop, dominant[b], beta[b], norm, reference, pull, energy, weight)
-            count = 0
-            for n in range(start, stop):
-                if weight[n - start] > 0:
-                    root = np.sqrt(weight[n - start])
+    queries = high - low
+    rows = np.empty((tile, dimension))
+    pull, reference = np.empty(((queries + 3) // 4 * 4, dimension)), np.empty((queries, dimension))
+    product, at_reference = np.empty((pull.shape[0], tile)), np.empty(queries)
+    energy, weight = np.empty(tile), np.empty(tile)
+    set_pull(anchor, field[low:high], pull)
+    set_references(states, anchor, half_squares, dominant[low:high], pull, reference, at_reference)
+    deviation = np.empty((tile + 3, dimension))  # sqrt(w) (y - m) of the states with weight, padded to fours
+    out[low:high] = 0.0
+    some_products = mode[low:high].min() != DIFFERENCES
+    for start in range(0, size, tile):
+        count = min(tile, size - start)
+        filled = widen(states, anchor, start, start + count, rows)
+        log_phi = log_weights[start : start + count]
+        if some_products:
+            products(rows, half_squares[start : start + filled], pull, product)
+        for q in range(queries):
+            b = low + q
+            ref, g = reference[q], pull[q]
+            own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
+            prior = log_weights[dominant[b]]
+            tile_weights(rows, log_phi, prior, own, how, norm, ref, g, at_reference[q], product[q], energy, weight)
+            left = 0
+            for i in range(count):
+                if weight[i] > 0:
+                    root = np.sqrt(weight[i])
                     for d in range(dimension):
-                        rows[count, d] = root * (np.float64(states[n, d]) - reference[d] - shift[b, d])
-                    count += 1
-            rows[count : count + 3] = 0.0
-            for k in range(0, count, 4):
-                _rank_four(rows[k], rows[k + 1], rows[k + 2], rows[k + 3], out[b])
+                        deviation[left, d] = root * (rows[i, d] - ref[d] - shift[b, d])
+                    left += 1
+            deviation[left : left + 3] = 0.0
+            for k in range(0, left, 4):
+                _rank_four(deviation[k], deviation[k + 1], deviation[k + 2], deviation[k + 3], out[b])
+    for b in range(low, high):
         for i in range(dimension):
             for j in range(i):
                 out[b, j, i] = out[b, i, j]

@@ -6,8 +6,19 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import add_weighted, set_reference, tile_weights
+from fastthermo.kernels.numba.tile import (
+    DIFFERENCES,
+    PRODUCTS,
+    add_products,
+    add_weighted,
+    products,
+    set_pull,
+    set_references,
+    tile_weights,
+    widen,
+)
 
 
 def cumulant(
@@ -19,9 +30,9 @@ def cumulant(
     energy_probes: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out, out_energy = np.empty(tuple(field.shape)), np.empty(len(field))
-    scalars = (sums.dominant, sums.shift, sums.log_rest, sums.excess)
-    arrays = [as_array(x) for x in (field, beta, *scalars, probes, energy_probes)]
-    run(_cumulant_kernel, len(field), packed.states, packed.log_weights, packed.tile, *arrays, out, out_energy)
+    columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.shift, sums.log_rest, sums.excess)
+    arrays = [as_array(x) for x in (*columns, probes, energy_probes)]
+    run(_cumulant_kernel, len(field), *packed[:5], *arrays, out, out_energy)
     return torch.from_numpy(out), torch.from_numpy(out_energy)
 
 
@@ -31,9 +42,13 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
     high,
     states,
     log_weights,
+    anchor,
+    half_squares,
     tile,
     field,
     beta,
+    mode,
+    cutoff,
     dominant,
     shift,
     log_rest,
@@ -44,38 +59,70 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
     out_energy,
 ):
     size, dimension = states.shape
-    reference = np.empty((high - low, dimension))
-    pull = np.empty((high - low, dimension))
-    total = np.zeros(high - low)
-    energy, weight, kept = np.empty(tile), np.empty(tile), np.empty(tile, np.int64)
-    for b in range(low, high):
-        set_reference(states[dominant[b]], field[b], reference[b - low], pull[b - low])
-        out[b] = 0.0
-        out_energy[b] = 0.0
+    queries, orders = high - low, probes.shape[1]
+    padded = (queries + 3) // 4 * 4
+    rows = np.empty((tile, dimension))
+    pull, reference, total = (
+        np.empty((padded, dimension)),
+        np.empty((queries, dimension)),
+        np.zeros((padded, dimension)),
+    )
+    product, weight, at_reference = np.empty((padded, tile)), np.zeros((padded, tile)), np.empty(queries)
+    probe, projection = np.zeros((orders, padded, dimension)), np.empty((orders, padded, tile))
+    energy, kept, zero, sums = np.empty(tile), np.empty(tile, np.int64), np.zeros(tile), np.zeros(queries)
+    set_pull(anchor, field[low:high], pull)
+    set_references(states, anchor, half_squares, dominant[low:high], pull, reference, at_reference)
+    for q in range(queries):
+        out_energy[low + q] = 0.0
+        for k in range(orders):
+            probe[k, q] = probes[low + q, k]
+    some_products = mode[low:high].min() != DIFFERENCES
     for start in range(0, size, tile):
-        stop = min(start + tile, size)
-        for b in range(low, high):
-            ref, g, m = reference[b - low], pull[b - low], shift[b]
-            norm = 1 + np.exp(log_rest[b])
-            tile_weights(states, log_weights, start, stop, dominant[b], beta[b], norm, ref, g, energy, weight)
-            for i in range(stop - start):
-                if weight[i] > 0:
-                    e = energy[i] - excess[b]
-                    for k in range(probes.shape[1]):
-                        a = _project(states[start + i], ref, m, probes[b, k])
-                        weight[i] *= a + energy_probes[b, k] * e
-                    total[b - low] += weight[i]
-                    out_energy[b] += weight[i] * e
-            add_weighted(states, start, stop, weight, kept, ref, out[b])
-    for b in range(low, high):
+        count = min(tile, size - start)
+        filled = widen(states, anchor, start, start + count, rows)
+        log_phi = log_weights[start : start + count]
+        if some_products:
+            products(rows, half_squares[start : start + filled], pull, product)
+            for k in range(orders):
+                products(rows, zero[:filled], probe[k], projection[k])
+        for q in range(queries):
+            b = low + q
+            ref, w = reference[q], weight[q]
+            own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
+            prior = log_weights[dominant[b]]
+            tile_weights(rows, log_phi, prior, own, how, norm, ref, pull[q], at_reference[q], product[q], energy, w)
+            for k in range(orders):
+                at_mean = 0.0
+                if mode[b] == PRODUCTS:
+                    for d in range(dimension):
+                        at_mean += probe[k, q, d] * (ref[d] + shift[b, d])
+                for i in range(count):
+                    if w[i] != 0:
+                        if mode[b] == PRODUCTS:
+                            a = projection[k, q, i] - at_mean
+                        else:
+                            a = _project(rows[i], ref, shift[b], probe[k, q])
+                        w[i] *= a + energy_probes[b, k] * (energy[i] - excess[b])
+            for i in range(count):
+                sums[q] += w[i]
+                out_energy[b] += w[i] * (energy[i] - excess[b])
+            w[count:filled] = 0.0
+            if mode[b] != PRODUCTS:
+                add_weighted(rows, count, w, kept, ref, total[q])
+                w[:count] = 0.0
+        for q in range(0, padded, 4):
+            add_products(rows, filled, weight[q : q + 4], total[q : q + 4])
+    for q in range(queries):
+        b = low + q
         for d in range(dimension):
-            out[b, d] -= total[b - low] * shift[b, d]
+            about = shift[b, d] + (reference[q, d] if mode[b] == PRODUCTS else 0.0)
+            out[b, d] = total[q, d] - sums[q] * about
 
 
 @jit
-def _project(state, reference, mean, probe):  # type: ignore[no-untyped-def]
+def _project(row, reference, shift, probe):  # type: ignore[no-untyped-def]
     """v.(y - m)"""
     total = 0.0
-    for d in range(reference.size):
-        total += probe[d] * (np.float64(state[d]) - reference[d] - mean[d])
+    for d in range(row.size):
+        total += probe[d] * (row[d] - reference[d] - shift[d])
     return total

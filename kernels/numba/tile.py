@@ -1,84 +1,183 @@
-"""The loops that every kernel shares: energies relative to the reference state, weights, weighted sums of states.
+"""The loops that every kernel shares, over a tile of states t_n = y_n - a widened to float64 and a block of queries.
 
-Four states at a time: a query's reference and field are loaded once for the four, and so is the sum they go into.
+Energies relative to the reference state r come from products about the anchor a,
+    H~_n - H~_a = |t_n|^2/2 + t_n.g,   g = a - h,
+four queries by four states at a time; or, where their proved error matters, from differences,
+    H~_n - H~_r = sum_d s (s/2 + k),   s = t_n - t_r,  k = t_r + g.
 """
 
 import numpy as np
 
 from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.config import NEGLIGIBLE
 
-NEGLIGIBLE = -690.0  # e^-690 = 2e-300: weights below are dropped before they become denormal
-
-
-@jit
-def set_reference(state, field, reference, pull):  # type: ignore[no-untyped-def]
-    """y_r and g = y_r - h."""
-    for d in range(field.size):
-        reference[d] = np.float64(state[d])
-        pull[d] = reference[d] - field[d]
+PRODUCTS, RESCORED, DIFFERENCES = 0, 1, 2  # modes: products; those that matter by differences; all by differences
 
 
 @jit
-def relative_energies(states, low, high, reference, pull, energy):  # type: ignore[no-untyped-def]
-    """H~_n - H~_r = sum_d t (t/2 + g), t = y_n - y_r and g = y_r - h, for n in [low, high). # (high - low,)"""
-    n = low
-    while n + 4 <= high:
-        y0, y1, y2, y3 = states[n], states[n + 1], states[n + 2], states[n + 3]
-        e0 = e1 = e2 = e3 = 0.0
-        for d in range(reference.size):
-            r, g = reference[d], pull[d]
-            t0 = np.float64(y0[d]) - r
-            t1 = np.float64(y1[d]) - r
-            t2 = np.float64(y2[d]) - r
-            t3 = np.float64(y3[d]) - r
-            e0 += t0 * (0.5 * t0 + g)
-            e1 += t1 * (0.5 * t1 + g)
-            e2 += t2 * (0.5 * t2 + g)
-            e3 += t3 * (0.5 * t3 + g)
-        energy[n - low], energy[n - low + 1], energy[n - low + 2], energy[n - low + 3] = e0, e1, e2, e3
-        n += 4
-    while n < high:
-        e0 = 0.0
-        for d in range(reference.size):
-            t0 = np.float64(states[n, d]) - reference[d]
-            e0 += t0 * (0.5 * t0 + pull[d])
-        energy[n - low] = e0
-        n += 1
+def widen(states, anchor, low, high, rows):  # type: ignore[no-untyped-def]
+    """t_n of states [low, high) as float64 rows, padded with zeros to a multiple of four; returns the padded count."""
+    for n in range(low, high):
+        for d in range(anchor.size):
+            rows[n - low, d] = np.float64(states[n, d]) - anchor[d]
+    padded = (high - low + 3) // 4 * 4
+    rows[high - low : padded] = 0.0
+    return padded
 
 
 @jit
-def tile_weights(states, log_weights, low, high, dominant, beta, norm, reference, pull, energy, weight):  # type: ignore[no-untyped-def]
-    """For n in [low, high): H~_n - H~_r into `energy`, w_n into `weight` (0 where negligible). # (high - low,)"""
-    relative_energies(states, low, high, reference, pull, energy)
-    for i in range(high - low):
-        logit = log_weights[low + i] - log_weights[dominant] - beta * energy[i]
-        weight[i] = np.exp(logit) / norm if logit > NEGLIGIBLE else 0.0
+def set_pull(anchor, field, pull):  # type: ignore[no-untyped-def]
+    """g = a - h of a block of queries, padded with zeros."""
+    pull[field.shape[0] :] = 0.0
+    for q in range(field.shape[0]):
+        for d in range(anchor.size):
+            pull[q, d] = anchor[d] - field[q, d]
 
 
 @jit
-def add_weighted(states, low, high, weight, kept, reference, out):  # type: ignore[no-untyped-def]
-    """out += sum over n in [low, high) of weight_n (y_n - y_r); `kept` is scratch for the states that have weight."""
-    count = 0
-    for i in range(high - low):
+def set_references(states, anchor, half_squares, dominant, pull, reference, at_reference):  # type: ignore[no-untyped-def]
+    """t_r of a block of queries and H~_r - H~_a."""
+    for q in range(dominant.size):
+        r = dominant[q]
+        total = half_squares[r]
+        for d in range(anchor.size):
+            reference[q, d] = np.float64(states[r, d]) - anchor[d]
+            total += reference[q, d] * pull[q, d]
+        at_reference[q] = total
+
+
+@jit
+def products(rows, half_squares, pull, energy):  # type: ignore[no-untyped-def]
+    """H~_n - H~_a into energy; queries and states in fours, so that every pair is summed in the same order."""
+    for q in range(0, pull.shape[0], 4):
+        g0, g1, g2, g3 = pull[q], pull[q + 1], pull[q + 2], pull[q + 3]
+        for n in range(0, half_squares.size, 4):
+            t0, t1, t2, t3 = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+            a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = 0.0
+            a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = 0.0
+            for d in range(pull.shape[1]):
+                x0, x1, x2, x3 = g0[d], g1[d], g2[d], g3[d]
+                y0, y1, y2, y3 = t0[d], t1[d], t2[d], t3[d]
+                a00 += x0 * y0
+                a01 += x0 * y1
+                a02 += x0 * y2
+                a03 += x0 * y3
+                a10 += x1 * y0
+                a11 += x1 * y1
+                a12 += x1 * y2
+                a13 += x1 * y3
+                a20 += x2 * y0
+                a21 += x2 * y1
+                a22 += x2 * y2
+                a23 += x2 * y3
+                a30 += x3 * y0
+                a31 += x3 * y1
+                a32 += x3 * y2
+                a33 += x3 * y3
+            h0, h1, h2, h3 = half_squares[n], half_squares[n + 1], half_squares[n + 2], half_squares[n + 3]
+            energy[q, n], energy[q, n + 1], energy[q, n + 2], energy[q, n + 3] = h0 + a00, h1 + a01, h2 + a02, h3 + a03
+            e = energy[q + 1]
+            e[n], e[n + 1], e[n + 2], e[n + 3] = h0 + a10, h1 + a11, h2 + a12, h3 + a13
+            e = energy[q + 2]
+            e[n], e[n + 1], e[n + 2], e[n + 3] = h0 + a20, h1 + a21, h2 + a22, h3 + a23
+            e = energy[q + 3]
+            e[n], e[n + 1], e[n + 2], e[n + 3] = h0 + a30, h1 + a31, h2 + a32, h3 + a33
+
+
+@jit
+def difference(row, reference, pull):  # type: ignore[no-untyped-def]
+    """H~_n - H~_r by differences."""
+    total = 0.0
+    for d in range(row.size):
+        s = row[d] - reference[d]
+        total += s * (0.5 * s + (reference[d] + pull[d]))
+    return total
+
+
+@jit
+def tile_logits(  # type: ignore[no-untyped-def]
+    rows, log_weights, prior, how, reference, pull, at_reference, product, energy, logit
+):
+    """Energies and log-weights of a tile relative to the reference; returns the place of the largest weight.
+
+    prior : log phi_r; how : beta, mode, and the logit above which energies are rescored; at_reference : product at r.
+    """
+    beta, mode, cutoff = how
+    best = 0
+    for i in range(log_weights.size):
+        if mode == DIFFERENCES:
+            e = difference(rows[i], reference, pull)
+        else:
+            e = product[i] - at_reference
+            if mode == RESCORED:
+                if log_weights[i] - prior - beta * e > cutoff:
+                    e = difference(rows[i], reference, pull)
+                elif cutoff < NEGLIGIBLE:
+                    e = np.inf  # its product says nothing but that its weight is negligible
+        energy[i] = e
+        logit[i] = log_weights[i] - prior - beta * e
+        if logit[i] > logit[best]:
+            best = i
+    return best
+
+
+@jit
+def tile_weights(  # type: ignore[no-untyped-def]
+    rows, log_weights, prior, own, how, norm, reference, pull, at_reference, product, energy, weight
+):
+    """H~_n - H~_r into `energy` and w_n into `weight`, 0 where negligible; `own` is the place of r, if it is here."""
+    tile_logits(rows, log_weights, prior, how, reference, pull, at_reference, product, energy, weight)
+    for i in range(log_weights.size):
+        if i == own:
+            energy[i], weight[i] = 0.0, 1 / norm
+        elif weight[i] > NEGLIGIBLE:
+            weight[i] = np.exp(weight[i]) / norm
+        else:
+            energy[i], weight[i] = 0.0, 0.0
+
+
+@jit
+def add_weighted(rows, count, weight, kept, origin, out):  # type: ignore[no-untyped-def]
+    """out += sum of weight_n (t_n - origin) over the tile; `kept` is scratch for the states that have weight."""
+    left = 0
+    for i in range(count):
         if weight[i] != 0:
-            kept[count] = i
-            count += 1
+            kept[left] = i
+            left += 1
     k = 0
-    while k + 4 <= count:
+    while k + 4 <= left:
         i0, i1, i2, i3 = kept[k], kept[k + 1], kept[k + 2], kept[k + 3]
-        y0, y1, y2, y3 = states[low + i0], states[low + i1], states[low + i2], states[low + i3]
+        t0, t1, t2, t3 = rows[i0], rows[i1], rows[i2], rows[i3]
         w0, w1, w2, w3 = weight[i0], weight[i1], weight[i2], weight[i3]
-        for d in range(reference.size):
-            r = reference[d]
-            out[d] += (
-                w0 * (np.float64(y0[d]) - r)
-                + w1 * (np.float64(y1[d]) - r)
-                + w2 * (np.float64(y2[d]) - r)
-                + w3 * (np.float64(y3[d]) - r)
-            )
+        for d in range(origin.size):
+            o = origin[d]
+            out[d] += w0 * (t0[d] - o) + w1 * (t1[d] - o) + w2 * (t2[d] - o) + w3 * (t3[d] - o)
         k += 4
-    while k < count:
+    while k < left:
         i0 = kept[k]
-        for d in range(reference.size):
-            out[d] += weight[i0] * (np.float64(states[low + i0, d]) - reference[d])
+        for d in range(origin.size):
+            out[d] += weight[i0] * (rows[i0, d] - origin[d])
         k += 1
+
+
+@jit
+def add_products(rows, count, weight, out):  # type: ignore[no-untyped-def]
+    """out_q += sum of weight_qn t_n for four queries, by four states; quads without weight are skipped."""
+    o0, o1, o2, o3 = out[0], out[1], out[2], out[3]
+    for n in range(0, count, 4):
+        largest = 0.0
+        for q in range(4):
+            for k in range(4):
+                largest = max(largest, abs(weight[q, n + k]))
+        if largest > 0:
+            t0, t1, t2, t3 = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+            w00, w01, w02, w03 = weight[0, n], weight[0, n + 1], weight[0, n + 2], weight[0, n + 3]
+            w10, w11, w12, w13 = weight[1, n], weight[1, n + 1], weight[1, n + 2], weight[1, n + 3]
+            w20, w21, w22, w23 = weight[2, n], weight[2, n + 1], weight[2, n + 2], weight[2, n + 3]
+            w30, w31, w32, w33 = weight[3, n], weight[3, n + 1], weight[3, n + 2], weight[3, n + 3]
+            for d in range(o0.size):
+                y0, y1, y2, y3 = t0[d], t1[d], t2[d], t3[d]
+                o0[d] += w00 * y0 + w01 * y1 + w02 * y2 + w03 * y3
+                o1[d] += w10 * y0 + w11 * y1 + w12 * y2 + w13 * y3
+                o2[d] += w20 * y0 + w21 * y1 + w22 * y2 + w23 * y3
+                o3[d] += w30 * y0 + w31 * y1 + w32 * y2 + w33 * y3

@@ -6,36 +6,64 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import set_reference, tile_weights
+from fastthermo.kernels.numba.tile import DIFFERENCES, products, set_pull, set_references, tile_weights, widen
 
 
 def top_weights(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out, index = np.full((len(field), k), -1.0), np.zeros((len(field), k), np.int64)
-    arrays = [as_array(x) for x in (field, beta, sums.dominant, sums.log_rest)]
-    run(_top_weights_kernel, len(field), packed.states, packed.log_weights, packed.tile, *arrays, out, index)
+    columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.log_rest)
+    run(_top_weights_kernel, len(field), *packed[:5], *(as_array(x) for x in columns), out, index)
     return torch.from_numpy(out), torch.from_numpy(index)
 
 
 @jit
-def _top_weights_kernel(low, high, states, log_weights, tile, field, beta, dominant, log_rest, out, index):  # type: ignore[no-untyped-def]
+def _top_weights_kernel(  # type: ignore[no-untyped-def]
+    low,
+    high,
+    states,
+    log_weights,
+    anchor,
+    half_squares,
+    tile,
+    field,
+    beta,
+    mode,
+    cutoff,
+    dominant,
+    log_rest,
+    out,
+    index,
+):
     size, dimension = states.shape
-    last = out.shape[1] - 1
-    reference, pull = np.empty(dimension), np.empty(dimension)
+    queries = high - low
+    rows = np.empty((tile, dimension))
+    pull, reference = np.empty(((queries + 3) // 4 * 4, dimension)), np.empty((queries, dimension))
+    product, at_reference = np.empty((pull.shape[0], tile)), np.empty(queries)
     energy, weight = np.empty(tile), np.empty(tile)
-    for b in range(low, high):
-        set_reference(states[dominant[b]], field[b], reference, pull)
-        norm = 1 + np.exp(log_rest[b])
-        for start in range(0, size, tile):
-            stop = min(start + tile, size)
-            tile_weights(states, log_weights, start, stop, dominant[b], beta[b], norm, reference, pull, energy, weight)
-            for n in range(start, stop):
-                w = weight[n - start]
-                if w > out[b, last]:
+    set_pull(anchor, field[low:high], pull)
+    set_references(states, anchor, half_squares, dominant[low:high], pull, reference, at_reference)
+    last = out.shape[1] - 1
+    some_products = mode[low:high].min() != DIFFERENCES
+    for start in range(0, size, tile):
+        count = min(tile, size - start)
+        filled = widen(states, anchor, start, start + count, rows)
+        log_phi = log_weights[start : start + count]
+        if some_products:
+            products(rows, half_squares[start : start + filled], pull, product)
+        for q in range(queries):
+            b = low + q
+            ref, g = reference[q], pull[q]
+            own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
+            prior = log_weights[dominant[b]]
+            tile_weights(rows, log_phi, prior, own, how, norm, ref, g, at_reference[q], product[q], energy, weight)
+            for i in range(count):
+                if weight[i] > out[b, last]:
                     place = last
-                    while place > 0 and w > out[b, place - 1]:
+                    while place > 0 and weight[i] > out[b, place - 1]:
                         out[b, place], index[b, place] = out[b, place - 1], index[b, place - 1]
                         place -= 1
-                    out[b, place], index[b, place] = w, n
+                    out[b, place], index[b, place] = weight[i], start + i

@@ -3,7 +3,7 @@
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import float64_bound
+from fastthermo.kernels.bounds import difference_error, force_error
 from fastthermo.kernels.reference.pack import Packed, query_blocks, relative, state_blocks, weights
 
 
@@ -30,7 +30,9 @@ def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
     total = 1 + rest
     energy_min = (packed.states[dominant].double() - field).square().sum(1) / 2
     size, dimension = packed.states.shape
-    bound = float64_bound(size, dimension, packed.diameter, packed.spread, beta, energy_min, excess / total, changes=0)
+    logit_error = difference_error(dimension, packed.radius, packed.spread, beta, energy_min, 0)
+    origin = (2 * (energy_min + excess / total)).sqrt() + (2 * energy_min).sqrt()
+    bound = force_error(size, packed.radius, packed.spread, logit_error, origin, energy_min, excess / total)
     return Sums(
         dominant,
         shift / total[:, None],

@@ -11,7 +11,7 @@ TILE = 1 << 21  # elements of a (b, n, D) block of differences
 class Packed(NamedTuple):
     states: torch.Tensor  # (N, D)
     log_weights: torch.Tensor  # (N,) float64
-    diameter: float  # an upper bound of |y_n - y_m|
+    radius: float  # half of an upper bound of |y_n - y_m|
     spread: float  # of the finite log-weights
 
 
@@ -19,7 +19,7 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     centre = states.double().mean(0)
     radius = max(float((chunk.double() - centre).norm(dim=1).max()) for chunk in states.split(4096))
     finite = log_weights[log_weights > -torch.inf]
-    return Packed(states, log_weights, 2 * radius * (1 + 1e-12), float(finite.max() - finite.min()))
+    return Packed(states, log_weights, radius * (1 + 1e-12), float(finite.max() - finite.min()))
 
 
 def query_blocks(packed: Packed, queries: int) -> Iterator[slice]:
