@@ -38,9 +38,9 @@ MARKS = {
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure (.png at 200 dpi, .pdf); the file that was there stays until the new one is whole."""
+    """Write a figure (.png at 160 dpi, .pdf); the file that was there stays until the new one is whole."""
     with replacing(Path(path)) as file:
-        figure.savefig(file, dpi=200)
+        figure.savefig(file, dpi=160)
 
 
 def portrait_figure(dataset: Any, summary: dict[str, Any], image_shape: tuple[int, ...] | None = None) -> Figure:

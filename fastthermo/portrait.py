@@ -398,8 +398,9 @@ def _finish(folder: Path, out: Path, summary: dict[str, Any], data: Dataset) -> 
 
     with xr.open_zarr(folder / "portrait.zarr", consolidated=False) as dataset:
         figure = portrait_figure(dataset.load(), summary, data.image_shape)
-    for kind in ("png", "pdf"):
-        save(figure, folder / f"portrait.{kind}")
+    save(figure, folder / "portrait.png")
+    figure.set_layout_engine("none")  # found once
+    save(figure, folder / "portrait.pdf")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     for name in ("checkpoint.npz", "settings.json"):
         (folder / name).unlink(missing_ok=True)

@@ -12,16 +12,18 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import difference_error, force_error
-from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import NEGLIGIBLE
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import Plan, plan
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.tile import (
-    DIFFERENCES,
     PRODUCTS,
     add_products,
     add_weighted,
+    any_products,
+    copy,
+    fill,
     products,
     set_pull,
     tile_logits,
@@ -100,14 +102,14 @@ def _boltzmann_kernel(  # type: ignore[no-untyped-def]
     product, weight = np.empty((padded, tile)), np.zeros((padded, tile))
     at_reference = np.empty(queries)
     energy, kept = np.empty(tile), np.empty(tile, np.int64)
-    set_pull(anchor, field[low:high], pull)
+    set_pull(anchor, field, low, high, pull)
     widen(states, anchor, first, first + 1, rows)
     for q in range(queries):
         dominant[low + q] = first
         at_reference[q] = np.inf  # replaced before it matters: the first tile with a finite weight moves the reference
-        reference[q] = rows[0]
-        scalars[low + q] = 0.0
-    some_products = mode[low:high].min() != DIFFERENCES
+        copy(rows[0], reference[q])
+        fill(scalars[low + q], 0, CHANGES + 1, 0.0)
+    some_products = any_products(mode, low, high)
     for start in range(0, size, tile):
         count = min(tile, size - start)
         filled = widen(states, anchor, start, start + count, rows)
@@ -126,22 +128,22 @@ def _boltzmann_kernel(  # type: ignore[no-untyped-def]
                 if dominant[b] < start:  # else nothing has been summed yet
                     _move(rows[best], energy[best], logit[best], mode[b], ref, total[q], scalars[b])
                 dominant[b] = start + best
-                ref[:] = rows[best]
+                copy(rows[best], ref)
                 at_reference[q] = product[q, best]
                 tile_logits(rows, log_phi, log_phi[best], how, ref, g, at_reference[q], product[q], energy, logit)
             _accumulate(dominant[b] - start, count, energy, logit, scalars[b])
-            logit[count:filled] = 0.0
+            fill(logit, count, filled, 0.0)
             if mode[b] != PRODUCTS:
                 add_weighted(rows, count, logit, kept, ref, total[q])
-                logit[:count] = 0.0
+                fill(logit, 0, count, 0.0)
         for q in range(0, padded, 4):
             add_products(rows, filled, weight[q : q + 4], total[q : q + 4])
     for q in range(queries):
-        shift[low + q] = total[q]
+        copy(total[q], shift[low + q])
         _normalise(mode[low + q], reference[q], pull[q], shift[low + q], scalars[low + q])
 
 
-@jit
+@inner
 def _move(row, energy, logit, mode, reference, shift, scalars):  # type: ignore[no-untyped-def]
     factor = np.exp(-logit)
     total = 1 + scalars[REST]
@@ -157,7 +159,7 @@ def _move(row, energy, logit, mode, reference, shift, scalars):  # type: ignore[
             shift[d] = factor * (shift[d] + total * (reference[d] - row[d]))
 
 
-@jit
+@inner
 def _accumulate(reference, count, energy, logit, scalars):  # type: ignore[no-untyped-def]
     """Turn the logits of a tile into weights relative to the reference's (its own left out) and sum their moments."""
     for i in range(count):
@@ -173,7 +175,7 @@ def _accumulate(reference, count, energy, logit, scalars):  # type: ignore[no-un
             scalars[PARTICIPATION] += w * w
 
 
-@jit
+@inner
 def _normalise(mode, reference, pull, shift, scalars):  # type: ignore[no-untyped-def]
     rest = scalars[REST]
     total = 1 + rest

@@ -1,4 +1,4 @@
-"""`jit`: nogil, cached on disk in a folder of ours that is keyed by every kernel source and version.
+"""`jit` for kernels, `inner` for what they call: nogil, kernels cached in a folder keyed by every source and version.
 
 Numba's own `cache=True` looks at one file only: it serves stale code after an edit in a callee's file, and a cache
 beside the sources survives an uninstall. The folder is under $FASTTHERMO_CACHE, else $XDG_CACHE_HOME, else ~/.cache.
@@ -16,6 +16,7 @@ from numba import config
 
 # reassociation and contraction only: plain fastmath breaks isinf and isnan
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def cache_folder() -> Path:
@@ -26,6 +27,11 @@ def cache_folder() -> Path:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         key.update(source.read_bytes())
     return Path(root) / "numba" / key.hexdigest()[:16]
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """A function that only kernels call: no wrappers, nothing cached on its own."""
+    return numba.njit(function, nogil=True, fastmath=FASTMATH, error_model="numpy", **WITHOUT_WRAPPERS)
 
 
 def jit(function: Callable[..., Any]) -> Any:

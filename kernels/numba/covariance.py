@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import DIFFERENCES, products, set_pull, set_references, tile_weights, widen
+from fastthermo.kernels.numba.tile import any_products, fill, products, set_pull, set_references, tile_weights, widen
 
 
 def covariance(packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums) -> torch.Tensor:
@@ -39,14 +39,16 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
     size, dimension = states.shape
     queries = high - low
     rows = np.empty((tile, dimension))
-    pull, reference = np.empty(((queries + 3) // 4 * 4, dimension)), np.empty((queries, dimension))
+    pull, reference = np.zeros(((queries + 3) // 4 * 4, dimension)), np.empty((queries, dimension))
     product, at_reference = np.empty((pull.shape[0], tile)), np.empty(queries)
     energy, weight = np.empty(tile), np.empty(tile)
-    set_pull(anchor, field[low:high], pull)
-    set_references(states, anchor, half_squares, dominant[low:high], pull, reference, at_reference)
+    set_pull(anchor, field, low, high, pull)
+    set_references(states, anchor, half_squares, dominant, low, high, pull, reference, at_reference)
     deviation = np.empty((tile + 3, dimension))  # sqrt(w) (y - m) of the states with weight, padded to fours
-    out[low:high] = 0.0
-    some_products = mode[low:high].min() != DIFFERENCES
+    for b in range(low, high):
+        for i in range(dimension):
+            fill(out[b, i], 0, dimension, 0.0)
+    some_products = any_products(mode, low, high)
     for start in range(0, size, tile):
         count = min(tile, size - start)
         filled = widen(states, anchor, start, start + count, rows)
@@ -66,7 +68,8 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
                     for d in range(dimension):
                         deviation[left, d] = root * (rows[i, d] - ref[d] - shift[b, d])
                     left += 1
-            deviation[left : left + 3] = 0.0
+            for i in range(left, left + 3):
+                fill(deviation[i], 0, dimension, 0.0)
             for k in range(0, left, 4):
                 _rank_four(deviation[k], deviation[k + 1], deviation[k + 2], deviation[k + 3], out[b])
     for b in range(low, high):
@@ -75,7 +78,7 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
                 out[b, j, i] = out[b, i, j]
 
 
-@jit
+@inner
 def _rank_four(r0, r1, r2, r3, out):  # type: ignore[no-untyped-def]
     for i in range(r0.size):
         a0, a1, a2, a3 = r0[i], r1[i], r2[i], r3[i]

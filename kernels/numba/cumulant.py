@@ -4,15 +4,17 @@ import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.tile import (
-    DIFFERENCES,
     PRODUCTS,
     add_products,
     add_weighted,
+    any_products,
+    copy,
+    fill,
     products,
     set_pull,
     set_references,
@@ -70,13 +72,13 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
     product, weight, at_reference = np.empty((padded, tile)), np.zeros((padded, tile)), np.empty(queries)
     probe, projection = np.zeros((orders, padded, dimension)), np.empty((orders, padded, tile))
     energy, kept, zero, sums = np.empty(tile), np.empty(tile, np.int64), np.zeros(tile), np.zeros(queries)
-    set_pull(anchor, field[low:high], pull)
-    set_references(states, anchor, half_squares, dominant[low:high], pull, reference, at_reference)
+    set_pull(anchor, field, low, high, pull)
+    set_references(states, anchor, half_squares, dominant, low, high, pull, reference, at_reference)
     for q in range(queries):
         out_energy[low + q] = 0.0
         for k in range(orders):
-            probe[k, q] = probes[low + q, k]
-    some_products = mode[low:high].min() != DIFFERENCES
+            copy(probes[low + q, k], probe[k, q])
+    some_products = any_products(mode, low, high)
     for start in range(0, size, tile):
         count = min(tile, size - start)
         filled = widen(states, anchor, start, start + count, rows)
@@ -106,10 +108,10 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
             for i in range(count):
                 sums[q] += w[i]
                 out_energy[b] += w[i] * (energy[i] - excess[b])
-            w[count:filled] = 0.0
+            fill(w, count, filled, 0.0)
             if mode[b] != PRODUCTS:
                 add_weighted(rows, count, w, kept, ref, total[q])
-                w[:count] = 0.0
+                fill(w, 0, count, 0.0)
         for q in range(0, padded, 4):
             add_products(rows, filled, weight[q : q + 4], total[q : q + 4])
     for q in range(queries):
@@ -119,7 +121,7 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
             out[b, d] = total[q, d] - sums[q] * about
 
 
-@jit
+@inner
 def _project(row, reference, shift, probe):  # type: ignore[no-untyped-def]
     """v.(y - m)"""
     total = 0.0

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.pack import as_array
 from fastthermo.kernels.numba.pool import run
 
@@ -44,14 +44,14 @@ def _step_kernel(low, high, x, mean, a, b, c, key0, key1, first_sample, step, st
                 out[i, d] = a * x[i, d] + b * mean[i, d] + c * normal[d - d0]
 
 
-@jit
+@inner
 def _box_muller(first, second):  # type: ignore[no-untyped-def]
     radius = np.sqrt(-2.0 * np.log((np.float64(first) + 0.5) * 2.0**-32))
     angle = np.float64(second) * (2 * np.pi * 2.0**-32)
     return radius * np.cos(angle), radius * np.sin(angle)
 
 
-@jit
+@inner
 def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Ten rounds of Philox 4x32 on 32-bit words held in uint64."""
     c0 &= MASK

@@ -8,37 +8,57 @@ four queries by four states at a time; or, where their proved error matters, fro
 
 import numpy as np
 
-from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import NEGLIGIBLE
 
 PRODUCTS, RESCORED, DIFFERENCES = 0, 1, 2  # modes: products; those that matter by differences; all by differences
 
 
-@jit
+@inner
+def fill(x, start, stop, value):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        x[i] = value
+
+
+@inner
+def copy(source, target):  # type: ignore[no-untyped-def]
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@inner
+def any_products(mode, low, high):  # type: ignore[no-untyped-def]
+    found = False
+    for b in range(low, high):
+        found |= mode[b] != DIFFERENCES
+    return found
+
+
+@inner
 def widen(states, anchor, low, high, rows):  # type: ignore[no-untyped-def]
     """t_n of states [low, high) as float64 rows, padded with zeros to a multiple of four; returns the padded count."""
     for n in range(low, high):
         for d in range(anchor.size):
             rows[n - low, d] = np.float64(states[n, d]) - anchor[d]
     padded = (high - low + 3) // 4 * 4
-    rows[high - low : padded] = 0.0
+    for n in range(high - low, padded):
+        fill(rows[n], 0, anchor.size, 0.0)
     return padded
 
 
-@jit
-def set_pull(anchor, field, pull):  # type: ignore[no-untyped-def]
-    """g = a - h of a block of queries, padded with zeros."""
-    pull[field.shape[0] :] = 0.0
-    for q in range(field.shape[0]):
+@inner
+def set_pull(anchor, field, low, high, pull):  # type: ignore[no-untyped-def]
+    """g = a - h of queries [low, high); the padding of `pull` is left as it is."""
+    for b in range(low, high):
         for d in range(anchor.size):
-            pull[q, d] = anchor[d] - field[q, d]
+            pull[b - low, d] = anchor[d] - field[b, d]
 
 
-@jit
-def set_references(states, anchor, half_squares, dominant, pull, reference, at_reference):  # type: ignore[no-untyped-def]
-    """t_r of a block of queries and H~_r - H~_a."""
-    for q in range(dominant.size):
-        r = dominant[q]
+@inner
+def set_references(states, anchor, half_squares, dominant, low, high, pull, reference, at_reference):  # type: ignore[no-untyped-def]
+    """t_r of queries [low, high) and H~_r - H~_a."""
+    for q in range(high - low):
+        r = dominant[low + q]
         total = half_squares[r]
         for d in range(anchor.size):
             reference[q, d] = np.float64(states[r, d]) - anchor[d]
@@ -46,7 +66,7 @@ def set_references(states, anchor, half_squares, dominant, pull, reference, at_r
         at_reference[q] = total
 
 
-@jit
+@inner
 def products(rows, half_squares, pull, energy):  # type: ignore[no-untyped-def]
     """H~_n - H~_a into energy; queries and states in fours, so that every pair is summed in the same order."""
     for q in range(0, pull.shape[0], 4):
@@ -84,7 +104,7 @@ def products(rows, half_squares, pull, energy):  # type: ignore[no-untyped-def]
             e[n], e[n + 1], e[n + 2], e[n + 3] = h0 + a30, h1 + a31, h2 + a32, h3 + a33
 
 
-@jit
+@inner
 def difference(row, reference, pull):  # type: ignore[no-untyped-def]
     """H~_n - H~_r by differences."""
     total = 0.0
@@ -94,7 +114,7 @@ def difference(row, reference, pull):  # type: ignore[no-untyped-def]
     return total
 
 
-@jit
+@inner
 def tile_logits(  # type: ignore[no-untyped-def]
     rows, log_weights, prior, how, reference, pull, at_reference, product, energy, logit
 ):
@@ -121,7 +141,7 @@ def tile_logits(  # type: ignore[no-untyped-def]
     return best
 
 
-@jit
+@inner
 def tile_weights(  # type: ignore[no-untyped-def]
     rows, log_weights, prior, own, how, norm, reference, pull, at_reference, product, energy, weight
 ):
@@ -136,7 +156,7 @@ def tile_weights(  # type: ignore[no-untyped-def]
             energy[i], weight[i] = 0.0, 0.0
 
 
-@jit
+@inner
 def add_weighted(rows, count, weight, kept, origin, out):  # type: ignore[no-untyped-def]
     """out += sum of weight_n (t_n - origin) over the tile; `kept` is scratch for the states that have weight."""
     left = 0
@@ -160,7 +180,7 @@ def add_weighted(rows, count, weight, kept, origin, out):  # type: ignore[no-unt
         k += 1
 
 
-@jit
+@inner
 def add_products(rows, count, weight, out):  # type: ignore[no-untyped-def]
     """out_q += sum of weight_qn t_n for four queries, by four states; quads without weight are skipped."""
     o0, o1, o2, o3 = out[0], out[1], out[2], out[3]

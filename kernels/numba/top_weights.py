@@ -8,7 +8,7 @@ from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import DIFFERENCES, products, set_pull, set_references, tile_weights, widen
+from fastthermo.kernels.numba.tile import any_products, products, set_pull, set_references, tile_weights, widen
 
 
 def top_weights(
@@ -41,13 +41,13 @@ def _top_weights_kernel(  # type: ignore[no-untyped-def]
     size, dimension = states.shape
     queries = high - low
     rows = np.empty((tile, dimension))
-    pull, reference = np.empty(((queries + 3) // 4 * 4, dimension)), np.empty((queries, dimension))
+    pull, reference = np.zeros(((queries + 3) // 4 * 4, dimension)), np.empty((queries, dimension))
     product, at_reference = np.empty((pull.shape[0], tile)), np.empty(queries)
     energy, weight = np.empty(tile), np.empty(tile)
-    set_pull(anchor, field[low:high], pull)
-    set_references(states, anchor, half_squares, dominant[low:high], pull, reference, at_reference)
+    set_pull(anchor, field, low, high, pull)
+    set_references(states, anchor, half_squares, dominant, low, high, pull, reference, at_reference)
     last = out.shape[1] - 1
-    some_products = mode[low:high].min() != DIFFERENCES
+    some_products = any_products(mode, low, high)
     for start in range(0, size, tile):
         count = min(tile, size - start)
         filled = widen(states, anchor, start, start + count, rows)
