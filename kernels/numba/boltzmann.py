@@ -4,7 +4,7 @@ When the reference moves from r to r', sums over the states seen so far (r itsel
     f = w_r / w_r',  e = H~_r' - H~_r,  S = 1 + rest,  o the origin of the summed differences
     rest'   = f S                       shift'  = f (shift + (t_r - o) + S (o - o'))
     excess' = f (excess - S e)          square' = f (square - 2 e excess + S e^2)
-Where products are trusted o = 0, the anchor, and four queries share a pass over the tile; else o = t_r.
+with t = y - a. Where products are trusted o = 0, the anchor, and four queries share a pass; else o = t_r.
 """
 
 import numpy as np
@@ -93,58 +93,62 @@ def _boltzmann_kernel(  # type: ignore[no-untyped-def]
     size, dimension = states.shape
     queries = high - low
     padded = (queries + 3) // 4 * 4
-    rows = np.empty((tile, dimension))
-    pull, reference, total = (
-        np.empty((padded, dimension)),
-        np.empty((queries, dimension)),
-        np.zeros((padded, dimension)),
-    )
+    rows, centred = np.empty((tile, dimension)), np.empty((tile, dimension))
+    pull, total = np.zeros((padded, dimension)), np.zeros((padded, dimension))
+    reference, away = np.empty((queries, dimension)), np.empty((queries, dimension))
     product, weight = np.empty((padded, tile)), np.zeros((padded, tile))
     at_reference = np.empty(queries)
     energy, kept = np.empty(tile), np.empty(tile, np.int64)
     set_pull(anchor, field, low, high, pull)
-    widen(states, anchor, first, first + 1, rows)
+    widen(states, anchor, first, first + 1, rows, centred)
     for q in range(queries):
         dominant[low + q] = first
         at_reference[q] = np.inf  # replaced before it matters: the first tile with a finite weight moves the reference
-        copy(rows[0], reference[q])
+        _set_reference(rows[0], field[low + q], reference[q], away[q])
         fill(scalars[low + q], 0, CHANGES + 1, 0.0)
     some_products = any_products(mode, low, high)
     for start in range(0, size, tile):
         count = min(tile, size - start)
-        filled = widen(states, anchor, start, start + count, rows)
+        filled = widen(states, anchor, start, start + count, rows, centred)
         log_phi = log_weights[start : start + count]
         if some_products:
-            products(rows, half_squares[start : start + filled], pull, product)
+            products(centred, half_squares[start : start + filled], pull, product)
         for q in range(queries):
             b = low + q
-            ref, g, logit = reference[q], pull[q], weight[q]
+            ref, k, logit = reference[q], away[q], weight[q]
             if start <= first < start + count:  # nothing has weight before
                 at_reference[q] = product[q, first - start]
             how = (beta[b], mode[b], cutoff[b])
             prior = log_weights[dominant[b]]
-            best = tile_logits(rows, log_phi, prior, how, ref, g, at_reference[q], product[q], energy, logit)
+            best = tile_logits(rows, log_phi, prior, how, ref, k, at_reference[q], product[q], energy, logit)
             if logit[best] > 0:
                 if dominant[b] < start:  # else nothing has been summed yet
-                    _move(rows[best], energy[best], logit[best], mode[b], ref, total[q], scalars[b])
+                    _move(rows[best], energy[best], logit[best], mode[b], anchor, ref, total[q], scalars[b])
                 dominant[b] = start + best
-                copy(rows[best], ref)
+                _set_reference(rows[best], field[b], ref, k)
                 at_reference[q] = product[q, best]
-                tile_logits(rows, log_phi, log_phi[best], how, ref, g, at_reference[q], product[q], energy, logit)
+                tile_logits(rows, log_phi, log_phi[best], how, ref, k, at_reference[q], product[q], energy, logit)
             _accumulate(dominant[b] - start, count, energy, logit, scalars[b])
             fill(logit, count, filled, 0.0)
             if mode[b] != PRODUCTS:
                 add_weighted(rows, count, logit, kept, ref, total[q])
                 fill(logit, 0, count, 0.0)
         for q in range(0, padded, 4):
-            add_products(rows, filled, weight[q : q + 4], total[q : q + 4])
+            add_products(centred, filled, weight[q : q + 4], total[q : q + 4])
     for q in range(queries):
         copy(total[q], shift[low + q])
-        _normalise(mode[low + q], reference[q], pull[q], shift[low + q], scalars[low + q])
+        _normalise(mode[low + q], anchor, reference[q], away[q], shift[low + q], scalars[low + q])
 
 
 @inner
-def _move(row, energy, logit, mode, reference, shift, scalars):  # type: ignore[no-untyped-def]
+def _set_reference(row, field, reference, away):  # type: ignore[no-untyped-def]
+    for d in range(row.size):
+        reference[d] = row[d]
+        away[d] = row[d] - field[d]
+
+
+@inner
+def _move(row, energy, logit, mode, anchor, reference, shift, scalars):  # type: ignore[no-untyped-def]
     factor = np.exp(-logit)
     total = 1 + scalars[REST]
     scalars[SQUARE] = factor * (scalars[SQUARE] - 2 * energy * scalars[EXCESS] + total * energy**2)
@@ -154,7 +158,7 @@ def _move(row, energy, logit, mode, reference, shift, scalars):  # type: ignore[
     scalars[CHANGES] += 1
     for d in range(shift.size):
         if mode == PRODUCTS:
-            shift[d] = factor * (shift[d] + reference[d])
+            shift[d] = factor * (shift[d] + (reference[d] - anchor[d]))
         else:
             shift[d] = factor * (shift[d] + total * (reference[d] - row[d]))
 
@@ -176,7 +180,7 @@ def _accumulate(reference, count, energy, logit, scalars):  # type: ignore[no-un
 
 
 @inner
-def _normalise(mode, reference, pull, shift, scalars):  # type: ignore[no-untyped-def]
+def _normalise(mode, anchor, reference, away, shift, scalars):  # type: ignore[no-untyped-def]
     rest = scalars[REST]
     total = 1 + rest
     scalars[EXCESS] /= total
@@ -185,7 +189,7 @@ def _normalise(mode, reference, pull, shift, scalars):  # type: ignore[no-untype
     square = 0.0
     for d in range(shift.size):
         if mode == PRODUCTS:
-            shift[d] -= rest * reference[d]
+            shift[d] -= rest * (reference[d] - anchor[d])
         shift[d] /= total
-        square += (reference[d] + pull[d]) ** 2
+        square += away[d] ** 2
     scalars[ENERGY_MIN] = square / 2

@@ -8,7 +8,15 @@ from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import any_products, fill, products, set_pull, set_references, tile_weights, widen
+from fastthermo.kernels.numba.tile import (
+    any_products,
+    fill,
+    products,
+    set_pull,
+    set_references,
+    tile_weights,
+    widen,
+)
 
 
 def covariance(packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums) -> torch.Tensor:
@@ -38,12 +46,13 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
 ):
     size, dimension = states.shape
     queries = high - low
-    rows = np.empty((tile, dimension))
-    pull, reference = np.zeros(((queries + 3) // 4 * 4, dimension)), np.empty((queries, dimension))
+    rows, centred = np.empty((tile, dimension)), np.empty((tile, dimension))
+    pull = np.zeros(((queries + 3) // 4 * 4, dimension))
+    reference, away = np.empty((queries, dimension)), np.empty((queries, dimension))
     product, at_reference = np.empty((pull.shape[0], tile)), np.empty(queries)
     energy, weight = np.empty(tile), np.empty(tile)
     set_pull(anchor, field, low, high, pull)
-    set_references(states, anchor, half_squares, dominant, low, high, pull, reference, at_reference)
+    set_references(states, anchor, half_squares, field, dominant, low, high, pull, reference, away, at_reference)
     deviation = np.empty((tile + 3, dimension))  # sqrt(w) (y - m) of the states with weight, padded to fours
     for b in range(low, high):
         for i in range(dimension):
@@ -51,27 +60,29 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
     some_products = any_products(mode, low, high)
     for start in range(0, size, tile):
         count = min(tile, size - start)
-        filled = widen(states, anchor, start, start + count, rows)
+        filled = widen(states, anchor, start, start + count, rows, centred)
         log_phi = log_weights[start : start + count]
         if some_products:
-            products(rows, half_squares[start : start + filled], pull, product)
+            products(centred, half_squares[start : start + filled], pull, product)
         for q in range(queries):
             b = low + q
-            ref, g = reference[q], pull[q]
+            ref, k = reference[q], away[q]
             own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
             prior = log_weights[dominant[b]]
-            tile_weights(rows, log_phi, prior, own, how, norm, ref, g, at_reference[q], product[q], energy, weight)
+            tile_weights(rows, log_phi, prior, own, how, norm, ref, k, at_reference[q], product[q], energy, weight)
             left = 0
             for i in range(count):
                 if weight[i] > 0:
                     root = np.sqrt(weight[i])
                     for d in range(dimension):
-                        deviation[left, d] = root * (rows[i, d] - ref[d] - shift[b, d])
+                        deviation[left, d] = rows[i, d] - ref[d]
+                    for d in range(dimension):
+                        deviation[left, d] = root * (deviation[left, d] - shift[b, d])
                     left += 1
             for i in range(left, left + 3):
                 fill(deviation[i], 0, dimension, 0.0)
-            for k in range(0, left, 4):
-                _rank_four(deviation[k], deviation[k + 1], deviation[k + 2], deviation[k + 3], out[b])
+            for i in range(0, left, 4):
+                _rank_four(deviation[i], deviation[i + 1], deviation[i + 2], deviation[i + 3], out[b])
     for b in range(low, high):
         for i in range(dimension):
             for j in range(i):

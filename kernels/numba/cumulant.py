@@ -14,6 +14,7 @@ from fastthermo.kernels.numba.tile import (
     add_weighted,
     any_products,
     copy,
+    dot,
     fill,
     products,
     set_pull,
@@ -63,17 +64,14 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
     size, dimension = states.shape
     queries, orders = high - low, probes.shape[1]
     padded = (queries + 3) // 4 * 4
-    rows = np.empty((tile, dimension))
-    pull, reference, total = (
-        np.empty((padded, dimension)),
-        np.empty((queries, dimension)),
-        np.zeros((padded, dimension)),
-    )
+    rows, centred = np.empty((tile, dimension)), np.empty((tile, dimension))
+    pull, total = np.zeros((padded, dimension)), np.zeros((padded, dimension))
+    reference, away = np.empty((queries, dimension)), np.empty((queries, dimension))
     product, weight, at_reference = np.empty((padded, tile)), np.zeros((padded, tile)), np.empty(queries)
     probe, projection = np.zeros((orders, padded, dimension)), np.empty((orders, padded, tile))
     energy, kept, zero, sums = np.empty(tile), np.empty(tile, np.int64), np.zeros(tile), np.zeros(queries)
     set_pull(anchor, field, low, high, pull)
-    set_references(states, anchor, half_squares, dominant, low, high, pull, reference, at_reference)
+    set_references(states, anchor, half_squares, field, dominant, low, high, pull, reference, away, at_reference)
     for q in range(queries):
         out_energy[low + q] = 0.0
         for k in range(orders):
@@ -81,29 +79,29 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
     some_products = any_products(mode, low, high)
     for start in range(0, size, tile):
         count = min(tile, size - start)
-        filled = widen(states, anchor, start, start + count, rows)
+        filled = widen(states, anchor, start, start + count, rows, centred)
         log_phi = log_weights[start : start + count]
         if some_products:
-            products(rows, half_squares[start : start + filled], pull, product)
+            products(centred, half_squares[start : start + filled], pull, product)
             for k in range(orders):
-                products(rows, zero[:filled], probe[k], projection[k])
+                products(centred, zero[:filled], probe[k], projection[k])
         for q in range(queries):
             b = low + q
             ref, w = reference[q], weight[q]
             own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
             prior = log_weights[dominant[b]]
-            tile_weights(rows, log_phi, prior, own, how, norm, ref, pull[q], at_reference[q], product[q], energy, w)
+            tile_weights(rows, log_phi, prior, own, how, norm, ref, away[q], at_reference[q], product[q], energy, w)
+            if 0 <= own < count:  # the dominant state, y_r - m = -shift, is added at the end
+                w[own] = 0.0
             for k in range(orders):
-                at_mean = 0.0
-                if mode[b] == PRODUCTS:
-                    for d in range(dimension):
-                        at_mean += probe[k, q, d] * (ref[d] + shift[b, d])
+                at_shift = dot(probe[k, q], shift[b])
+                at_mean = at_shift + _project(ref, anchor, probe[k, q])
                 for i in range(count):
                     if w[i] != 0:
                         if mode[b] == PRODUCTS:
                             a = projection[k, q, i] - at_mean
                         else:
-                            a = _project(rows[i], ref, shift[b], probe[k, q])
+                            a = _project(rows[i], ref, probe[k, q]) - at_shift
                         w[i] *= a + energy_probes[b, k] * (energy[i] - excess[b])
             for i in range(count):
                 sums[q] += w[i]
@@ -113,18 +111,22 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
                 add_weighted(rows, count, w, kept, ref, total[q])
                 fill(w, 0, count, 0.0)
         for q in range(0, padded, 4):
-            add_products(rows, filled, weight[q : q + 4], total[q : q + 4])
+            add_products(centred, filled, weight[q : q + 4], total[q : q + 4])
     for q in range(queries):
         b = low + q
+        p = 1 / (1 + np.exp(log_rest[b]))
+        for k in range(orders):
+            p *= -dot(probe[k, q], shift[b]) - energy_probes[b, k] * excess[b]
+        out_energy[b] -= p * excess[b]
         for d in range(dimension):
-            about = shift[b, d] + (reference[q, d] if mode[b] == PRODUCTS else 0.0)
-            out[b, d] = total[q, d] - sums[q] * about
+            origin = reference[q, d] - anchor[d] if mode[b] == PRODUCTS else 0.0
+            out[b, d] = total[q, d] - sums[q] * origin - (sums[q] + p) * shift[b, d]
 
 
 @inner
-def _project(row, reference, shift, probe):  # type: ignore[no-untyped-def]
-    """v.(y - m)"""
+def _project(row, reference, probe):  # type: ignore[no-untyped-def]
+    """v.(y - y_r)"""
     total = 0.0
     for d in range(row.size):
-        total += probe[d] * (row[d] - reference[d] - shift[d])
+        total += probe[d] * (row[d] - reference[d])
     return total

@@ -1,9 +1,10 @@
-"""The loops that every kernel shares, over a tile of states t_n = y_n - a widened to float64 and a block of queries.
+"""The loops that every kernel shares, over a tile of states widened to float64 and a block of queries.
 
 Energies relative to the reference state r come from products about the anchor a,
     H~_n - H~_a = |t_n|^2/2 + t_n.g,   g = a - h,
 four queries by four states at a time; or, where their proved error matters, from differences,
-    H~_n - H~_r = sum_d s (s/2 + k),   s = t_n - t_r,  k = t_r + g.
+    H~_n - H~_r = sum_d s (s/2 + k),   s = y_n - y_r,  k = y_r - h.
+Float64 states lose digits in t_n = y_n - a, so differences are those of the states themselves.
 """
 
 import numpy as np
@@ -27,6 +28,14 @@ def copy(source, target):  # type: ignore[no-untyped-def]
 
 
 @inner
+def dot(x, y):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for d in range(x.size):
+        total += x[d] * y[d]
+    return total
+
+
+@inner
 def any_products(mode, low, high):  # type: ignore[no-untyped-def]
     found = False
     for b in range(low, high):
@@ -35,14 +44,15 @@ def any_products(mode, low, high):  # type: ignore[no-untyped-def]
 
 
 @inner
-def widen(states, anchor, low, high, rows):  # type: ignore[no-untyped-def]
-    """t_n of states [low, high) as float64 rows, padded with zeros to a multiple of four; returns the padded count."""
+def widen(states, anchor, low, high, rows, centred):  # type: ignore[no-untyped-def]
+    """y_n and t_n of states [low, high), t padded with zeros to a multiple of four; returns the padded count."""
     for n in range(low, high):
         for d in range(anchor.size):
-            rows[n - low, d] = np.float64(states[n, d]) - anchor[d]
+            rows[n - low, d] = np.float64(states[n, d])
+            centred[n - low, d] = rows[n - low, d] - anchor[d]
     padded = (high - low + 3) // 4 * 4
     for n in range(high - low, padded):
-        fill(rows[n], 0, anchor.size, 0.0)
+        fill(centred[n], 0, anchor.size, 0.0)
     return padded
 
 
@@ -55,24 +65,25 @@ def set_pull(anchor, field, low, high, pull):  # type: ignore[no-untyped-def]
 
 
 @inner
-def set_references(states, anchor, half_squares, dominant, low, high, pull, reference, at_reference):  # type: ignore[no-untyped-def]
-    """t_r of queries [low, high) and H~_r - H~_a."""
+def set_references(states, anchor, half_squares, field, dominant, low, high, pull, reference, away, at_reference):  # type: ignore[no-untyped-def]
+    """y_r and k of queries [low, high), and H~_r - H~_a."""
     for q in range(high - low):
         r = dominant[low + q]
         total = half_squares[r]
         for d in range(anchor.size):
-            reference[q, d] = np.float64(states[r, d]) - anchor[d]
-            total += reference[q, d] * pull[q, d]
+            reference[q, d] = np.float64(states[r, d])
+            away[q, d] = reference[q, d] - field[low + q, d]
+            total += (reference[q, d] - anchor[d]) * pull[q, d]
         at_reference[q] = total
 
 
 @inner
-def products(rows, half_squares, pull, energy):  # type: ignore[no-untyped-def]
+def products(centred, half_squares, pull, energy):  # type: ignore[no-untyped-def]
     """H~_n - H~_a into energy; queries and states in fours, so that every pair is summed in the same order."""
     for q in range(0, pull.shape[0], 4):
         g0, g1, g2, g3 = pull[q], pull[q + 1], pull[q + 2], pull[q + 3]
         for n in range(0, half_squares.size, 4):
-            t0, t1, t2, t3 = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+            t0, t1, t2, t3 = centred[n], centred[n + 1], centred[n + 2], centred[n + 3]
             a00 = a01 = a02 = a03 = a10 = a11 = a12 = a13 = 0.0
             a20 = a21 = a22 = a23 = a30 = a31 = a32 = a33 = 0.0
             for d in range(pull.shape[1]):
@@ -105,18 +116,18 @@ def products(rows, half_squares, pull, energy):  # type: ignore[no-untyped-def]
 
 
 @inner
-def difference(row, reference, pull):  # type: ignore[no-untyped-def]
+def difference(row, reference, away):  # type: ignore[no-untyped-def]
     """H~_n - H~_r by differences."""
     total = 0.0
     for d in range(row.size):
         s = row[d] - reference[d]
-        total += s * (0.5 * s + (reference[d] + pull[d]))
+        total += s * (0.5 * s + away[d])
     return total
 
 
 @inner
 def tile_logits(  # type: ignore[no-untyped-def]
-    rows, log_weights, prior, how, reference, pull, at_reference, product, energy, logit
+    rows, log_weights, prior, how, reference, away, at_reference, product, energy, logit
 ):
     """Energies and log-weights of a tile relative to the reference; returns the place of the largest weight.
 
@@ -126,12 +137,12 @@ def tile_logits(  # type: ignore[no-untyped-def]
     best = 0
     for i in range(log_weights.size):
         if mode == DIFFERENCES:
-            e = difference(rows[i], reference, pull)
+            e = difference(rows[i], reference, away)
         else:
             e = product[i] - at_reference
             if mode == RESCORED:
                 if log_weights[i] - prior - beta * e > cutoff:
-                    e = difference(rows[i], reference, pull)
+                    e = difference(rows[i], reference, away)
                 elif cutoff < NEGLIGIBLE:
                     e = np.inf  # its product says nothing but that its weight is negligible
         energy[i] = e
@@ -143,10 +154,10 @@ def tile_logits(  # type: ignore[no-untyped-def]
 
 @inner
 def tile_weights(  # type: ignore[no-untyped-def]
-    rows, log_weights, prior, own, how, norm, reference, pull, at_reference, product, energy, weight
+    rows, log_weights, prior, own, how, norm, reference, away, at_reference, product, energy, weight
 ):
     """H~_n - H~_r into `energy` and w_n into `weight`, 0 where negligible; `own` is the place of r, if it is here."""
-    tile_logits(rows, log_weights, prior, how, reference, pull, at_reference, product, energy, weight)
+    tile_logits(rows, log_weights, prior, how, reference, away, at_reference, product, energy, weight)
     for i in range(log_weights.size):
         if i == own:
             energy[i], weight[i] = 0.0, 1 / norm
@@ -158,7 +169,7 @@ def tile_weights(  # type: ignore[no-untyped-def]
 
 @inner
 def add_weighted(rows, count, weight, kept, origin, out):  # type: ignore[no-untyped-def]
-    """out += sum of weight_n (t_n - origin) over the tile; `kept` is scratch for the states that have weight."""
+    """out += sum of weight_n (y_n - origin) over the tile; `kept` is scratch for the states that have weight."""
     left = 0
     for i in range(count):
         if weight[i] != 0:
@@ -167,11 +178,12 @@ def add_weighted(rows, count, weight, kept, origin, out):  # type: ignore[no-unt
     k = 0
     while k + 4 <= left:
         i0, i1, i2, i3 = kept[k], kept[k + 1], kept[k + 2], kept[k + 3]
-        t0, t1, t2, t3 = rows[i0], rows[i1], rows[i2], rows[i3]
+        y0, y1, y2, y3 = rows[i0], rows[i1], rows[i2], rows[i3]
         w0, w1, w2, w3 = weight[i0], weight[i1], weight[i2], weight[i3]
         for d in range(origin.size):
             o = origin[d]
-            out[d] += w0 * (t0[d] - o) + w1 * (t1[d] - o) + w2 * (t2[d] - o) + w3 * (t3[d] - o)
+            s0, s1, s2, s3 = (y0[d] - o), (y1[d] - o), (y2[d] - o), (y3[d] - o)
+            out[d] += w0 * s0 + w1 * s1 + w2 * s2 + w3 * s3
         k += 4
     while k < left:
         i0 = kept[k]
@@ -181,7 +193,7 @@ def add_weighted(rows, count, weight, kept, origin, out):  # type: ignore[no-unt
 
 
 @inner
-def add_products(rows, count, weight, out):  # type: ignore[no-untyped-def]
+def add_products(centred, count, weight, out):  # type: ignore[no-untyped-def]
     """out_q += sum of weight_qn t_n for four queries, by four states; quads without weight are skipped."""
     o0, o1, o2, o3 = out[0], out[1], out[2], out[3]
     for n in range(0, count, 4):
@@ -190,7 +202,7 @@ def add_products(rows, count, weight, out):  # type: ignore[no-untyped-def]
             for k in range(4):
                 largest = max(largest, abs(weight[q, n + k]))
         if largest > 0:
-            t0, t1, t2, t3 = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+            t0, t1, t2, t3 = centred[n], centred[n + 1], centred[n + 2], centred[n + 3]
             w00, w01, w02, w03 = weight[0, n], weight[0, n + 1], weight[0, n + 2], weight[0, n + 3]
             w10, w11, w12, w13 = weight[1, n], weight[1, n + 1], weight[1, n + 2], weight[1, n + 3]
             w20, w21, w22, w23 = weight[2, n], weight[2, n + 1], weight[2, n + 2], weight[2, n + 3]

@@ -40,26 +40,27 @@ def _top_weights_kernel(  # type: ignore[no-untyped-def]
 ):
     size, dimension = states.shape
     queries = high - low
-    rows = np.empty((tile, dimension))
-    pull, reference = np.zeros(((queries + 3) // 4 * 4, dimension)), np.empty((queries, dimension))
+    rows, centred = np.empty((tile, dimension)), np.empty((tile, dimension))
+    pull = np.zeros(((queries + 3) // 4 * 4, dimension))
+    reference, away = np.empty((queries, dimension)), np.empty((queries, dimension))
     product, at_reference = np.empty((pull.shape[0], tile)), np.empty(queries)
     energy, weight = np.empty(tile), np.empty(tile)
     set_pull(anchor, field, low, high, pull)
-    set_references(states, anchor, half_squares, dominant, low, high, pull, reference, at_reference)
+    set_references(states, anchor, half_squares, field, dominant, low, high, pull, reference, away, at_reference)
     last = out.shape[1] - 1
     some_products = any_products(mode, low, high)
     for start in range(0, size, tile):
         count = min(tile, size - start)
-        filled = widen(states, anchor, start, start + count, rows)
+        filled = widen(states, anchor, start, start + count, rows, centred)
         log_phi = log_weights[start : start + count]
         if some_products:
-            products(rows, half_squares[start : start + filled], pull, product)
+            products(centred, half_squares[start : start + filled], pull, product)
         for q in range(queries):
             b = low + q
-            ref, g = reference[q], pull[q]
+            ref, k = reference[q], away[q]
             own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
             prior = log_weights[dominant[b]]
-            tile_weights(rows, log_phi, prior, own, how, norm, ref, g, at_reference[q], product[q], energy, weight)
+            tile_weights(rows, log_phi, prior, own, how, norm, ref, k, at_reference[q], product[q], energy, weight)
             for i in range(count):
                 if weight[i] > out[b, last]:
                     place = last
