@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 import fastthermo
+from fastthermo import ops
 from fastthermo._files import replacing
 from fastthermo.critical import critical_times
 from fastthermo.datasets import Dataset
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate, average, choose, collapse_time, pointwise_information
 from fastthermo.response import susceptibility
-from fastthermo.sampling import noised, sample
+from fastthermo.sampling import START, sample
 
 PROBES = 16  # trajectories whose susceptibility is diagonalised
 EIGENVALUES = 3
@@ -61,23 +62,31 @@ class Settings:
 
 
 class _Recorder:
-    """The ensemble as the sampler's model, keeping the state and class posterior of the last call."""
+    """The ensemble as the sampler's model: each call also observes noised data at its temperature, in the same pass.
 
-    def __init__(self, ensemble: Any, classes: Any) -> None:
-        self.ensemble, self.classes = ensemble, classes
+    Noised data in field units are y + z / sqrt(beta), with the same y and z at every temperature.
+    """
+
+    def __init__(self, ensemble: Any, classes: Any, y: np.ndarray, z: np.ndarray) -> None:
+        self.ensemble, self.classes, self.y, self.z = ensemble, classes, y, z
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ensemble, name)
 
     def mean(self, field: Any, beta: float) -> Any:
+        noised = self.y + self.z / math.sqrt(beta)
+        both = np.concatenate([field.numpy(), noised])
         if self.classes is None:
-            state, same = self.ensemble.boltzmann(field, beta), None
+            state, same = self.ensemble.boltzmann(both, beta), None
         else:
-            state, posterior = self.classes.resolve(field, beta)
+            state, posterior = self.classes.resolve(both, beta)
             same = (posterior**2).sum(-1)
         values = {name: getattr(state, name, same) for name in OBSERVABLES}
-        self.observables = {name: np.asarray(value) for name, value in values.items() if value is not None}
-        return state.mean
+        n = len(field)
+        self.generated = {name: value[:n] for name, value in values.items() if value is not None}
+        self.noised = {name: value[n:] for name, value in values.items() if value is not None}
+        self.noised["information"] = pointwise_information(noised, self.y, beta, self.noised["log_evidence"])
+        return field.new_tensor(state.mean[:n])
 
 
 def portrait(
@@ -124,7 +133,7 @@ def portrait(
     landmarks = _landmarks(ensemble, process, seed)
     grid = _grid(ensemble, process, times, landmarks)
     store = _open(folder, data, process, grid, settings, classes)
-    _measure(store, folder, _Recorder(ensemble, classes), process, grid, settings, progress)
+    _measure(store, folder, ensemble, classes, process, grid, settings, progress)
     _late_starts(store, ensemble, classes, process, grid, landmarks, seed)
     summary = _summarise(store, ensemble, process, landmarks, settings, time.monotonic() - started)
     _finish(folder, out, summary, data)
@@ -248,7 +257,8 @@ def _open(folder: Path, data: Dataset, process: Process, grid: np.ndarray, setti
 def _measure(
     store: Any,
     folder: Path,
-    recorder: _Recorder,
+    ensemble: Any,
+    classes: Any,
     process: Process,
     grid: np.ndarray,
     settings: Settings,
@@ -262,10 +272,10 @@ def _measure(
     if checkpoint.is_file():
         with np.load(checkpoint) as saved:
             first, x_start = int(saved["row"]), saved["x"]
-        if store["done"][first]:
-            return
-    ensemble = recorder.ensemble
+    if np.all(store["done"][:]):
+        return
     y = ensemble.data(choose(ensemble, settings.queries, settings.seed)).reshape(settings.queries, -1)
+    recorder = _Recorder(ensemble, classes, y, ops.normal(*y.shape, settings.seed, 0, START).numpy())
     centre = ensemble.data_mean[None]
     probes = store["gain_generated"].shape[1]
     bar = tqdm(
@@ -278,16 +288,12 @@ def _measure(
 
     def row(i: int, t: float, x: Any, _: Any) -> None:
         i += first
-        generated = recorder.observables
         with replacing(checkpoint) as file:
             np.savez(file, row=i, x=x.numpy())
         alpha, beta = float(process.alpha(t)), float(process.beta(t))
-        field = noised(ensemble, process, t, y, settings.seed) / alpha
-        recorder.mean(field, beta)
-        noisy = recorder.observables
-        store["noised_information"][i] = pointwise_information(field, y, beta, noisy["log_evidence"])
-        for name in generated:
-            store[f"noised_{name}"][i], store[f"generated_{name}"][i] = noisy[name], generated[name]
+        for kind, values in (("noised", recorder.noised), ("generated", recorder.generated)):
+            for name, value in values.items():
+                store[f"{kind}_{name}"][i] = value
         at_mean = susceptibility(ensemble, centre, beta).leading(store["gain_mean"].shape[1], RESIDUAL)
         store["gain_mean"][i] = at_mean[0][0]
         along = susceptibility(ensemble, x[:probes].double().numpy() / alpha, beta).leading(1, RESIDUAL)

@@ -13,7 +13,7 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import difference_error, force_error
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import NEGLIGIBLE
+from fastthermo.kernels.numba.config import NEGLIGIBLE, query_block
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import Plan, plan
 from fastthermo.kernels.numba.pool import run
@@ -40,7 +40,17 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
     shift = np.empty((queries, dimension))
     scalars = np.empty((queries, 6))
     arrays = (as_array(field), as_array(beta), as_array(made.mode), as_array(made.cutoff))
-    run(_boltzmann_kernel, queries, *packed[:5], packed.first, *arrays, dominant, shift, scalars)
+    run(
+        _boltzmann_kernel,
+        queries,
+        query_block(field.shape[1]),
+        *packed[:5],
+        packed.first,
+        *arrays,
+        dominant,
+        shift,
+        scalars,
+    )
     column = [x.clone() for x in torch.from_numpy(scalars).unbind(1)]
     return Sums(
         torch.from_numpy(dominant),

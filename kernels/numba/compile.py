@@ -14,7 +14,7 @@ import llvmlite
 import numba
 from numba import config
 
-# reassociation and contraction only: plain fastmath breaks isinf and isnan. Under it (x - y) - z may become x - (y + z),
+# reassociation and contraction only: plain fastmath breaks isinf and isnan. (x - y) - z may become x - (y + z),
 # so where x and y are close and z is small, the two differences stand in loops of their own.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}

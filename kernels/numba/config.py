@@ -1,10 +1,15 @@
 """Tile sizes and thresholds as a table."""
 
 TILE_BYTES = 1 << 18  # of states in float64, kept in the second-level cache while a block of queries passes over them
-QUERY_BLOCK = 32  # queries a task, at most
+QUERY_BYTES = 1 << 19  # of float64 vectors of a block of queries
 SMALL_DIMENSION = 16  # up to which energies are sums of differences, without products
 TRUSTED = 1e-10  # proved error of a logit above which the products that matter are replaced by differences
 NEGLIGIBLE = -690.0  # e^-690 = 2e-300: weights below are dropped before they become denormal
+
+
+def query_block(dimension: int) -> int:
+    """Queries a task, at most; each has four vectors."""
+    return max(8, min(128, QUERY_BYTES // (32 * dimension) // 4 * 4))
 
 
 def tile_length(dimension: int) -> int:

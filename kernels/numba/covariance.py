@@ -5,6 +5,7 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
+from fastthermo.kernels.numba.config import query_block
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
@@ -22,7 +23,7 @@ from fastthermo.kernels.numba.tile import (
 def covariance(packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums) -> torch.Tensor:
     out = np.empty((*field.shape, field.shape[1]))
     columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.shift, sums.log_rest)
-    run(_covariance_kernel, len(field), *packed[:5], *(as_array(x) for x in columns), out)
+    run(_covariance_kernel, len(field), query_block(field.shape[1]), *packed[:5], *(as_array(x) for x in columns), out)
     return torch.from_numpy(out)
 
 

@@ -5,6 +5,7 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
+from fastthermo.kernels.numba.config import query_block
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
@@ -35,7 +36,7 @@ def cumulant(
     out, out_energy = np.empty(tuple(field.shape)), np.empty(len(field))
     columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.shift, sums.log_rest, sums.excess)
     arrays = [as_array(x) for x in (*columns, probes, energy_probes)]
-    run(_cumulant_kernel, len(field), *packed[:5], *arrays, out, out_energy)
+    run(_cumulant_kernel, len(field), query_block(field.shape[1]), *packed[:5], *arrays, out, out_energy)
     return torch.from_numpy(out), torch.from_numpy(out_energy)
 
 

@@ -11,16 +11,14 @@ from typing import Any
 
 import torch
 
-from fastthermo.kernels.numba.config import QUERY_BLOCK
-
 _lock = threading.Lock()
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
-def run(kernel: Callable[..., None], queries: int, *arguments: Any) -> None:
-    """kernel(low, high, *arguments) for blocks that cover range(queries); raises what a block raises."""
+def run(kernel: Callable[..., None], queries: int, block: int, *arguments: Any) -> None:
+    """kernel(low, high, *arguments) for blocks of at most `block` queries; raises what a block raises."""
     workers = torch.get_num_threads()
-    size = max(1, min(QUERY_BLOCK, -(-queries // (2 * workers))))
+    size = max(1, min(block, -(-queries // (2 * workers))))
     blocks = [(low, min(low + size, queries)) for low in range(0, queries, size)]
     if workers == 1 or len(blocks) <= 1:
         for low, high in blocks:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from fastthermo.kernels.numba.compile import inner, jit
+from fastthermo.kernels.numba.config import query_block
 from fastthermo.kernels.numba.pack import as_array
 from fastthermo.kernels.numba.pool import run
 
@@ -26,7 +27,19 @@ def step(
     out = np.empty_like(position)
     counters = (np.uint64(first_sample), np.uint64(step), np.uint64(stream))
     keys = (np.uint64(seed & 0xFFFFFFFF), np.uint64((seed >> 32) & 0xFFFFFFFF))
-    run(_step_kernel, len(position), position, target, float(a), float(b), float(c), *keys, *counters, out)
+    run(
+        _step_kernel,
+        len(position),
+        query_block(x.shape[1]),
+        position,
+        target,
+        float(a),
+        float(b),
+        float(c),
+        *keys,
+        *counters,
+        out,
+    )
     return torch.from_numpy(out)
 
 

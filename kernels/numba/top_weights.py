@@ -5,6 +5,7 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.config import query_block
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
@@ -16,7 +17,15 @@ def top_weights(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out, index = np.full((len(field), k), -1.0), np.zeros((len(field), k), np.int64)
     columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.log_rest)
-    run(_top_weights_kernel, len(field), *packed[:5], *(as_array(x) for x in columns), out, index)
+    run(
+        _top_weights_kernel,
+        len(field),
+        query_block(field.shape[1]),
+        *packed[:5],
+        *(as_array(x) for x in columns),
+        out,
+        index,
+    )
     return torch.from_numpy(out), torch.from_numpy(index)
 
 
