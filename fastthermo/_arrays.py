@@ -53,6 +53,25 @@ def spread(scalar: Any, like: Any) -> Any:
     return scalar.reshape(tuple(scalar.shape) + (1,) * (like.ndim - scalar.ndim))
 
 
+def rounding(x: Any) -> float:
+    """Relative rounding of a result in the dtype of x, where that is coarser than float64."""
+    if is_torch(x):
+        import torch
+
+        coarse = x.is_floating_point() and x.dtype != torch.float64
+        return torch.finfo(x.dtype).eps / 2 if coarse else 0.0
+    return float(np.finfo(x.dtype).eps) / 2 if x.dtype.kind == "f" and x.dtype.itemsize < 8 else 0.0
+
+
+def check_bound(bound: Any, rtol: float, dtype: Any) -> None:
+    """Raise ValueError where the certified error bound of results in dtype exceeds rtol."""
+    if not 0 < rtol < float("inf"):
+        raise ValueError(f"rtol: wanted a positive number or None, got {rtol}")
+    worst = float(bound.max()) if len(bound.reshape(-1)) else 0.0
+    if not worst <= rtol:
+        raise ValueError(f"rtol: {rtol:.3g} cannot be met, the certified bound is {worst:.3g} in {dtype}")
+
+
 @dataclass(frozen=True)
 class Queries:
     """B queries as the caller gave them: tensors inside, the caller's kind, shape and dtype outside."""
@@ -90,13 +109,6 @@ class Queries:
     def rows(self, x: torch.Tensor) -> Any:
         """(B, K) with the batch axis of the caller; dtype kept."""
         return self._out(x.reshape(self.batch + tuple(x.shape[1:])))
-
-    @property
-    def rounding(self) -> float:
-        """Relative rounding of the caller's dtype, where it is coarser than float64."""
-        import torch
-
-        return 0.0 if self.dtype == torch.float64 else torch.finfo(self.dtype).eps / 2
 
     @property
     def batch(self) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._arrays import Queries, is_torch, read_rows, to_float, to_tensor
+from fastthermo._arrays import Queries, check_bound, is_torch, read_rows, rounding, to_float, to_tensor
 from fastthermo.state import BoltzmannState
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Ensemble:
             raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
         if not isfinite(self.shift):
             raise ValueError(f"shift: wanted a finite number, got {self.shift}")
+        if not is_torch(self.states):
+            object.__setattr__(self, "states", np.asarray(self.states))
         states = _read_states(self.states)
         object.__setattr__(self, "shape", tuple(states.shape[1:]))
         rows = states.flatten(1)
@@ -122,6 +124,10 @@ class Ensemble:
         if not 1 <= len(probes) <= 2:
             raise ValueError(f"probes: wanted 1 or 2 of them, got {len(probes)}")
         rows = [read_rows("probe", v, self.dimension, self.device)[0].double() for v in probes]
+        if any(len(row) not in (1, len(q.field)) for row in rows):
+            raise ValueError(
+                f"probe: wanted one vector or {len(q.field)}, one a query, got {[len(row) for row in rows]}"
+            )
         v = torch.stack([row.expand(len(q.field), -1) for row in rows], 1)
         moments = ops_module().boltzmann(self._core, *inner, backend=backend)
         out, _ = ops_module().cumulant(self._core, *inner, moments, v, backend=backend)
@@ -150,7 +156,7 @@ class Ensemble:
 
     def top_weights(self, field: Any, beta: Any, k: int, backend: str | None = None) -> tuple[Any, Any]:
         """The k largest Boltzmann weights, decreasing, and the indices of their states: (B, k) float64 and int64."""
-        if not (isinstance(k, int) and 1 <= k <= self.size):
+        if not (isinstance(k, int | np.integer) and 1 <= k <= self.size):
             raise ValueError(f"k: wanted an integer from 1 to {self.size}, the number of states, got {k!r}")
         q, inner = self._read(field, beta)
         moments = ops_module().boltzmann(self._core, *inner, backend=backend)
@@ -158,9 +164,15 @@ class Ensemble:
         return q.rows(w), q.rows(index)
 
     def log_odds(self, index: Any, field: Any, beta: Any) -> Any:
-        """log w_i / (1 - w_i) of the states `index`, one a query: (B,) float64, accurate at any temperature."""
+        """log w_i / (1 - w_i) of the states `index`, one a query: (B,) float64.
+
+        Accurate however close w_i is to 0 or 1; infinite where w_i or 1 - w_i is below 2e-300.
+        """
         q, inner = self._read(field, beta)
-        i = to_tensor("index", index).to(self.device).long().expand(len(q.field))
+        i = to_tensor("index", index).to(self.device).long()
+        if i.numel() not in (1, len(q.field)) or bool(((i < 0) | (i >= self.size)).any()):
+            raise ValueError(f"index: wanted {len(q.field)} states, each from 0 to {self.size - 1}, got {index}")
+        i = i.reshape(-1).expand(len(q.field))
         return q.scalar(ops_module().log_odds(self._core, i, *inner, ops_module().boltzmann(self._core, *inner)))
 
     def draw(self, n: int, seed: int = 0) -> Any:
@@ -208,7 +220,7 @@ class Ensemble:
                 out += delta.T @ (phi[rows, None] * (delta @ v))
             return out
 
-        if self.dimension <= DENSE:
+        if self.dimension <= DENSE or 4 * k > self.dimension:
             unit = torch.eye(self.dimension, dtype=torch.float64, device=self.device)
             values, vectors = np.linalg.eigh(apply(unit).cpu().numpy())
         else:
@@ -246,7 +258,7 @@ class Ensemble:
         from fastthermo._files import replacing
 
         with replacing(Path(path)) as file, file.open("wb") as stream:
-            arrays = {"states": np.asarray(self.states if self.numpy else self.states.cpu())}
+            arrays = {"states": self._core.states.unflatten(1, self.shape).cpu().numpy()}
             if self.log_weights is not None:
                 arrays["log_weights"] = self._core.log_weights.cpu().numpy()
             np.savez(stream, scale=self.scale, shift=self.shift, **arrays)  # type: ignore[arg-type]
@@ -269,14 +281,17 @@ class Ensemble:
         q = Queries.read(field, beta, self.dimension, self.device)
         return q, ((q.field - self.shift) / self.scale, q.beta * self.scale**2)
 
+    def _field_error(self, q: Queries, m: ops.Moments) -> torch.Tensor | float:
+        """What rounding (h - shift)/scale adds to the error bound."""
+        if self.scale == 1 and self.shift == 0:
+            return 0.0
+        error = 2.0**-52 * (q.field.norm(dim=1) + abs(self.shift) * self.dimension**0.5) / self.scale
+        return ops_module().field_error(m, q.beta * self.scale**2, error)
+
     def _state(self, q: Queries, m: ops.Moments, rtol: float | None = None) -> BoltzmannState:
-        bound = m.error_bound + q.rounding
+        bound = m.error_bound + self._field_error(q, m) + rounding(q.field.new_empty(0, dtype=q.dtype))
         if rtol is not None:
-            if not 0 < rtol < float("inf"):
-                raise ValueError(f"rtol: wanted a positive number or None, got {rtol}")
-            worst = float(bound.max()) if len(bound) else 0.0
-            if worst > rtol:
-                raise ValueError(f"rtol: {rtol:.3g} cannot be met, the certified bound is {worst:.3g} in {q.dtype}")
+            check_bound(bound, rtol, q.dtype)
         return BoltzmannState(
             field=q.vector(q.field),
             beta=q.scalar(q.beta),
@@ -317,30 +332,33 @@ class Mixture(Mapping[Any, Ensemble]):
     def class_posterior(self, field: Any, beta: Any) -> Any:
         """p(c | field, beta), shape (B, C), in the order of the mapping; differentiable in field and beta."""
         q, inner = self.whole._read(field, beta)
-        moments = [ops_module().boltzmann(part._core, *inner) for part in self.parts.values()]
-        return q.rows(self._softmax(moments))
+        return q.rows(self._softmax(self._moments(inner), inner))
 
     def resolve(self, field: Any, beta: Any) -> tuple[BoltzmannState, Any]:
         """The state of the whole ensemble and the class posterior (B, C), in one pass over the data. Values only."""
+        q, inner = self.whole._read(field, beta)
+        moments = self._moments(inner)
+        merged = ops_module().merge(moments, *inner)
+        return self.whole._state(q, merged), q.rows(self._softmax(moments, inner))
+
+    def _moments(self, inner: tuple[torch.Tensor, torch.Tensor]) -> list[ops.Moments]:
+        """Of each class, with priors and indices of the whole."""
         import torch
 
-        q, inner = self.whole._read(field, beta)
         moments = []
         for part, index, prior in zip(self.parts.values(), self.indices, self.log_priors, strict=True):
             m = ops_module().boltzmann(part._core, *inner)
-            moments.append(
-                m._replace(
-                    dominant=torch.as_tensor(index, device=q.field.device)[m.dominant], log_prior=m.log_prior + prior
-                )
-            )
-        merged = ops_module().merge(moments, *inner)
-        return self.whole._state(q, merged), q.rows(self._softmax(moments))
+            dominant = torch.as_tensor(index, device=m.dominant.device)[m.dominant]
+            moments.append(m._replace(dominant=dominant, log_prior=m.log_prior + prior))
+        return moments
 
-    def _softmax(self, moments: list[ops.Moments]) -> torch.Tensor:
+    def _softmax(self, moments: list[ops.Moments], inner: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Values from evidences relative to the best, accurate far from the data; derivatives from log Z~."""
         import torch
 
-        logits = torch.stack([m.log_evidence for m in moments], 1)
-        return torch.softmax(logits + torch.as_tensor(self.log_priors, device=logits.device), 1)
+        relative = ops_module().relative_evidence(moments, *(x.detach() for x in inner))
+        exact = torch.stack([m.log_evidence for m in moments])
+        return torch.softmax(relative + (exact - exact.detach()), 0).mT
 
 
 def ops_module() -> Any:

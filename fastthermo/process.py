@@ -38,18 +38,24 @@ class Process:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.t_min) and math.isfinite(self.t_max) and self.t_min < self.t_max):
             raise ValueError(f"t_min, t_max: wanted finite t_min < t_max, got {self.t_min} and {self.t_max}")
-        for t in (self.t_min, self.t_max):
-            alpha, sigma = float(self._alpha(t)), float(self._sigma(t))
-            if not (0 < alpha < math.inf and 0 < sigma < math.inf):
-                raise ValueError(
-                    f"t_min, t_max: alpha and sigma must be finite and positive between them, "
-                    f"got alpha({t}) = {alpha}, sigma({t}) = {sigma}"
-                )
+        t = np.linspace(self.t_min, self.t_max, 257)
+        with np.errstate(all="ignore"):
+            alpha, sigma = self._alpha(t), self._sigma(t)
+            good = (alpha > 0) & (alpha < np.inf) & (sigma > 0) & (sigma < np.inf)
+            falling = np.diff(alpha / sigma) < 0
+        if not good.all():
+            i = int(np.argmin(good))
+            raise ValueError(
+                f"t_min, t_max: alpha and sigma must be finite and positive between them, "
+                f"got alpha({t[i]}) = {alpha[i]}, sigma({t[i]}) = {sigma[i]}"
+            )
+        if not falling.all():
+            raise ValueError(f"beta must decrease with t, it does not at t = {t[int(np.argmin(falling))]}: {self!r}")
 
     def check_time(self, t: Any) -> Array:
         """t as float64, or a ValueError if any of it lies outside [t_min, t_max]."""
         t = np.asarray(t, dtype=np.float64)
-        slack = 1e-12 * (self.t_max - self.t_min)
+        slack = 2e-7 * np.abs(t) + 1e-12 * (self.t_max - self.t_min)  # ends may come rounded to float32
         bad = ~((t >= self.t_min - slack) & (t <= self.t_max + slack))
         if bad.any():
             raise ValueError(f"t: wanted times in [{self.t_min}, {self.t_max}], got {t[bad].flat[0]}")
@@ -201,16 +207,18 @@ class DDPM(Process):
     """
 
     alphas_bar: Array = field(repr=False, compare=False)
+    key: bytes = field(repr=False)  # the table, for comparison and hashing
 
     def __init__(self, alphas_bar: Any) -> None:
-        table = np.asarray(alphas_bar, dtype=np.float64)
+        table = np.array(alphas_bar, dtype=np.float64)
         if table.ndim != 1 or len(table) < 2 or not (np.all((table > 0) & (table < 1)) and np.all(np.diff(table) < 0)):
             raise ValueError(
                 "alphas_bar: wanted at least two decreasing numbers in (0, 1), "
                 f"got shape {table.shape} from {table.flat[0] if table.size else None} to "
                 f"{table.flat[-1] if table.size else None}"
             )
-        for name, value in (("alphas_bar", table), ("t_min", 0.0), ("t_max", float(len(table) - 1))):
+        ends = {"t_min": 0.0, "t_max": float(len(table) - 1)}
+        for name, value in {"alphas_bar": table, "key": table.tobytes(), **ends}.items():
             object.__setattr__(self, name, value)
         self.__post_init__()
 

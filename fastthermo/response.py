@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastthermo._arrays import Queries, read_rows
 from fastthermo.denoiser import Model
 from fastthermo.state import Law
@@ -51,7 +53,7 @@ class Susceptibility:
             D <= 64.
         """
         size = self.queries.field.shape[1]
-        if not (isinstance(k, int) and 1 <= k <= size):
+        if not (isinstance(k, int | np.integer) and 1 <= k <= size):
             raise ValueError(f"k: wanted an integer from 1 to {size}, the dimension, got {k!r}")
         if method not in ("auto", "dense", "lanczos"):
             raise ValueError(f"method: wanted 'auto', 'dense' or 'lanczos', got {method!r}")
@@ -128,12 +130,13 @@ def _orthonormal(candidates: torch.Tensor, basis: torch.Tensor, spare: torch.Ten
     """Orthonormal rows spanning the candidates outside the basis; exhausted directions are replaced by spare ones."""
     import torch
 
-    scale = candidates.norm(dim=2, keepdim=True)
-    for _ in range(2):
+    candidates = candidates / candidates.abs().amax((1, 2), keepdim=True).clamp_min(1e-300)
+    scale = candidates.norm(dim=2, keepdim=True).amax(1, keepdim=True)
+    for _ in range(3):
         candidates = candidates - (candidates @ basis.mT) @ basis
-        left = candidates.norm(dim=2, keepdim=True)
-        candidates = torch.where(left > 1e-10 * scale, candidates / (left + 1e-300), spare)
+        q, r = torch.linalg.qr(candidates.mT)
+        lost = r.diagonal(dim1=1, dim2=2).abs()[..., None] <= 1e-10 * scale
+        candidates = torch.where(lost, spare, q.mT)
         scale = torch.ones_like(scale)
     candidates = candidates - (candidates @ basis.mT) @ basis
-    q, _ = torch.linalg.qr(candidates.mT)
-    return q.mT
+    return torch.linalg.qr(candidates.mT)[0].mT

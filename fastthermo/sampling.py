@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._arrays import is_torch, read_rows
+from fastthermo._arrays import cast_like, is_torch, read_rows
 from fastthermo.denoiser import Model
 from fastthermo.process import Process
 
@@ -121,6 +121,8 @@ def sample(
         raise ValueError(f"device: the states are on {denoiser.device}, got {device}; move them there first")
     times = _times(process, steps, t_start)
     x, numpy = _start(denoiser, process, n, float(times[0]), x_start, seed, first_sample)
+    dtype = x.dtype
+    x = x.float() if dtype.itemsize < 4 else x
     rule = SCHEMES[scheme]
     kept = [x]
     with torch.no_grad():
@@ -139,7 +141,7 @@ def sample(
                 kept.append(x)
 
     def out(rows: torch.Tensor) -> Any:
-        shaped = rows.unflatten(-1, denoiser.shape)
+        shaped = rows.to(dtype).unflatten(-1, denoiser.shape)
         return shaped.numpy() if numpy else shaped
 
     return Trajectory(times, out(torch.stack(kept))) if trajectory else out(x)
@@ -152,11 +154,8 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
     rows, shape, _ = read_rows("y", y, law.dimension, law.device)
     z = ops.normal(len(rows), law.dimension, seed, 0, START, first_sample, law.device)
     x = float(process.alpha(t)) * rows.double() + float(process.sigma(t)) * z
-    return _like(x.reshape(shape), y)
-
-
-def _like(x: torch.Tensor, y: Any) -> Any:
-    return x if is_torch(y) else x.numpy()
+    x = x.reshape(shape)
+    return cast_like(x, y) if is_torch(y) else cast_like(x.numpy(), np.asarray(y))
 
 
 def _mean(model: Model, process: Process, x: torch.Tensor, t: float) -> torch.Tensor:
@@ -197,7 +196,8 @@ def _start(
         raise ValueError(f"n: wanted the number of samples, got {n!r}")
     alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
     if kind == "data":
-        return _rows(model, noised(model, process, t, model.draw(n, seed), seed, first_sample)), model.numpy
+        y = model.draw(first_sample + n, seed)[first_sample:]
+        return _rows(model, noised(model, process, t, y, seed, first_sample)), model.numpy
     z = ops.normal(n, model.dimension, seed, 0, START, first_sample, model.device)
     if kind == "noise":
         return _rows(model, math.hypot(alpha, sigma) * z), model.numpy

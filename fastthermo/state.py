@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastthermo._arrays import cast_like, is_torch, spread
+from fastthermo._arrays import cast_like, check_bound, is_torch, rounding, spread
 from fastthermo.process import Process
 
 
@@ -122,7 +122,7 @@ def boltzmann(law: Law, field: Any, beta: Any, **options: Any) -> BoltzmannState
     return law.boltzmann(field, beta, **options)
 
 
-def posterior(law: Law, process: Process, x: Any, t: Any, **options: Any) -> Posterior:
+def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = None, **options: Any) -> Posterior:
     """The posterior of clean data given the noisy `x` at time `t` (a scalar, or one a query) of `process`.
 
     A `BoltzmannState` at field = x/alpha and beta = alpha^2/sigma^2 that also gives `score` and `log_density`.
@@ -143,5 +143,9 @@ def posterior(law: Law, process: Process, x: Any, t: Any, **options: Any) -> Pos
     # x/alpha stays float64: rounding it to float32 would change the logits at low temperature
     state = law.boltzmann(wide / spread(alpha, wide), (alpha / sigma) ** 2, **options)
     known = {f.name: getattr(state, f.name) for f in fields(BoltzmannState)}
-    known |= {name: cast_like(known[name], x) for name in ("field", "mean", "force")}
+    known |= {name: cast_like(known[name], x) for name in ("mean", "force")}
+    if known["error_bound"] is not None:
+        known["error_bound"] = known["error_bound"] + rounding(x)
+    if rtol is not None:
+        check_bound(known["error_bound"], rtol, x.dtype)
     return Posterior(**known, x=x, alpha=alpha, sigma=sigma)

@@ -166,7 +166,7 @@ def test_an_interrupted_portrait_goes_on_to_the_same_numbers(made, digits, tmp_p
         with pytest.raises(KeyboardInterrupt):
             portrait(*arguments, progress=False)
     assert not (tmp_path / "digits").exists()
-    with pytest.raises(ValueError, match="queries: .* unfinished portrait with queries = 48"):
+    with pytest.raises(ValueError, match=r"queries: .* unfinished portrait with queries = 48"):
         portrait(*arguments[:-1], 32, progress=False)
     again = portrait(*arguments, progress=False)
     assert {**again, "seconds": 0} == {**summary, "seconds": 0}
@@ -183,7 +183,7 @@ def test_an_earlier_portrait_stays_whole_until_a_new_one_is(digits, tmp_path, mo
     out = tmp_path / "small"
     portrait(small, ft.OrnsteinUhlenbeck(), out, 3, 8, progress=False)
     before = fingerprint(out)
-    with pytest.raises(ValueError, match="out: .* exists"):
+    with pytest.raises(ValueError, match=r"out: .* exists"):
         portrait(small, ft.OrnsteinUhlenbeck(), out, 3, 8, progress=False)
 
     def full(*args, **kwargs):

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from fastthermo import _dispatch
+from fastthermo.kernels.bounds import CUTOFF
 from fastthermo.ops import derivatives
-from fastthermo.ops.moments import Moments, States, as_sums, second_pass
+from fastthermo.ops.moments import Moments, States, as_sums, relative, second_pass
 
 __all__ = [
     "Moments",
@@ -16,9 +17,11 @@ __all__ = [
     "boltzmann",
     "covariance",
     "cumulant",
+    "field_error",
     "log_odds",
     "merge",
     "normal",
+    "relative_evidence",
     "step",
     "top_weights",
 ]
@@ -85,6 +88,18 @@ def merge(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
     return Moments(*derivatives.Merge.apply(field, beta, len(parts), *(x for part in parts for x in part)))
 
 
+def field_error(moments: Moments, beta: Tensor, error: Tensor) -> Tensor:
+    """What a field known to |dh| <= error adds to error_bound: dh in the force, beta (y_n - y_r).dh in a logit."""
+    reach = (2 * (moments.energy_min + CUTOFF / beta)).sqrt() + (2 * moments.energy_min).sqrt()
+    return error / (2 * moments.energy + 1e-300).sqrt() + (2 * beta * reach * error).expm1() / 2
+
+
+def relative_evidence(parts: list[Moments], field: Tensor, beta: Tensor) -> Tensor:
+    """log Z~ of each part up to a constant of the query, (parts, B), without cancellation. Values only."""
+    *_, logits = relative(parts, field, beta)
+    return logits + torch.stack([part.log_rest for part in parts]).exp().log1p()
+
+
 def log_odds(states: States, index: Tensor, field: Tensor, beta: Tensor, moments: Moments) -> Tensor:
     """log w_i / (1 - w_i) of the states `index` (B,), without cancellation where w_i is near 0 or 1."""
     t = states.states[index].double() - moments.reference
@@ -100,7 +115,7 @@ def top_weights(
     """The k largest weights, decreasing, and their states: (B, k) float64 and int64. Values only."""
     name = _dispatch.backend_name(field.device.type, backend)
     out: tuple[Tensor, Tensor] = states.call(
-        "top_weights", name, field.detach(), beta, as_sums(*second_pass(moments)), k
+        "top_weights", name, field.detach(), beta.detach(), as_sums(*second_pass(moments)), k
     )
     return out
 

@@ -87,24 +87,32 @@ def derive(sums: Sums, reference: Tensor, log_prior: Tensor, field: Tensor, beta
     )
 
 
-def union(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
+def relative(parts: list[Moments], field: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+    """Best part, its reference state and prior; of every part t = y_r - y_best, energy and log weight of its y_r."""
     index = torch.arange(len(field), device=field.device)
-
-    def stack(name: str) -> Tensor:  # (parts, B, ...)
-        return torch.stack([getattr(part, name) for part in parts])
-
-    references, priors, excess, rest = stack("reference"), stack("log_prior"), stack("excess"), stack("log_rest").exp()
-    logits = priors - beta * stack("energy_min")
+    references = torch.stack([part.reference for part in parts])
+    priors = torch.stack([part.log_prior for part in parts])
+    logits = priors - beta * torch.stack([part.energy_min for part in parts])
     for _ in range(2):  # the second time relative to the best, so that near-ties are told apart
         best = logits.argmax(0)
         reference, prior = references[best, index], priors[best, index]
         t = references - reference
         energy = (t * (t / 2 + reference - field)).sum(2)
         logits = priors - prior - beta * energy
-    scale = logits.exp()
-    dominant_own = torch.zeros_like(scale)
-    dominant_own[best, index] = 1
-    total_rest = (scale * (rest + 1 - dominant_own)).sum(0)
+    return best, reference, prior, t, energy, logits
+
+
+def union(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
+    """See `fastthermo.ops.merge`."""
+    best, reference, prior, t, energy, logits = relative(parts, field, beta)
+    index = torch.arange(len(field), device=field.device)
+
+    def stack(name: str) -> Tensor:  # (parts, B, ...)
+        return torch.stack([getattr(part, name) for part in parts])
+
+    scale, rest, excess = logits.exp(), stack("log_rest").exp(), stack("excess")
+    own = torch.nn.functional.one_hot(best, len(parts)).T
+    total_rest = (scale * (rest + 1 - own)).sum(0)
     share = scale * (1 + rest) / (1 + total_rest)
     sums = Sums(
         stack("dominant")[best, index],

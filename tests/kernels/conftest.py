@@ -1,0 +1,157 @@
+"""Boltzmann problems that break naive sums, with their exact answers, for every backend."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+BETAS = np.array([1e-6, 1e-3, 1.0, 30.0, 1e3, 1e6])
+
+
+def _flat(size: int) -> np.ndarray:
+    return np.full(size, -np.log(size))
+
+
+def _random(seed: int, size: int, dimension: int, queries: int, dtype: Any = np.float64, beta: Any = None) -> Any:
+    rng = np.random.default_rng(seed)
+    states = rng.integers(0, 256, (size, dimension)) if dtype == np.uint8 else rng.normal(size=(size, dimension))
+    scale = 60.0 if dtype == np.uint8 else 1.0
+    log_weights = np.log(rng.dirichlet(np.ones(size)))
+    beta = np.geomspace(0.1, 10, queries) / scale**2 if beta is None else beta
+    return states.astype(dtype), log_weights, scale * rng.normal(size=(queries, dimension)), beta
+
+
+def _removed(dimension: int) -> Any:
+    states, log_weights, field, beta = _random(1, 11, dimension, 4, np.float32)
+    log_weights[[0, 4, 10]] = -np.inf
+    return states, log_weights, field, beta
+
+
+def _ties(dimension: int, nudge: float) -> Any:
+    states = np.random.default_rng(2).integers(-8, 8, (12, dimension)).astype(np.float64)
+    middle = np.array([(states[0] + states[k]) / 2 for k in range(1, len(BETAS) + 1)])
+    return states, _flat(12), middle + nudge * (states[0] - 1), BETAS
+
+
+def _close_pair(dimension: int, size: float) -> Any:
+    """A near-tie between two states of distance `size` that all others lie far from."""
+    rng = np.random.default_rng(7)
+    states = 50 * rng.normal(size=(9, dimension))
+    states[0] += 200  # far from the mean of the data
+    states[1] = states[0] + size * rng.normal(size=dimension)
+    middle = (states[0] + states[1]) / 2 + 1e-9 * rng.normal(size=(len(BETAS), dimension))
+    return states, _flat(9), middle, BETAS / size**2
+
+
+def _duplicates(dimension: int) -> Any:
+    states, log_weights, field, _ = _random(3, 5, dimension, len(BETAS))
+    return np.repeat(states, 3, 0), np.repeat(log_weights, 3) - np.log(3), field, BETAS
+
+
+def _far(dimension: int) -> Any:
+    states, log_weights, field, _ = _random(4, 10, dimension, len(BETAS), np.float32)
+    return states, log_weights, 1e4 * field / np.linalg.norm(field, axis=1, keepdims=True), BETAS
+
+
+def _offset(dimension: int) -> Any:
+    states, log_weights, field, _ = _random(5, 10, dimension, len(BETAS))
+    return states + 1e4, log_weights, field + 1e4, BETAS
+
+
+def _strided(dimension: int) -> Any:
+    states, log_weights, field, beta = _random(6, 26, 3 * dimension, 3)
+    return states[::2, ::3], log_weights[::2], field[:, ::3], beta
+
+
+def _frozen(dimension: int) -> Any:
+    """1 - w_max = 1e-11 and below: the second state is all there is."""
+    states = np.full((4, dimension), 0.3)
+    states[1:, :2] += [[1.0, 0.5], [0.0, 3.0], [-4.0, 1.0]]
+    return states, _flat(4), np.full((6, dimension), 0.3), np.array([40.0, 74.0, 200.0, 400.0, 900.0, 1100.0])
+
+
+def _in(dimensions: tuple[int, ...], name: str, make: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    return {f"{name} in {d}": lambda d=d: make(d, *arguments) for d in dimensions}
+
+
+BOTH = (4, 24)  # below and above the dimension from which backends may use products
+CASES: dict[str, Callable[[], Any]] = {
+    "one state": lambda: _random(10, 1, 3, 4),
+    "one dimension": lambda: _random(11, 7, 1, 3, np.float32),
+    "float64": lambda: _random(13, 13, 7, 3),
+    "float32": lambda: _random(14, 13, 37, 3, np.float32),
+    "bytes": lambda: _random(15, 13, 30, 3, np.uint8),
+    "above a tile": lambda: _random(16, 1027, 2, 2, np.float32, beta=np.array([0.1, 300.0])),
+    "above a tile of many": lambda: _random(19, 259, 18, 5, np.float32, beta=np.geomspace(0.01, 10, 5)),
+    "above a tile of long rows": lambda: _random(17, 34, 1100, 2, beta=np.array([1e-3, 0.02])),
+    **_in(BOTH, "all temperatures", lambda d: _random(18, 11, d, len(BETAS), beta=BETAS)),
+    **_in(BOTH, "states removed", _removed),
+    **_in(BOTH, "exact ties", _ties, 0.0),
+    **_in(BOTH, "near-ties", _ties, 1e-9),
+    **_in(BOTH, "a close pair", _close_pair, 1.0),
+    **_in(BOTH, "a closer pair", _close_pair, 1e-3),
+    **_in(BOTH, "duplicates", _duplicates),
+    **_in(BOTH, "far queries", _far),
+    **_in(BOTH, "common offset", _offset),
+    **_in(BOTH, "strided", _strided),
+    **_in(BOTH, "frozen", _frozen),
+}
+
+
+@lru_cache(None)
+def _problem(name: str, exact: Any, plain: Any) -> SimpleNamespace:
+    arrays = CASES[name]()
+    truth = exact(*arrays)
+    torch_arrays = [torch.from_numpy(np.asarray(x)) if x.flags.c_contiguous else _view(x) for x in arrays]
+    alive = truth.logits > -690
+    plain_error = np.where(alive, np.abs(plain(*arrays, torch.float64).logits - np.where(alive, truth.logits, 0)), 0)
+    inherent = arrays[3][:, None] * truth.work * (arrays[0].shape[1] + 4) * 2.0**-53
+    state_slack = 1e-12 + 2 * plain_error + inherent
+    matter = alive & (truth.logits >= np.minimum(truth.log_rest[:, None], 0) - 40)
+    slack = np.where(matter, state_slack, 0).max(1)
+    return SimpleNamespace(
+        name=name,
+        states=torch_arrays[0],
+        rest=torch_arrays[1:],
+        truth=truth,
+        slack=slack,
+        state_slack=state_slack,
+    )
+
+
+def _view(x: np.ndarray) -> torch.Tensor:
+    """The same numbers as a tensor with the strides of x."""
+    return torch.as_strided(torch.from_numpy(x.base), x.shape, [s // x.itemsize for s in x.strides])
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, exact: Any, plain: Any) -> SimpleNamespace:
+    """states, rest = [log_weights, field, beta], the exact `truth` and `slack`: the relative error allowed a query.
+
+    state_slack (B, N) is 1e-12, twice the logit error of a plain float64 implementation, and the rounding that the
+    energy of a state relative to the dominant one has in itself; slack (B,) its largest over the states that matter.
+    """
+    return _problem(request.param, exact, plain)
+
+
+@pytest.fixture(params=["reference", "numba"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    return import_module(f"fastthermo.kernels.{request.param}")
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """np.empty and np.empty_like filled with NaN, or with the most negative integer."""
+    empty, empty_like = np.empty, np.empty_like
+
+    def poison(x: np.ndarray) -> np.ndarray:
+        x.fill(np.nan if x.dtype.kind == "f" else np.iinfo(x.dtype).min)
+        return x
+
+    monkeypatch.setattr(np, "empty", lambda *a, **k: poison(empty(*a, **k)))
+    monkeypatch.setattr(np, "empty_like", lambda *a, **k: poison(empty_like(*a, **k)))

@@ -1,0 +1,81 @@
+"""Covariances of every backend against exact ones, relative to their own size at any temperature."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture
+def covariance(backend: Any, case: SimpleNamespace) -> torch.Tensor:
+    log_weights, field, beta = case.rest
+    packed = backend.pack(case.states, log_weights)
+    return backend.covariance(packed, field, beta, backend.boltzmann(packed, field, beta))
+
+
+def test_covariance_is_that_of_exact_weights(covariance: torch.Tensor, case: Any, distance: Any) -> None:
+    truth = case.truth.covariance
+    trace = np.trace(truth, axis1=1, axis2=2)
+    alive = trace > 1e-290
+    assert (distance(covariance, truth)[alive] <= (4 * case.slack * trace)[alive]).all()
+    assert (covariance.abs().amax((1, 2)).numpy()[~alive] < 1e-280).all()
+
+
+def test_covariance_is_symmetric(covariance: torch.Tensor) -> None:
+    difference = (covariance - covariance.mT).abs().amax((1, 2))
+    assert (difference <= 1e-13 * covariance.abs().amax((1, 2))).all()
+
+
+def test_covariance_has_no_negative_eigenvalue(covariance: torch.Tensor) -> None:
+    if covariance.shape[1] > 100:
+        covariance = covariance[:, :100, :100]
+    values = torch.linalg.eigvalsh(covariance)
+    assert (values >= -1e-13 * values.amax(1, keepdim=True)).all()
+
+
+def test_covariance_at_low_temperature_is_that_of_the_runner_up(backend: Any) -> None:
+    packed = backend.pack(torch.tensor([[0.0], [1.0], [9.0]]), torch.full((3,), 1 / 3).double().log())
+    field, beta = torch.zeros(1, 1).double(), torch.full((1,), 400.0).double()
+    found = backend.covariance(packed, field, beta, backend.boltzmann(packed, field, beta))
+    assert float(found) == pytest.approx(np.exp(-200.0), rel=1e-12)
+
+
+def test_covariance_of_duplicates_of_one_state_vanishes(backend: Any) -> None:
+    packed = backend.pack(torch.full((70, 3), 7.0), torch.full((70,), 1 / 70).double().log())
+    field, beta = torch.zeros(2, 3).double(), torch.ones(2).double()
+    assert (backend.covariance(packed, field, beta, backend.boltzmann(packed, field, beta)) == 0).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 63, 64, 65, 127, 128, 129])
+def test_every_number_of_states_is_summed(backend: Any, size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    states = torch.randn(size, 5, generator=generator).double()
+    packed = backend.pack(states, torch.full((size,), 1 / size).double().log())
+    field, beta = torch.zeros(1, 5).double(), torch.full((1,), 1e-9).double()
+    found = backend.covariance(packed, field, beta, backend.boltzmann(packed, field, beta))[0]
+    assert torch.allclose(found, torch.cov(states.T, correction=0), rtol=0, atol=1e-7)
+
+
+def test_no_queries_give_no_matrices(backend: Any) -> None:
+    packed = backend.pack(torch.ones(5, 2), torch.full((5,), 0.2).double().log())
+    field, beta = torch.zeros(0, 2).double(), torch.zeros(0).double()
+    assert backend.covariance(packed, field, beta, backend.boltzmann(packed, field, beta)).shape == (0, 2, 2)
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_every_output_is_written(covariance: torch.Tensor) -> None:
+    assert not covariance.isnan().any()
+
+
+def test_answers_do_not_depend_on_the_batch(case: Any) -> None:
+    from fastthermo.kernels import numba
+
+    log_weights, field, beta = case.rest
+    packed = numba.pack(case.states, log_weights)
+    together = numba.covariance(packed, field, beta, numba.boltzmann(packed, field, beta))
+    for i in range(len(field)):
+        one = slice(i, i + 1)
+        sums = numba.boltzmann(packed, field[one], beta[one])
+        assert torch.equal(numba.covariance(packed, field[one], beta[one], sums)[0], together[i])

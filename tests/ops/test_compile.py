@@ -1,0 +1,60 @@
+"""torch.compile leaves the ops out of its graphs and keeps their values and derivatives."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from fastthermo import ops
+
+Tensor = torch.Tensor
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler about itself
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def energy(states: ops.States) -> Any:
+    def function(field: Tensor, beta: Tensor) -> Tensor:
+        moments = ops.boltzmann(states, 2 * field, beta + 1)
+        return moments.mean.sum(1) * moments.log_evidence
+
+    return function
+
+
+def test_values_and_gradients_survive_compilation(energy: Any, point: tuple[Tensor, Tensor]) -> None:
+    compiled = torch.compile(energy)
+    assert torch.allclose(compiled(*point), energy(*point), rtol=1e-12)
+    found = torch.autograd.grad(compiled(*point).sum(), point)
+    want = torch.autograd.grad(energy(*point).sum(), point)
+    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(found, want, strict=True))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["jvp of compiled", "compiled jvp"])
+def test_forward_derivatives_survive_compilation(energy: Any, point: tuple[Tensor, Tensor], inside: bool) -> None:
+    primals = tuple(x.detach() for x in point)
+    tangents = tuple(torch.ones_like(x) for x in primals)
+
+    def along(function: Any) -> Any:
+        return lambda *x: torch.func.jvp(function, x, tangents)
+
+    if inside:
+        found = torch.compile(along(energy), backend="aot_eager")(*primals)
+    else:
+        found = along(torch.compile(energy, backend="aot_eager"))(*primals)
+    for a, b in zip(found, along(energy)(*primals), strict=True):
+        assert torch.allclose(a, b, rtol=1e-12)
+        assert (a != 0).all()
+
+
+def test_a_whole_graph_is_refused(energy: Any, point: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(Exception, match="boltzmann"):
+        torch.compile(energy, fullgraph=True)(*point)

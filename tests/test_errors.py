@@ -1,0 +1,150 @@
+"""Every bad input is refused at the door, by the name of the argument."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fastthermo as ft
+
+STATES = np.random.default_rng(0).normal(size=(6, 3))
+ENS = ft.Ensemble(STATES)
+H = np.zeros((4, 3))
+
+
+def nan_at(array: np.ndarray, *place: int, value: float = np.nan) -> np.ndarray:
+    out = array.copy()
+    out[place] = value
+    return out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"states": np.zeros(3)}, r"states: wanted shape \(N, D\).*\(3,\)"),
+        ({"states": np.zeros((0, 3))}, r"states: .*\(0, 3\)"),
+        ({"states": np.zeros((3, 0))}, r"states: .*\(3, 0\)"),
+        ({"states": 1.0}, "states: "),
+        ({"states": nan_at(STATES, 4, 1)}, r"states: .*nan at \[4, 1\]"),
+        ({"states": nan_at(STATES, 5, 0, value=-np.inf)}, r"states: .*-inf at \[5, 0\]"),
+        ({"states": nan_at(np.zeros((5000, 2)), 4500, 1)}, r"states: .*nan at \[4500, 1\]"),
+        ({"states": nan_at(np.zeros((3, 2, 2)), 2, 1, 0)}, r"states: .*nan at \[2, 1, 0\]"),
+        ({"log_weights": np.zeros(5)}, r"log_weights: wanted shape \(6,\).*\(5,\)"),
+        ({"log_weights": np.zeros((6, 1))}, "log_weights: "),
+        ({"log_weights": 0.0}, "log_weights: "),
+        ({"log_weights": nan_at(np.zeros(6), 2)}, "log_weights: .*nan at 2"),
+        ({"log_weights": nan_at(np.zeros(6), 3, value=np.inf)}, "log_weights: .*inf at 3"),
+        ({"log_weights": np.full(6, -np.inf)}, "log_weights: .*positive weight"),
+        ({"scale": 0.0}, "scale: "),
+        ({"scale": -1.0}, "scale: "),
+        ({"scale": np.nan}, "scale: "),
+        ({"scale": np.inf}, "scale: "),
+        ({"shift": np.nan}, "shift: "),
+        ({"shift": np.inf}, "shift: "),
+    ],
+)
+def test_bad_ensembles(arguments: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        ft.Ensemble(**{"states": STATES, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"states": STATES.astype(complex)}, "states: "),
+        ({"states": torch.zeros(3, 2, dtype=torch.complex64)}, "states: "),
+        ({"states": np.array([["a", "b"]])}, "states: "),
+        ({"states": np.array([[None, 1.0]])}, "states: "),
+        ({"states": None}, "states: "),
+        ({"log_weights": ["a"] * 6}, "log_weights: "),
+    ],
+)
+def test_ensembles_of_anything_but_real_numbers(arguments: dict[str, Any], match: str) -> None:
+    with pytest.raises(TypeError, match=match):
+        ft.Ensemble(**{"states": STATES, **arguments})
+
+
+QUERIES = {
+    "boltzmann": lambda h, b: ft.boltzmann(ENS, h, b),
+    "covariance": lambda h, b: ft.covariance(ENS, h, b),
+    "cumulant": lambda h, b: ENS.cumulant(h, b, np.ones(3)),
+    "top_weights": lambda h, b: ft.top_weights(ENS, h, b, 2),
+    "log_odds": lambda h, b: ENS.log_odds(0, h, b),
+    "susceptibility": lambda h, b: ft.susceptibility(ENS, h, b),
+    "class_posterior": lambda h, b: ENS.split([0, 0, 0, 1, 1, 1]).class_posterior(h, b),
+    "resolve": lambda h, b: ENS.split([0, 0, 0, 1, 1, 1]).resolve(h, b),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize(
+    ("field", "beta", "match"),
+    [
+        (np.zeros(4), 1.0, r"field: .*\(4,\)"),
+        (np.zeros((4, 2)), 1.0, r"field: .*\(4, 2\)"),
+        (0.0, 1.0, r"field: .*\(\)"),
+        (nan_at(H, 2, 1), 1.0, "field: .*nan.* query 2, dimension 1"),
+        (nan_at(H, 3, 0, value=np.inf), 1.0, "field: .*inf.* query 3, dimension 0"),
+        (H, np.ones(3), r"beta: .*\(4,\).*\(3,\)"),
+        (H, np.ones((4, 1)), "beta: "),
+        (H[0], np.ones(2), "beta: "),
+        (H, 0.0, "beta: .*0.0"),
+        (H, -2.0, "beta: .*-2.0"),
+        (H, np.nan, "beta: .*nan"),
+        (H, np.inf, "beta: .*inf"),
+        (H, np.array([1.0, 1.0, 0.0, 1.0]), "beta: .*query 2"),
+    ],
+)
+def test_bad_queries(query: str, field: Any, beta: Any, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        QUERIES[query](field, beta)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize(
+    ("field", "beta", "match"),
+    [
+        (H.astype(complex), 1.0, "field: "),
+        (np.full((4, 3), "x"), 1.0, "field: "),
+        (None, 1.0, "field: "),
+        (H, 1j, "beta: "),
+        (H, "cold", "beta: "),
+        (H, None, "beta: "),
+    ],
+)
+def test_queries_of_anything_but_real_numbers(query: str, field: Any, beta: Any, match: str) -> None:
+    with pytest.raises(TypeError, match=match):
+        QUERIES[query](field, beta)
+
+
+@pytest.mark.parametrize("k", [0, 7, -1, 1.5, "2"])
+def test_bad_numbers_of_weights(k: Any) -> None:
+    with pytest.raises(ValueError, match="k: "):
+        ENS.top_weights(H, 1.0, k)
+
+
+def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
+    assert ENS.top_weights(H, 1.0, np.int64(2))[0].shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: ENS.cumulant(H, 1.0), "probes: "),
+        (lambda: ENS.cumulant(H, 1.0, H, H, H), "probes: "),
+        (lambda: ENS.cumulant(H, 1.0, np.ones(2)), "probe: "),
+        (lambda: ENS.cumulant(H, 1.0, np.ones((3, 3))), "probe: "),
+        (lambda: ft.boltzmann(ENS, H, 1.0, precision="half"), "precision: .*'half'"),
+        (lambda: ft.boltzmann(ENS, H, 1.0, backend="jax"), "backend: .*'jax'"),
+        (lambda: ft.boltzmann(ENS, H, 1.0, rtol=0.0), "rtol: "),
+        (lambda: ft.boltzmann(ENS, H, 1.0, rtol=-1.0), "rtol: "),
+        (lambda: ENS.log_odds(6, H, 1.0), "index: "),
+        (lambda: ENS.log_odds(-1, H, 1.0), "index: "),
+        (lambda: ENS.log_odds([0, 1], H, 1.0), "index: "),
+        (lambda: ft.Ensemble(torch.zeros(2, 3)).boltzmann(torch.zeros(3, device="meta"), 1.0), "field: .*cpu.*meta"),
+    ],
+)
+def test_bad_options(call: Any, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        call()
