@@ -261,7 +261,7 @@ class Ensemble:
             arrays = {"states": self._core.states.unflatten(1, self.shape).cpu().numpy()}
             if self.log_weights is not None:
                 arrays["log_weights"] = self._core.log_weights.cpu().numpy()
-            np.savez(stream, scale=self.scale, shift=self.shift, **arrays)  # type: ignore[arg-type]
+            np.savez(stream, scale=self.scale, shift=self.shift, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Ensemble:

@@ -9,9 +9,8 @@ import pytest
 import xarray as xr
 
 import fastthermo as ft
-from fastthermo import portrait as module
 from fastthermo.datasets import Dataset, load
-from fastthermo.portrait import portrait
+from fastthermo.portrait import measure, portrait
 from fastthermo.regimes import choose
 
 TIMES, QUERIES = 8, 48
@@ -162,7 +161,7 @@ def test_an_interrupted_portrait_goes_on_to_the_same_numbers(made, digits, tmp_p
         return ft.susceptibility(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "susceptibility", interrupt)
+        patch.setattr(measure, "susceptibility", interrupt)
         with pytest.raises(KeyboardInterrupt):
             portrait(*arguments, progress=False)
     assert not (tmp_path / "digits").exists()
