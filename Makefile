@@ -20,7 +20,7 @@ lint: .venv/ready
 	bash tests/types.sh
 
 docs: .venv/ready  ## API reference, docs/index.html
-	$(BIN)/pdoc --docformat numpy --math -o docs fastthermo
+	$(BIN)/python make_docs.py
 
 .venv/ready: pyproject.toml constraints.txt Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

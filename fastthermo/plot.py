@@ -117,6 +117,7 @@ def _heat_capacity(axis: Axes, dataset: Any, t: np.ndarray) -> None:
         mean, error = values.mean(1), values.std(1, ddof=1) / math.sqrt(values.shape[1])
         axis.fill_between(t, mean - 2 * error, mean + 2 * error, color=color, alpha=0.25, linewidth=0)
         axis.plot(t, mean, color=color, label=f"{path}, mean ± 2 s.e.")
+    axis.set_ylim(0, 1.35 * dataset["generated_heat_capacity"].mean("query").to_numpy().max())  # room for the legend
     axis.set_title(r"b  heat capacity and energy")
     axis.set_ylabel(r"heat capacity $\beta^2\,\mathrm{Var}(H)$")
     axis.legend(loc="upper right")
