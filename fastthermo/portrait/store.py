@@ -1,4 +1,4 @@
-"""What a portrait's numbers depend on, and the Zarr group they are written to, a chunk a time."""
+"""What a portrait's numbers depend on, and the Zarr arrays they are written to, a chunk a time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Settings:
 def open_store(
     folder: Path, data: Dataset, process: Process, grid: np.ndarray, settings: Settings, classes: Any
 ) -> Any:
-    """The Zarr group of the portrait, made up front (a chunk a time) or found there."""
+    """The Zarr arrays of the portrait by name, made up front (a chunk a time) or found there."""
     import xarray as xr
     import zarr
 
@@ -108,4 +108,4 @@ def open_store(
         dataset.to_zarr(path, mode="w", encoding=chunks, consolidated=False)
         with replacing(folder / "settings.json") as file:
             file.write_text(json.dumps(asdict(settings), indent=2))
-    return zarr.open_group(path, mode="r+")
+    return dict(zarr.open_group(path, mode="r+").arrays())
