@@ -8,7 +8,7 @@ Kernels see the states as they are stored. With data = scale * states + shift th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import cached_property
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._arrays import Queries, check_bound, is_torch, read_rows, rounding, to_float, to_tensor
+from fastthermo._arrays import Queries, check_bound, is_torch, read_rows, rounding, to_tensor
+from fastthermo.ensemble.mixture import Mixture, ops_module
+from fastthermo.ensemble.reading import BLOCK, read_states, read_weights
 from fastthermo.state import BoltzmannState
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 
     from fastthermo import ops
 
-BLOCK = 4096  # states converted to float64 at a time
 DENSE = 1024  # dimensions up to which the data covariance is diagonalised densely
+
+__all__ = ["Ensemble", "Mixture", "top_weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +66,10 @@ class Ensemble:
             raise ValueError(f"shift: wanted a finite number, got {self.shift}")
         if not is_torch(self.states):
             object.__setattr__(self, "states", np.asarray(self.states))
-        states = _read_states(self.states)
+        states = read_states(self.states)
         object.__setattr__(self, "shape", tuple(states.shape[1:]))
         rows = states.flatten(1)
-        object.__setattr__(self, "_core", ops.States(rows, _read_weights(self.log_weights, rows)))
+        object.__setattr__(self, "_core", ops.States(rows, read_weights(self.log_weights, rows)))
 
     def __repr__(self) -> str:
         kind = "NumPy" if self.numpy else "torch"
@@ -308,102 +311,6 @@ class Ensemble:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Mixture(Mapping[Any, Ensemble]):
-    """An ensemble split into classes: a mapping from class name to the class's own ensemble, and the class posteriors.
-
-    p(c | x) = softmax_c (log prior_c + log Z~_c)
-    """
-
-    whole: Ensemble
-    parts: dict[Any, Ensemble]
-    log_priors: np.ndarray  # (C,)
-    indices: tuple[np.ndarray, ...]  # of each class's states in the whole
-
-    def __getitem__(self, name: Any) -> Ensemble:
-        return self.parts[name]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.parts)
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def class_posterior(self, field: Any, beta: Any) -> Any:
-        """p(c | field, beta), shape (B, C), in the order of the mapping; differentiable in field and beta."""
-        q, inner = self.whole._read(field, beta)
-        return q.rows(self._softmax(self._moments(inner), inner))
-
-    def resolve(self, field: Any, beta: Any) -> tuple[BoltzmannState, Any]:
-        """The state of the whole ensemble and the class posterior (B, C), in one pass over the data. Values only."""
-        q, inner = self.whole._read(field, beta)
-        moments = self._moments(inner)
-        merged = ops_module().merge(moments, *inner)
-        return self.whole._state(q, merged), q.rows(self._softmax(moments, inner))
-
-    def _moments(self, inner: tuple[torch.Tensor, torch.Tensor]) -> list[ops.Moments]:
-        """Of each class, with priors and indices of the whole."""
-        import torch
-
-        moments = []
-        for part, index, prior in zip(self.parts.values(), self.indices, self.log_priors, strict=True):
-            m = ops_module().boltzmann(part._core, *inner)
-            dominant = torch.as_tensor(index, device=m.dominant.device)[m.dominant]
-            moments.append(m._replace(dominant=dominant, log_prior=m.log_prior + prior))
-        return moments
-
-    def _softmax(self, moments: list[ops.Moments], inner: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Values from evidences relative to the best, accurate far from the data; derivatives from log Z~."""
-        import torch
-
-        relative = ops_module().relative_evidence(moments, *(x.detach() for x in inner))
-        exact = torch.stack([m.log_evidence for m in moments])
-        return torch.softmax(relative + (exact - exact.detach()), 0).mT
-
-
-def ops_module() -> Any:
-    """The ops, imported with the first query: importing torch takes seconds."""
-    from fastthermo import ops
-
-    return ops
-
-
 def top_weights(ens: Ensemble, field: Any, beta: Any, k: int) -> tuple[Any, Any]:
     """The k largest Boltzmann weights, decreasing, and their states: (B, k) float64 and int64. See `Ensemble`."""
     return ens.top_weights(field, beta, k)
-
-
-def _read_states(states: Any) -> torch.Tensor:
-    import torch
-
-    tensor = to_tensor("states", states)
-    if tensor.ndim < 2 or 0 in tensor.shape:
-        raise ValueError(f"states: wanted shape (N, D) or (N, ...), not empty, got {tuple(tensor.shape)}")
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        tensor = tensor.float()
-    elif tensor.dtype not in (torch.float32, torch.float64, torch.uint8):
-        tensor = tensor.double()
-    for start in range(0, len(tensor), BLOCK):
-        finite = tensor[start : start + BLOCK].isfinite()
-        if not finite.all():
-            place = (~finite).nonzero()[0]
-            place[0] += start
-            raise ValueError(f"states: wanted finite numbers, got {float(tensor[tuple(place)])} at {place.tolist()}")
-    return tensor
-
-
-def _read_weights(log_weights: Any, rows: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    if log_weights is None:
-        return torch.full((len(rows),), -float(np.log(len(rows))), dtype=torch.float64, device=rows.device)
-    weights = to_float("log_weights", log_weights).to(device=rows.device, dtype=torch.float64)
-    if tuple(weights.shape) != (len(rows),):
-        raise ValueError(f"log_weights: wanted shape ({len(rows)},), one a state, got {tuple(weights.shape)}")
-    bad = weights.isnan() | (weights == torch.inf)
-    if bad.any():
-        i = int(bad.nonzero()[0, 0])
-        raise ValueError(f"log_weights: wanted finite numbers or -inf, got {float(weights[i])} at {i}")
-    if not weights.isfinite().any():
-        raise ValueError("log_weights: wanted at least one state of positive weight, got -inf throughout")
-    return weights - weights.logsumexp(0)
