@@ -24,7 +24,7 @@ IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 STATE_KEYS = ("states", "data", "x", "images", "arr_0")
 UNREADABLE = (ValueError, KeyError, EOFError, OSError, RuntimeError, struct.error, zipfile.BadZipFile)
 LABEL_KEYS = ("labels", "y", "targets", "target")
-FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist", "/usr/share/dataset-fashion-mnist")
+FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist",)  # of the Debian package
 
 
 @dataclass(frozen=True, eq=False)
