@@ -111,6 +111,13 @@ class Queries:
         return self._out(x.reshape(self.batch + tuple(x.shape[1:])))
 
     @property
+    def single_precision(self) -> bool:
+        """Whether the caller's field, and so the result, is float32 or narrower."""
+        import torch
+
+        return torch.finfo(self.dtype).bits <= 32
+
+    @property
     def batch(self) -> tuple[int, ...]:
         """() for a single query, else (B,)."""
         return () if self.single else (len(self.field),)

@@ -10,18 +10,21 @@ With H~_n = |y_n - h|^2 / 2 and normalised or unnormalised prior weights phi_n, 
 pack(states, log_weights) -> packed
     states (N, D) float32, float64 or uint8; log_weights (N,) float64, -inf allowed. The backend's own layout.
 
-boltzmann(packed, field, beta) -> Sums
+boltzmann(packed, field, beta, precision) -> Sums
     field (B, D) and beta (B,), float64. Every quantity is relative to the dominant state, so that nothing is lost to
     cancellation at any temperature: mean = y_r + shift, force = (y_r - field) + shift.
+    precision : "double"; "single", where the force is wanted to 1e-6 of its rms, certified by error_bound; or "fast",
+    arithmetic in the precision of the states. Float64 states are summed in float64 in any case. Weights below 1e-33 of
+    the dominant one count as none in "single" and "fast", below 1e-300 in "double". The ops below take it too.
 
-covariance(packed, field, beta, sums) -> (B, D, D)
+covariance(packed, field, beta, sums, precision) -> (B, D, D)
     C = sum_n w_n (y_n - m)(y_n - m)^T, centred on the mean m of `sums`.
 
-cumulant(packed, field, beta, sums, probes, energy_probes) -> (B, D), (B,)
+cumulant(packed, field, beta, sums, probes, energy_probes, precision) -> (B, D), (B,)
     With a_k = v_k.(y - m) + u_k (H~ - <H~>) for probes v (B, K, D) and energy_probes u (B, K), K = 1 or 2:
     sum w a_1 .. a_K (y - m) and sum w a_1 .. a_K (H~ - <H~>). K = 1, u = 0 is the product C v.
 
-top_weights(packed, field, beta, sums, k) -> (B, k) float64, (B, k) int64
+top_weights(packed, field, beta, sums, k, precision) -> (B, k) float64, (B, k) int64
     The k largest w_n, decreasing, and their indices.
 
 step(x, mean, a, b, c, seed, step, first_sample, stream) -> (B, D)

@@ -1,38 +1,71 @@
-"""The proved error of float64 sums over states, as arithmetic on per-query scalars (torch tensors).
+"""The proved error of sums over states, as arithmetic on per-query scalars (torch tensors).
 
-Notation: u = 2^-53; a an anchor among the states, t = y_n - a, R = max |t|, g = a - h; r the reference state.
+Notation: u = 2^-53 or, in float32, 2^-24; a an anchor among the states, t = y_n - a, R = max |t|, g = a - h; r the
+reference state.
 
-1. Energies by products, H~_n - H~_a = |t|^2/2 + t.g, err by at most (D + 2) u R (R/2 + |g|), all about the same anchor
-   (Higham 2002, section 3.1, and Cauchy-Schwarz). `product_error` is beta times that.
+1. Energies by products, H~_n - H~_a = |t_n|^2/2 + t_n.g, in chains of at most K dimensions: the roundings of t, g, of
+   the chain, of its sum and of |t|^2/2 add to at most (K + D/K + 7) u R (R/2 + |g|) (Higham 2002, section 3.1, and
+   Cauchy-Schwarz). `product_error` is beta times that.
 2. Energies by differences, H~_n - H~_r = sum_d s (s/2 + k) with s = y_n - y_r and k = y_r - h, err by at most
    (D + 4) u |s| (|s|/2 + |k|). States whose weight is above e^-T of the largest satisfy
    beta H~_n <= beta H~_r + T + spread of log phi, hence |s| <= sqrt(2 H~_n) + |k|; and always |s| <= 2 R. A change of
    the reference state during a pass adds one more such energy, hence `changes`.
-3. Logit errors of at most e change the mean by at most (exp(2 e) - 1)/2 sum w |y - m|, and sum w |y - m| <= rms force.
-4. States below e^-T contribute at most 2 N e^-T times the diameter 2 R.
-5. Summing N terms w (y - o) adds at most (N + 8) u sum w |y - o|: at most rms force + |k| about the reference state,
-   R about the anchor.
+3. Energies |y_n - h|^2/2 by differences err by at most (D + 4) u of themselves.
+4. If logits err by d_n, the mean changes by sum w d (y - m) to first order, exactly by at most
+   e^(2 max |d|) sum w |d| |y - m|. By Cauchy-Schwarz that is at most e^(..) sqrt(sum w d^2) times the rms force; over
+   states that hold a share q of the weights, with |d| <= e, at most expm1(2 e) min(sqrt(q), 2 q R / rms) rms.
+5. States below e^-T contribute at most 2 N e^-T times the diameter 2 R.
+6. Summing n terms w (y - o) in one chain adds at most (n + 8) u sum w |y - o|: at most rms force + |k| about the
+   reference state, rms force about the field, q R about the anchor.
 """
 
-UNIT = 2.0**-53
 CUTOFF = 60.0  # T: e^-60 = 9e-27
+CHAIN = 256  # K
+UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number
+EXPONENTIAL = {4: 2e-7, 8: 1e-15}  # relative error of a weight beside that of its logit
+DOUBLE = UNITS[8]
 
 
-def product_error(dimension, radius, beta, distance):  # type: ignore[no-untyped-def]
+def product_error(dimension, radius, itemsize, beta, distance):  # type: ignore[no-untyped-def]
     """Of a logit whose energy is a product about the anchor at `distance` |g| from the field."""
-    return beta * ((dimension + 2) * UNIT * radius * (radius / 2 + distance))
+    terms = min(dimension, CHAIN) + dimension / CHAIN + 7
+    return beta * (terms * UNITS[itemsize] * radius * (radius / 2 + distance))
 
 
 def difference_error(dimension, radius, spread, beta, energy_min, changes):  # type: ignore[no-untyped-def]
-    """Of a logit that matters whose energy is a sum of differences."""
+    """Of a logit that matters whose energy is a float64 sum of differences relative to the reference."""
     distance = (2 * energy_min) ** 0.5
     reach = ((2 * (energy_min + (CUTOFF + spread) / beta)) ** 0.5 + distance).clip(0, 2 * radius)
-    return (1 + changes) * beta * ((dimension + 4) * UNIT * reach * (reach / 2 + distance))
+    return (1 + changes) * beta * ((dimension + 4) * DOUBLE * reach * (reach / 2 + distance))
+
+
+def near_error(size, dimension, radius, spread, itemsize, beta, energy_min, excess, excess_square):  # type: ignore[no-untyped-def]
+    """|force error| / rms force of sums of |y - h|^2 by differences."""
+    unit = UNITS[itemsize]
+    square = energy_min**2 + 2 * energy_min * excess + excess_square  # <H~^2>
+    relative = (dimension + 7) * unit
+    worst = relative * (beta * energy_min + CUTOFF + spread) + EXPONENTIAL[itemsize]
+    logits = relative * beta * square.clip(0) ** 0.5 + 4 * unit * spread + EXPONENTIAL[itemsize]
+    rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
+    return (2 * worst).exp() * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-120) * radius / rms
+
+
+def dense_error(shape, radius, spread, itemsize, beta, distance, energy_min, excess, tail, changes):  # type: ignore[no-untyped-def]
+    """|force error| / rms force of sums whose tail, a share of the weights, comes from products."""
+    size, dimension = shape
+    rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
+    near = difference_error(dimension, radius, spread, beta, energy_min, changes) + 16 * DOUBLE * (CUTOFF + spread)
+    far = product_error(dimension, radius, itemsize, beta, distance) + EXPONENTIAL[itemsize]
+    far = far.clip(0, 300)
+    share = (2 * tail * radius / rms).minimum(tail**0.5)
+    origin = ((size + 8) * DOUBLE) * (1 + (2 * energy_min) ** 0.5 / rms) + 512 * UNITS[itemsize] * tail * radius / rms
+    dropped = 4 * size * 2.718281828459045 ** (-CUTOFF) * radius / rms
+    return (2 * near).expm1() / 2 + (2 * far).expm1() * share + origin + dropped + 1e-13 * size * radius / rms
 
 
 def force_error(size, radius, spread, logit_error, origin, energy_min, excess):  # type: ignore[no-untyped-def]
-    """|force error| / rms force of (B,) queries; `origin` bounds sum w |y - o| for the origin o of the differences."""
+    """|force error| / rms force of plain float64 sums; `origin` bounds sum w |y - o| for the origin o of differences."""
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
-    softmax = (2 * (logit_error + 16 * UNIT * (CUTOFF + spread))).expm1() / 2
+    softmax = (2 * (logit_error + 16 * DOUBLE * (CUTOFF + spread))).expm1() / 2
     tail = 4 * size * 2.718281828459045 ** (-CUTOFF) * radius
-    return softmax + (tail + (size + 8) * UNIT * origin) / rms
+    return softmax + (tail + (size + 8) * DOUBLE * origin) / rms

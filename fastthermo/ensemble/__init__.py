@@ -102,16 +102,26 @@ class Ensemble:
         return torch.float64 if self._core.states.dtype == torch.float64 else torch.float32
 
     def boltzmann(
-        self, field: Any, beta: Any, precision: str = "exact", rtol: float | None = None, backend: str | None = None
+        self,
+        field: Any,
+        beta: Any,
+        precision: str = "exact",
+        rtol: float | None = None,
+        backend: str | None = None,
+        single: bool | None = None,
     ) -> BoltzmannState:
         """Boltzmann averages at `field` (D,), (B, D) or image-shaped and `beta`, a scalar or (B,).
 
-        precision : "exact" (certified by `error_bound`) or "fast" (at least the precision of the states).
-        rtol : raise ValueError where the certified relative error of the force exceeds it.
+        precision : "exact" (certified by `error_bound`) or "fast" (arithmetic in the precision of the states).
+        rtol : wanted relative error of the force, certified: in float64 where that takes it, else a ValueError.
         backend : "numba", "reference" or None for the device's own.
+        single : whether the force is wanted to float32 accuracy, 1e-6 of its rms, only, which is faster where the
+            states are float32 or bytes; None: where `field` is float32 or narrower.
         """
         q, inner = self._read(field, beta)
-        return self._state(q, ops_module().boltzmann(self._core, *inner, precision, backend), rtol)
+        wanted = q.single_precision if single is None else single
+        m = ops_module().boltzmann(self._core, *inner, precision, backend, wanted, rtol)
+        return self._state(q, m, rtol)
 
     def covariance(self, field: Any, beta: Any, backend: str | None = None) -> Any:
         """Cov(y) under the Boltzmann weights: (B, D, D), or (D, D) for a single query."""

@@ -9,7 +9,7 @@ import torch
 from fastthermo import _dispatch
 from fastthermo.kernels.bounds import CUTOFF
 from fastthermo.ops import derivatives
-from fastthermo.ops.moments import Moments, States, as_sums, relative, second_pass
+from fastthermo.ops.moments import How, Moments, States, as_sums, relative, second_pass
 
 __all__ = [
     "Moments",
@@ -36,25 +36,30 @@ def boltzmann(
     beta: Tensor,
     precision: str = "exact",
     backend: str | None = None,
+    single: bool = False,
+    rtol: float | None = None,
 ) -> Moments:
     """Boltzmann averages of the states for field (B, D) and beta (B,), float64; see `Moments`.
+
+    precision : "exact", certified by error_bound, or "fast", arithmetic in the precision of the states.
+    single : the force is wanted to 1e-6 of its rms only, which is faster where states are float32 or bytes.
+    rtol : queries whose bound is above half of it are computed in float64 after all.
 
     log_evidence, mean, force, energy and entropy are twice differentiable in field and beta, in reverse and forward
     mode and under torch.func. Raises ValueError where beta is not finite and positive or field is not finite.
     """
     _leave_graph("boltzmann")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: wanted 'exact' or 'fast', got {precision!r}")
-    return Moments(
-        *derivatives.Boltzmann.apply(field, beta, states, _dispatch.backend_name(field.device.type, backend))
-    )
+    how = _how(field, backend, single, precision)
+    return Moments(*derivatives.Boltzmann.apply(field, beta, states, how, rtol))
 
 
-def covariance(states: States, field: Tensor, beta: Tensor, moments: Moments, backend: str | None = None) -> Tensor:
+def covariance(
+    states: States, field: Tensor, beta: Tensor, moments: Moments, backend: str | None = None, single: bool = False
+) -> Tensor:
     """Cov(y), shape (B, D, D) float64; once differentiable in field and beta."""
     _leave_graph("covariance")
-    name = _dispatch.backend_name(field.device.type, backend)
-    out: Tensor = derivatives.Covariance.apply(field, beta, *second_pass(moments), states, name)
+    how = _how(field, backend, single)
+    out: Tensor = derivatives.Covariance.apply(field, beta, *second_pass(moments), states, how)
     return out
 
 
@@ -66,6 +71,7 @@ def cumulant(
     probes: Tensor,
     energy_probes: Tensor | None = None,
     backend: str | None = None,
+    single: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Joint cumulants of y, shape (B, D), and of H~, shape (B,), with K = 1 or 2 combinations v.y + u H~.
 
@@ -75,8 +81,15 @@ def cumulant(
     if probes.shape[1] not in (1, 2):
         raise ValueError(f"probes: wanted 1 or 2 of them, shape (B, K, D), got shape {tuple(probes.shape)}")
     u = probes.new_zeros(probes.shape[:2], dtype=torch.float64) if energy_probes is None else energy_probes
+    how = _how(field, backend, single)
+    return derivatives.cumulant(field, beta, probes, u, second_pass(moments), states, how)
+
+
+def _how(field: Tensor, backend: str | None, single: bool, precision: str = "exact") -> How:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: wanted 'exact' or 'fast', got {precision!r}")
     name = _dispatch.backend_name(field.device.type, backend)
-    return derivatives.cumulant(field, beta, probes, u, second_pass(moments), states, name)
+    return How(name, "fast" if precision == "fast" else "single" if single else "double")
 
 
 def merge(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
@@ -110,13 +123,18 @@ def log_odds(states: States, index: Tensor, field: Tensor, beta: Tensor, moments
 
 
 def top_weights(
-    states: States, field: Tensor, beta: Tensor, moments: Moments, k: int, backend: str | None = None
+    states: States,
+    field: Tensor,
+    beta: Tensor,
+    moments: Moments,
+    k: int,
+    backend: str | None = None,
+    single: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The k largest weights, decreasing, and their states: (B, k) float64 and int64. Values only."""
-    name = _dispatch.backend_name(field.device.type, backend)
-    out: tuple[Tensor, Tensor] = states.call(
-        "top_weights", name, field.detach(), beta.detach(), as_sums(*second_pass(moments)), k
-    )
+    sums = as_sums(*second_pass(moments))
+    how = _how(field, backend, single)
+    out: tuple[Tensor, Tensor] = states.call("top_weights", how, field.detach(), beta.detach(), sums, k)
     return out
 
 

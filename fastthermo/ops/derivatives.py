@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from fastthermo.ops.moments import RAW, Moments, States, as_sums, derive, second_pass, union
+from fastthermo.ops.moments import RAW, How, Moments, States, as_sums, derive, second_pass, union
 
 Tensor = torch.Tensor
 
@@ -79,15 +79,21 @@ class _Function(torch.autograd.Function):
 
 class Boltzmann(_Function):
     @staticmethod
-    def forward(field: Tensor, beta: Tensor, states: States, backend: str) -> tuple[Tensor, ...]:
+    def forward(field: Tensor, beta: Tensor, states: States, how: How, rtol: float | None = None) -> tuple[Tensor, ...]:
         check_values(field, beta)
-        sums = states.call("boltzmann", backend, field, beta)
+        sums = states.call("boltzmann", how, field, beta)
+        if rtol is not None and how.precision != "double":
+            loose = ~(sums.error_bound <= rtol / 2)  # half is left to the rounding of the result
+            if loose.any():
+                exact = states.call("boltzmann", how._replace(precision="double"), field[loose], beta[loose])
+                for x, y in zip(sums, exact, strict=True):
+                    x[loose] = y
         reference = states.states[sums.dominant].double()
         return tuple(derive(sums, reference, states.log_weights[sums.dominant], field, beta))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        field, beta, ctx.states, ctx.backend = inputs
+        field, beta, ctx.states, ctx.how, _ = inputs
         moments = Moments(*output)
         kept = (field, beta, moments.force, moments.energy, *second_pass(moments))
         ctx.mark_non_differentiable(*output[RAW:])
@@ -105,11 +111,11 @@ class Boltzmann(_Function):
         g_evidence, g_energy, g_entropy = (zero if x is None else x for x in (g.log_evidence, g.energy, g.entropy))
         v = sum((x for x in (g.mean, g.force) if x is not None), torch.zeros_like(force))
         u = g_energy + beta * g_entropy
-        cov, cov_energy = cumulant(field, beta, v[:, None], u[:, None], tuple(sums), ctx.states, ctx.backend)
+        cov, cov_energy = cumulant(field, beta, v[:, None], u[:, None], tuple(sums), ctx.states, ctx.how)
         by_field = beta[:, None] * cov + (beta * g_evidence - g_energy)[:, None] * force
         if g.force is not None:
             by_field = by_field - g.force
-        return by_field, -cov_energy - g_evidence * energy, None, None
+        return by_field, -cov_energy - g_evidence * energy, None, None, None
 
     @staticmethod
     @_nested
@@ -120,7 +126,7 @@ class Boltzmann(_Function):
         dh = torch.zeros_like(field) if d_field is None else d_field
         db = torch.zeros_like(beta) if d_beta is None else d_beta
         v, u = beta[:, None] * dh, -db
-        cov, cov_energy = cumulant(field, beta, v[:, None], u[:, None], tuple(sums), ctx.states, ctx.backend)
+        cov, cov_energy = cumulant(field, beta, v[:, None], u[:, None], tuple(sums), ctx.states, ctx.how)
         pull = (force * dh).sum(1)
         unknown = torch.full_like(beta, torch.nan)  # forward mode cannot know whether they are used
         derivatives = (beta * pull - db * energy, cov, cov - dh, cov_energy - pull, beta * cov_energy)
@@ -128,22 +134,22 @@ class Boltzmann(_Function):
 
 
 def cumulant(
-    field: Tensor, beta: Tensor, v: Tensor, u: Tensor, sums: tuple[Tensor, ...], states: States, backend: str
+    field: Tensor, beta: Tensor, v: Tensor, u: Tensor, sums: tuple[Tensor, ...], states: States, how: How
 ) -> tuple[Tensor, Tensor]:
-    out: tuple[Tensor, Tensor] = Cumulant.apply(field, beta, v, u, *sums, states, backend)
+    out: tuple[Tensor, Tensor] = Cumulant.apply(field, beta, v, u, *sums, states, how)
     return out
 
 
 class Cumulant(_Function):
     @staticmethod
     def forward(field: Tensor, beta: Tensor, v: Tensor, u: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        *sums, states, backend = rest
-        out: tuple[Tensor, Tensor] = states.call("cumulant", backend, field, beta, as_sums(*sums), v, u)
+        *sums, states, how = rest
+        out: tuple[Tensor, Tensor] = states.call("cumulant", how, field, beta, as_sums(*sums), v, u)
         return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, ctx.states, ctx.backend = inputs
+        *tensors, ctx.states, ctx.how = inputs
         ctx.save_for_backward(*tensors, *output)
         ctx.save_for_forward(*tensors, *output)
         ctx.set_materialize_grads(False)
@@ -155,7 +161,7 @@ class Cumulant(_Function):
         none = (None,) * (len(sums) + 2)
         gv = torch.zeros_like(cov) if g_cov is None else g_cov
         gu = torch.zeros_like(beta) if g_energy is None else g_energy
-        rest: tuple[Any, ...] = (tuple(sums), ctx.states, ctx.backend)
+        rest: tuple[Any, ...] = (tuple(sums), ctx.states, ctx.how)
         by_v, by_u = cumulant(field, beta, gv[:, None], gu[:, None], *rest)
         if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1]):
             return None, None, by_v[:, None], by_u[:, None], *none
@@ -172,7 +178,7 @@ class Cumulant(_Function):
         dh, db, dv, du = (
             torch.zeros_like(x) if d is None else d for x, d in zip((field, beta, v, u), tangents[:4], strict=True)
         )
-        rest: tuple[Any, ...] = (tuple(sums), ctx.states, ctx.backend)
+        rest: tuple[Any, ...] = (tuple(sums), ctx.states, ctx.how)
         first, first_energy = cumulant(field, beta, dv - u[..., None] * dh[:, None], du, *rest)
         both = torch.cat([v, (beta[:, None] * dh)[:, None]], 1), torch.cat([u, -db[:, None]], 1)
         third, third_energy = cumulant(field, beta, *both, *rest)
@@ -187,13 +193,13 @@ def _refuse_third(v: Tensor) -> None:
 class Covariance(_Function):
     @staticmethod
     def forward(field: Tensor, beta: Tensor, *rest: Any) -> Tensor:
-        *sums, states, backend = rest
-        out: Tensor = states.call("covariance", backend, field, beta, as_sums(*sums))
+        *sums, states, how = rest
+        out: Tensor = states.call("covariance", how, field, beta, as_sums(*sums))
         return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.states, ctx.backend = inputs
+        *tensors, ctx.states, ctx.how = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
@@ -205,7 +211,7 @@ class Covariance(_Function):
         unit = torch.eye(size, dtype=torch.float64, device=field.device).repeat(len(tensors[0]), 1)
         v = torch.stack([unit, probes.flatten(0, 1)], 1)
         u = torch.stack([torch.zeros_like(beta), energy_probes.flatten()], 1)
-        third, third_energy = cumulant(field, beta, v, u, tuple(sums), ctx.states, ctx.backend)
+        third, third_energy = cumulant(field, beta, v, u, tuple(sums), ctx.states, ctx.how)
         return third.unflatten(0, (-1, size)), third_energy.unflatten(0, (-1, size))
 
     @staticmethod

@@ -14,6 +14,13 @@ Tensor = torch.Tensor
 ROUNDING = 4 * 2.0**-53  # of reference - field, shift and their sum, relative to the rms force
 
 
+class How(NamedTuple):
+    """Which kernels, in which precision; see `fastthermo.kernels`."""
+
+    backend: str
+    precision: str = "double"
+
+
 @dataclass(frozen=True, eq=False)
 class States:
     """N states with prior weights, packed once a backend.
@@ -35,8 +42,9 @@ class States:
             self._packed[backend] = _dispatch.load(backend).pack(self.states, self.log_weights)
         return self._packed[backend]
 
-    def call(self, op: str, backend: str, *arguments: Any) -> Any:
-        return getattr(_dispatch.load(backend), op)(self.packed(backend), *arguments)
+    def call(self, op: str, how: How, *arguments: Any) -> Any:
+        kernel = getattr(_dispatch.load(how.backend), op)
+        return kernel(self.packed(how.backend), *arguments, precision=how.precision)
 
 
 class Moments(NamedTuple):

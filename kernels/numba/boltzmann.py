@@ -1,205 +1,221 @@
-"""w_n = phi_n exp(-beta H~_n) / Z~ in one pass, relative to a reference state that moves to the largest weight.
+"""w_n = phi_n exp(-beta H~_n) / Z~ and its moments: which kernel, in which precision, for which query.
 
-When the reference moves from r to r', sums over the states seen so far (r itself apart) move with it:
-    f = w_r / w_r',  e = H~_r' - H~_r,  S = 1 + rest,  o the origin of the summed differences
-    rest'   = f S                       shift'  = f (shift + (t_r - o) + S (o - o'))
-    excess' = f (excess - S e)          square' = f (square - 2 e excess + S e^2)
-with t = y - a. Where products are trusted o = 0, the anchor, and four queries share a pass; else o = t_r.
+A query's way depends on the query and the states alone, so that its answer does not depend on its batch.
+
+    D <= 16 : `near`, differences. Far queries, where |y - h|^2 is too coarse, in float64 or by `dense`.
+    else    : `dense`, products, the states that matter by differences. In float32, where asked for and where the error
+              of a product is small enough; else in float64.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import difference_error, force_error
-from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import NEGLIGIBLE, query_block
-from fastthermo.kernels.numba.pack import Packed, as_array
-from fastthermo.kernels.numba.plan import Plan, plan
-from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import (
-    PRODUCTS,
-    add_products,
-    add_weighted,
-    any_products,
-    copy,
-    fill,
-    products,
-    set_pull,
-    tile_logits,
-    widen,
+from fastthermo.kernels.bounds import dense_error, near_error
+from fastthermo.kernels.numba import dense, near
+from fastthermo.kernels.numba.config import (
+    BLURRED,
+    FAR,
+    NEAR_WORK,
+    SEGMENT,
+    SEGMENT_BYTES,
+    SMALL_DIMENSION,
+    TOLERANCE,
+    TYPICAL,
+    query_block,
+    tile_length,
 )
+from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.pool import run
+from fastthermo.kernels.numba.scratch import LOG2E
 
-REST, EXCESS, SQUARE, PARTICIPATION, ENERGY_MIN, CHANGES = range(6)
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
+class Plan(NamedTuple):
+    """How products serve (B,) queries; float64 arrays."""
+
+    level: np.ndarray  # log2 of the share of the weights from which a state's energy is a difference; 0 for none
+    blur: np.ndarray  # where products decide nothing, their error in bits; else 0
+    error: np.ndarray  # expected error of a logit
+
+
+def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
+    h, b = as_array(field), as_array(beta)
+    dtype = working_type(packed, precision)
+    if h.shape[1] <= SMALL_DIMENSION:
+        sums = _near(packed, h, b, dtype)
+        if precision == "fast":
+            return sums
+        far = b * sums.energy_min.numpy() > FAR[dtype.itemsize]
+        if dtype == SINGLE and far.any():
+            _replace(sums, far, boltzmann(packed, *_rows(field, beta, far)))
+        elif far.any():
+            _replace(sums, far, _dense(packed, h[far], b[far], plan(packed, h[far], b[far], DOUBLE), DOUBLE))
+        return sums
+    made = plan(packed, h, b, dtype, precision)
+    blurred = made.blur > 0
+    if dtype == DOUBLE or not blurred.any():
+        return _dense(packed, h, b, made, dtype)
+    exact = _dense(packed, h[blurred], b[blurred], plan(packed, h[blurred], b[blurred], DOUBLE), DOUBLE)
+    if blurred.all():
+        return exact
+    sums = _dense(packed, h, b, made._replace(blur=np.zeros_like(b)), dtype)
+    _replace(sums, blurred, exact)
+    return sums
+
+
+def working_type(packed: Packed, precision: str) -> np.dtype:
+    return DOUBLE if precision == "double" or packed.states.dtype == DOUBLE else SINGLE
+
+
+def _rows(field: torch.Tensor, beta: torch.Tensor, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    index = torch.from_numpy(rows)
+    return field[index], beta[index]
+
+
+def _replace(sums: Sums, rows: np.ndarray, better: Sums) -> None:
+    for x, y in zip(sums, better, strict=True):
+        x[torch.from_numpy(rows)] = y
+
+
+def plan(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, precision: str = "double") -> Plan:
+    distance = np.sqrt(np.einsum("bd,bd->b", field - packed.anchor, field - packed.anchor))
+    unit = float(np.finfo(dtype).eps) / 2
+    error = TYPICAL * unit * beta * packed.radius * (packed.radius / 2 + distance) + 1e-300
+    level = np.minimum(0, 2 * np.log2(TOLERANCE[dtype.itemsize] / error))
+    blur = np.where(error > BLURRED, 4 * LOG2E * error / TYPICAL * np.sqrt(field.shape[1]), 0.0)
+    if precision == "fast":
+        return Plan(np.zeros_like(beta), np.zeros_like(beta), error)
+    return Plan(level, blur, error)
+
+
+def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) -> Sums:
     queries, dimension = field.shape
-    made = plan(packed, field, beta)
-    dominant = np.empty(queries, np.int64)
-    shift = np.empty((queries, dimension))
-    scalars = np.empty((queries, 6))
-    arrays = (as_array(field), as_array(beta), as_array(made.mode), as_array(made.cutoff))
+    rounded = field.astype(dtype)
+    parts = (0,) if np.array_equal(rounded, field) else (0, 0)
+    dominant, shift = np.empty(queries, np.int64), np.empty((queries, dimension))
+    scalars = np.empty((5, queries))
+    block = max(2, min(256, NEAR_WORK // packed.states.size))
     run(
-        _boltzmann_kernel,
+        near.near_kernel,
         queries,
-        query_block(field.shape[1]),
-        *packed[:5],
-        packed.first,
-        *arrays,
+        block,
+        packed.states,
+        packed.log_weights,
+        field,
+        beta,
+        np.zeros(1, dtype),
+        (0,) * dimension,
+        parts,
+        packed.tilts,
+        (0,),
         dominant,
         shift,
         scalars,
     )
-    column = [x.clone() for x in torch.from_numpy(scalars).unbind(1)]
+    rest, excess, square, participation, energy_min = (torch.from_numpy(x) for x in scalars)
+    bound = near_error(
+        len(packed.states),
+        dimension,
+        packed.radius,
+        packed.spread,
+        dtype.itemsize,
+        torch.from_numpy(beta),
+        energy_min,
+        excess,
+        square,
+    )
     return Sums(
         torch.from_numpy(dominant),
         torch.from_numpy(shift),
-        column[REST].log(),
-        column[ENERGY_MIN],
-        column[EXCESS],
-        column[SQUARE],
-        column[PARTICIPATION],
-        _bound(packed, made, beta, column[ENERGY_MIN], column[EXCESS], column[CHANGES]),
+        rest.log(),
+        energy_min,
+        excess,
+        square,
+        participation,
+        bound,
     )
 
 
-def _bound(
-    packed: Packed,
-    made: Plan,
-    beta: torch.Tensor,
-    energy_min: torch.Tensor,
-    excess: torch.Tensor,
-    changes: torch.Tensor,
-) -> torch.Tensor:
-    size, dimension = packed.states.shape
-    by_differences = difference_error(dimension, packed.radius, packed.spread, beta, energy_min, changes)
-    about_reference = (2 * (energy_min + excess)).sqrt() + (2 * energy_min).sqrt()
-    trusted = made.mode == PRODUCTS
-    logit_error = torch.where(trusted, made.error, by_differences)
-    origin = torch.where(trusted, torch.full_like(beta, packed.radius), about_reference)
-    bound: torch.Tensor = force_error(size, packed.radius, packed.spread, logit_error, origin, energy_min, excess)
-    return bound
+def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtype: np.dtype) -> Sums:
+    queries, dimension = field.shape
+    segments = -(-len(packed.states) // SEGMENT)
+    guess = _guess(packed, field, beta) if (made.level < 0).any() and segments > 1 else np.full(queries, -np.inf)
+    most = max(1, SEGMENT_BYTES // (segments * dimension * 8))
+    parts = [
+        _dense_part(
+            packed,
+            field[i : i + most],
+            beta[i : i + most],
+            Plan(*(x[i : i + most] for x in made)),
+            guess[i : i + most],
+            dtype,
+        )
+        for i in range(0, max(queries, 1), most)
+    ]
+    dominant, shift, scalars, energy_min = (torch.cat([torch.from_numpy(part[k]) for part in parts]) for k in range(4))
+    rest, excess, square, participation, tail, _, moves = scalars.unbind(1)
+    distance = torch.from_numpy(field - packed.anchor).square().sum(1).sqrt()
+    bound = dense_error(
+        packed.states.shape,
+        packed.radius,
+        packed.spread,
+        dtype.itemsize,
+        torch.from_numpy(beta),
+        distance,
+        energy_min,
+        excess,
+        tail,
+        moves,
+    )
+    return Sums(dominant, shift, rest.log(), energy_min, excess.clone(), square.clone(), participation.clone(), bound)
 
 
-@jit
-def _boltzmann_kernel(  # type: ignore[no-untyped-def]
-    low,
-    high,
-    states,
-    log_weights,
-    anchor,
-    half_squares,
-    tile,
-    first,
-    field,
-    beta,
-    mode,
-    cutoff,
-    dominant,
-    shift,
-    scalars,
-):
-    size, dimension = states.shape
-    queries = high - low
-    padded = (queries + 3) // 4 * 4
-    rows, centred = np.empty((tile, dimension)), np.empty((tile, dimension))
-    pull, total = np.zeros((padded, dimension)), np.zeros((padded, dimension))
-    reference, away = np.empty((queries, dimension)), np.empty((queries, dimension))
-    product, weight = np.empty((padded, tile)), np.zeros((padded, tile))
-    at_reference = np.empty(queries)
-    energy, kept = np.empty(tile), np.empty(tile, np.int64)
-    set_pull(anchor, field, low, high, pull)
-    widen(states, anchor, first, first + 1, rows, centred)
-    for q in range(queries):
-        dominant[low + q] = first
-        at_reference[q] = np.inf  # replaced before it matters: the first tile with a finite weight moves the reference
-        _set_reference(rows[0], field[low + q], reference[q], away[q])
-        fill(scalars[low + q], 0, CHANGES + 1, 0.0)
-    some_products = any_products(mode, low, high)
-    for start in range(0, size, tile):
-        count = min(tile, size - start)
-        filled = widen(states, anchor, start, start + count, rows, centred)
-        log_phi = log_weights[start : start + count]
-        if some_products:
-            products(centred, half_squares[start : start + filled], pull, product)
-        for q in range(queries):
-            b = low + q
-            ref, k, logit = reference[q], away[q], weight[q]
-            if start <= first < start + count:  # nothing has weight before
-                at_reference[q] = product[q, first - start]
-            how = (beta[b], mode[b], cutoff[b])
-            prior = log_weights[dominant[b]]
-            best = tile_logits(rows, log_phi, prior, how, ref, k, at_reference[q], product[q], energy, logit)
-            if logit[best] > 0:
-                if dominant[b] < start:  # else nothing has been summed yet
-                    _move(rows[best], energy[best], logit[best], mode[b], anchor, ref, total[q], scalars[b])
-                dominant[b] = start + best
-                _set_reference(rows[best], field[b], ref, k)
-                at_reference[q] = product[q, best]
-                tile_logits(rows, log_phi, log_phi[best], how, ref, k, at_reference[q], product[q], energy, logit)
-            _accumulate(dominant[b] - start, count, energy, logit, scalars[b])
-            fill(logit, count, filled, 0.0)
-            if mode[b] != PRODUCTS:
-                add_weighted(rows, count, logit, kept, ref, total[q])
-                fill(logit, 0, count, 0.0)
-        for q in range(0, padded, 4):
-            add_products(centred, filled, weight[q : q + 4], total[q : q + 4])
-    for q in range(queries):
-        copy(total[q], shift[low + q])
-        _normalise(mode[low + q], anchor, reference[q], away[q], shift[low + q], scalars[low + q])
+def _dense_part(
+    packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, guess: np.ndarray, dtype: np.dtype
+) -> tuple[np.ndarray, ...]:
+    """dominant, unnormalised shift, scalars and energy_min of queries whose sums of segments fit SEGMENT_BYTES."""
+    queries, dimension = field.shape
+    segments = -(-len(packed.states) // SEGMENT)
+    limit = query_block(dimension, dtype.itemsize)
+    block = max(1, -(-queries // -(-queries // limit))) if queries else 1
+    dominant = np.empty((segments, queries), np.int64)
+    shift, scalars = np.empty((segments, queries, dimension)), np.zeros((segments, queries, dense.SCALARS))
+    energy_min = np.empty(queries)
+    tile = tile_length(dimension, dtype.itemsize)
+    run(
+        dense.dense_kernel,
+        segments * -(-queries // block),
+        1,
+        packed.data,
+        tile,
+        block,
+        field,
+        beta,
+        made.level,
+        made.blur,
+        guess,
+        packed.tilts,
+        np.zeros(1, dtype),
+        dominant,
+        shift,
+        scalars,
+    )
+    run(dense.merge_kernel, queries, 256, packed.data, field, beta, dominant, shift, scalars, energy_min)
+    return dominant[0], shift[0], scalars[0], energy_min
 
 
-@inner
-def _set_reference(row, field, reference, away):  # type: ignore[no-untyped-def]
-    for d in range(row.size):
-        reference[d] = row[d]
-        away[d] = row[d] - field[d]
-
-
-@inner
-def _move(row, energy, logit, mode, anchor, reference, shift, scalars):  # type: ignore[no-untyped-def]
-    factor = np.exp(-logit)
-    total = 1 + scalars[REST]
-    scalars[SQUARE] = factor * (scalars[SQUARE] - 2 * energy * scalars[EXCESS] + total * energy**2)
-    scalars[EXCESS] = factor * (scalars[EXCESS] - total * energy)
-    scalars[PARTICIPATION] = factor**2 * (1 + scalars[PARTICIPATION])
-    scalars[REST] = factor * total
-    scalars[CHANGES] += 1
-    for d in range(shift.size):
-        if mode == PRODUCTS:
-            shift[d] = factor * (shift[d] + (reference[d] - anchor[d]))
-        else:
-            shift[d] = factor * (shift[d] + total * (reference[d] - row[d]))
-
-
-@inner
-def _accumulate(reference, count, energy, logit, scalars):  # type: ignore[no-untyped-def]
-    """Turn the logits of a tile into weights relative to the reference's (its own left out) and sum their moments."""
-    for i in range(count):
-        if i == reference or not logit[i] > NEGLIGIBLE:
-            logit[i] = 0.0
-            continue
-        w = np.exp(logit[i])
-        logit[i] = w
-        scalars[REST] += w
-        scalars[EXCESS] += w * energy[i]
-        scalars[SQUARE] += w * energy[i] ** 2
-        if w > 1e-150:
-            scalars[PARTICIPATION] += w * w
-
-
-@inner
-def _normalise(mode, anchor, reference, away, shift, scalars):  # type: ignore[no-untyped-def]
-    rest = scalars[REST]
-    total = 1 + rest
-    scalars[EXCESS] /= total
-    scalars[SQUARE] /= total
-    scalars[PARTICIPATION] = (1 + scalars[PARTICIPATION]) / total**2
-    square = 0.0
-    for d in range(shift.size):
-        if mode == PRODUCTS:
-            shift[d] -= rest * (reference[d] - anchor[d])
-        shift[d] /= total
-        square += away[d] ** 2
-    scalars[ENERGY_MIN] = square / 2
+def _guess(packed: Packed, field: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """log2 of an eighth of the sum of weights about the anchor, from a sample without its largest; may be -inf."""
+    sample = packed.sample()
+    none = np.zeros(len(beta))
+    dominant, _, scalars, _ = _dense_part(sample, field, beta, Plan(none, none, none), none, SINGLE)
+    t = sample.states[dominant] - packed.anchor
+    energy = sample.half_squares[dominant] - np.einsum("bd,bd->b", t, field - packed.anchor)
+    rest = scalars[:, dense.REST] * (len(packed.states) / len(sample.states)) / 8
+    with np.errstate(divide="ignore"):
+        rest = np.log2(np.where(rest > 1e-30, rest, 0.0))
+    return LOG2E * (sample.log_weights[dominant] - beta * energy) + rest

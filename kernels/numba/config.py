@@ -1,17 +1,30 @@
-"""Tile sizes and thresholds as a table."""
+"""Sizes of tiles and blocks, and thresholds, as a table."""
 
-TILE_BYTES = 1 << 18  # of states in float64, kept in the second-level cache while a block of queries passes over them
-QUERY_BYTES = 1 << 19  # of float64 vectors of a block of queries
 SMALL_DIMENSION = 16  # up to which energies are sums of differences, without products
-TRUSTED = 1e-10  # proved error of a logit above which the products that matter are replaced by differences
-NEGLIGIBLE = -690.0  # e^-690 = 2e-300: weights below are dropped before they become denormal
+NEAR_TILE = 1024  # states a tile there
+NEAR_WORK = 1 << 28  # states x dimensions x queries a task, at most: a few tenths of a second
+TILE_BYTES = 3 << 17  # of a tile of states, held twice, and
+QUERY_BYTES = 3 << 18  # of the vectors of a block of queries, which together stay in the second-level cache
+SEGMENT = 4096  # states whose sums are kept in the precision of the products before they are merged in float64
+SEGMENT_BYTES = 3 << 23  # of sums of segments that wait to be merged
+FEATURE_BYTES = 1 << 22  # of the second moments of a block of queries
+DEPTH = 256  # dimensions summed in one chain
+SAMPLE = 1024  # states from which the sum of weights is guessed
+BLURRED = 0.05  # expected error of a logit from which products decide nothing
+# An error of e in independent logits changes the force by about e sqrt(sum w^2). The error of a product is about
+# a third of u beta R (R/2 + |g|), measured on images, latents and Gaussian data.
+TYPICAL = 1 / 3
+TOLERANCE = {4: 5e-7, 8: 3e-13}  # of the force, relative to its rms, by the bytes of a number
+PRECISE = {4: 2e-5, 8: 2e-15}  # of second passes, relative
+FAR = {4: 16.0, 8: 500.0}  # beta H~_r from which differences of |y - h|^2 are not precise enough
 
 
-def query_block(dimension: int) -> int:
-    """Queries a task, at most; each has four vectors."""
-    return max(8, min(128, QUERY_BYTES // (32 * dimension) // 4 * 4))
+def query_block(dimension: int, itemsize: int) -> int:
+    """Queries a block, at most; each has two vectors."""
+    return max(12, min(192, QUERY_BYTES // (2 * itemsize * dimension) // 12 * 12))
 
 
-def tile_length(dimension: int) -> int:
-    """States a tile; depends on the states alone, so that a query's answer does not depend on its batch."""
-    return max(16, min(256, TILE_BYTES // (8 * dimension) // 4 * 4))
+def tile_length(dimension: int, itemsize: int) -> int:
+    """States a tile: a divisor of SEGMENT that depends on the states alone, as every sum's order does."""
+    wanted = TILE_BYTES // (itemsize * dimension)
+    return max(32, min(256, 1 << (wanted.bit_length() - 1)))

@@ -1,98 +1,174 @@
-"""C = sum w (y - m)(y - m)^T: lower triangle by tiles of states, then mirrored."""
+"""C = sum w (y - m)(y - m)^T: one product of weights with features t_i t_j, lower triangle, then mirrored.
+
+About the anchor, with t = y - a and mu = m - a, the tail gives sum w t t^T - p mu^T - mu p^T + M mu mu^T with p = sum w t
+and M = sum w. The dominant state and the heads are added one by one about the mean, so that nothing is lost where the
+ensemble condenses.
+"""
 
 import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import query_block
+from fastthermo.kernels.numba.config import FEATURE_BYTES, SEGMENT
+from fastthermo.kernels.numba.dense import fill, load_tile, products
+from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
-from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import (
-    any_products,
-    fill,
-    products,
-    set_pull,
-    set_references,
-    tile_weights,
-    widen,
-)
+from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.simd import lanes, load, splat, store, total
+from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_query, weigh
 
 
-def covariance(packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums) -> torch.Tensor:
+def covariance(
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str = "double"
+) -> torch.Tensor:
     out = np.empty((*field.shape, field.shape[1]))
-    columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.shift, sums.log_rest)
-    run(_covariance_kernel, len(field), query_block(field.shape[1]), *packed[:5], *(as_array(x) for x in columns), out)
+    given = list(arguments(packed, field, beta, sums, precision, 2))
+    most = max(4, FEATURE_BYTES // (given[-1].itemsize * field.shape[1] ** 2) // 4 * 4)
+    given[2] = max(1, min(given[2], most, -(-len(field) // torch.get_num_threads())))
+    run(_covariance_kernel, -(-len(field) // given[2]), 1, *given, as_array(sums.shift), out)
     return torch.from_numpy(out)
 
 
 @jit
 def _covariance_kernel(  # type: ignore[no-untyped-def]
-    low,
-    high,
-    states,
-    log_weights,
-    anchor,
-    half_squares,
-    tile,
-    field,
-    beta,
-    mode,
-    cutoff,
-    dominant,
-    shift,
-    log_rest,
-    out,
+    low, high, data, tile, block, field, beta, level, blur, dominant, log_rest, tilts, zero, shift, out
 ):
+    """For blocks [low, high) of queries."""
+    states, log_weights, anchor, half_squares = data
     size, dimension = states.shape
-    queries = high - low
-    rows, centred = np.empty((tile, dimension)), np.empty((tile, dimension))
-    pull = np.zeros(((queries + 3) // 4 * 4, dimension))
-    reference, away = np.empty((queries, dimension)), np.empty((queries, dimension))
-    product, at_reference = np.empty((pull.shape[0], tile)), np.empty(queries)
-    energy, weight = np.empty(tile), np.empty(tile)
-    set_pull(anchor, field, low, high, pull)
-    set_references(states, anchor, half_squares, field, dominant, low, high, pull, reference, away, at_reference)
-    deviation = np.empty((tile + 3, dimension))  # sqrt(w) (y - m) of the states with weight, padded to fours
-    for b in range(low, high):
-        for i in range(dimension):
-            fill(out[b, i], 0, dimension, 0.0)
-    some_products = any_products(mode, low, high)
-    for start in range(0, size, tile):
-        count = min(tile, size - start)
-        filled = widen(states, anchor, start, start + count, rows, centred)
-        log_phi = log_weights[start : start + count]
-        if some_products:
-            products(centred, half_squares[start : start + filled], pull, product)
-        for q in range(queries):
-            b = low + q
-            ref, k = reference[q], away[q]
-            own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
-            prior = log_weights[dominant[b]]
-            tile_weights(rows, log_phi, prior, own, how, norm, ref, k, at_reference[q], product[q], energy, weight)
-            left = 0
-            for i in range(count):
-                if weight[i] > 0:
-                    root = np.sqrt(weight[i])
-                    for d in range(dimension):
-                        deviation[left, d] = rows[i, d] - ref[d]
-                    for d in range(dimension):
-                        deviation[left, d] = root * (deviation[left, d] - shift[b, d])
-                    left += 1
-            for i in range(left, left + 3):
-                fill(deviation[i], 0, dimension, 0.0)
-            for i in range(0, left, 4):
-                _rank_four(deviation[i], deviation[i + 1], deviation[i + 2], deviation[i + 3], out[b])
-    for b in range(low, high):
-        for i in range(dimension):
-            for j in range(i):
-                out[b, j, i] = out[b, i, j]
+    queries, lane = field.shape[0], lanes(zero)
+    wide = 2 * lane
+    depth = (dimension + wide - 1) // wide * wide
+    centred, panel, feature = aligned(depth * tile, zero), aligned(depth * tile, zero), aligned(wide * tile, zero)
+    pull, mean = aligned(block * depth, zero), aligned(block * depth, zero)
+    second = aligned(block * dimension * depth, zero)
+    energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
+    half, prior = aligned(tile, zero), aligned(tile, zero)
+    about, away, sums = np.empty((block, 6)), np.empty((block, dimension)), np.empty(block)
+    places, weights, gaps, delta = np.empty(tile, np.int64), np.empty(tile), np.empty(tile), np.empty(dimension)
+    for task in range(low, high):
+        begin = task * block
+        count = min(block, queries - begin)
+        for q in range(count):
+            b = begin + q
+            start_query(
+                q,
+                b,
+                dominant[b],
+                log_rest[b],
+                level[b],
+                blur[b],
+                -LOG2E * beta[b],
+                states,
+                log_weights,
+                anchor,
+                half_squares,
+                field,
+                zero,
+                about,
+                away,
+            )
+            for d in range(dimension):
+                pull[np.uint64(q * depth + d)] = anchor[d] - field[b, d]
+            for i in range(dimension):
+                for j in range(i + 1):
+                    out[b, i, j] = about[q, NORM] * shift[b, i] * shift[b, j]
+        for first in range(0, size, SEGMENT):
+            fill(second, 0, count * dimension * depth, 0.0)
+            fill(mean, 0, count * depth, 0.0)
+            for q in range(count):
+                sums[q] = 0.0
+            for start in range(first, min(size, first + SEGMENT), tile):
+                n = min(tile, size - start)
+                padded = load_tile(
+                    states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior
+                )
+                products(pull, 0, depth, dimension, count, panel, padded, energy, 0, tile)
+                some = False
+                for q in range(count):
+                    b = begin + q
+                    heads = weigh(
+                        energy,
+                        gap,
+                        q * tile,
+                        q,
+                        dominant[b],
+                        -LOG2E * beta[b],
+                        start,
+                        n,
+                        padded,
+                        half,
+                        prior,
+                        tilts,
+                        states,
+                        log_weights,
+                        about,
+                        away,
+                        places,
+                        weights,
+                        gaps,
+                    )
+                    for i in range(heads):
+                        deviation(places[i], dominant[b], b, states, shift, delta)
+                        _add_outer(weights[i], delta, b, out)
+                    mass = _total(energy, q * tile, padded)
+                    sums[q] += mass
+                    some |= mass > 0
+                if some:
+                    for d in range(0, depth, wide):
+                        multiply(energy, 0, tile, count, centred, d * tile, padded, mean, d, depth)
+                    for i in range(dimension):
+                        for d in range(0, i + 1, wide):
+                            _features(centred, tile, i, d, padded, feature)
+                            multiply(
+                                energy, 0, tile, count, feature, 0, padded, second, i * depth + d, dimension * depth
+                            )
+            for q in range(count):
+                _close(q, begin + q, sums[q], second, mean, depth, away, field, anchor, shift, out)
+        for b in range(begin, begin + count):
+            for i in range(dimension):
+                for j in range(i):
+                    out[b, j, i] = out[b, i, j]
 
 
 @inner
-def _rank_four(r0, r1, r2, r3, out):  # type: ignore[no-untyped-def]
-    for i in range(r0.size):
-        a0, a1, a2, a3 = r0[i], r1[i], r2[i], r3[i]
+def _total(energy, at, padded):  # type: ignore[no-untyped-def]
+    mass = splat(energy.dtype.type(0.0))
+    for i in range(0, padded, lanes(energy)):
+        mass += load(energy, at + i)
+    return np.float64(total(mass))
+
+
+@inner
+def _features(centred, tile, i, d, padded, feature):  # type: ignore[no-untyped-def]
+    """t_i t_j of a tile, for the panel of dimensions j that begins at d."""
+    step = lanes(centred)
+    wide = 2 * step
+    row, column = i // wide * wide * tile + i % wide, d * tile
+    for n in range(padded):
+        factor = splat(centred[np.uint64(row + n * wide)])
+        store(feature, n * wide, factor * load(centred, column + n * wide))
+        store(feature, n * wide + step, factor * load(centred, column + n * wide + step))
+
+
+@inner
+def _add_outer(weight, delta, b, out):  # type: ignore[no-untyped-def]
+    for i in range(delta.size):
+        left = weight * delta[i]
         for j in range(i + 1):
-            out[i, j] += a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
+            out[b, i, j] += left * delta[j]
+
+
+@inner
+def _close(q, b, mass, second, mean, depth, away, field, anchor, shift, out):  # type: ignore[no-untyped-def]
+    """Move the second moments of a segment's tail from the anchor to the mean."""
+    dimension = anchor.size
+    for i in range(dimension):
+        mu = away[q, i] + field[b, i] - anchor[i] + shift[b, i]
+        first = np.float64(mean[np.uint64(q * depth + i)])
+        for j in range(i + 1):
+            nu = away[q, j] + field[b, j] - anchor[j] + shift[b, j]
+            moment = np.float64(second[np.uint64((q * dimension + i) * depth + j)])
+            out[b, i, j] += moment - first * nu - mu * np.float64(mean[np.uint64(q * depth + j)]) + mass * mu * nu

@@ -5,24 +5,14 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import query_block
+from fastthermo.kernels.numba.config import SEGMENT, SEGMENT_BYTES
+from fastthermo.kernels.numba.dense import fill, load_tile, products
+from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
-from fastthermo.kernels.numba.plan import plan
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import (
-    PRODUCTS,
-    add_products,
-    add_weighted,
-    any_products,
-    copy,
-    dot,
-    fill,
-    products,
-    set_pull,
-    set_references,
-    tile_weights,
-    widen,
-)
+from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.simd import fma, lanes, load, splat, store, total
+from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_query, weigh
 
 
 def cumulant(
@@ -32,102 +22,193 @@ def cumulant(
     sums: Sums,
     probes: torch.Tensor,
     energy_probes: torch.Tensor,
+    precision: str = "double",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    out, out_energy = np.empty(tuple(field.shape)), np.empty(len(field))
-    columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.shift, sums.log_rest, sums.excess)
-    arrays = [as_array(x) for x in (*columns, probes, energy_probes)]
-    run(_cumulant_kernel, len(field), query_block(field.shape[1]), *packed[:5], *arrays, out, out_energy)
-    return torch.from_numpy(out), torch.from_numpy(out_energy)
+    segments = -(-len(packed.states) // SEGMENT)
+    most = max(1, SEGMENT_BYTES // (segments * field.shape[1] * 8))
+    out, out_energy = torch.empty(tuple(field.shape), dtype=torch.float64), torch.empty(len(field), dtype=torch.float64)
+    for first in range(0, len(field), most):
+        rows = slice(first, first + most)
+        part = Sums(*(None if x is None else x[rows] for x in sums))
+        given = arguments(packed, field[rows], beta[rows], part, precision, 1)
+        block, queries = given[2], len(given[3])
+        vector, energy = np.empty((segments, queries, field.shape[1])), np.empty((segments, queries))
+        rest = (as_array(part.shift), as_array(part.excess), as_array(probes[rows]), as_array(energy_probes[rows]))
+        run(_cumulant_kernel, segments * -(-queries // block), 1, *given, *rest, vector, energy)
+        out[rows], out_energy[rows] = torch.from_numpy(vector.sum(0)), torch.from_numpy(energy.sum(0))
+    return out, out_energy
 
 
 @jit
 def _cumulant_kernel(  # type: ignore[no-untyped-def]
     low,
     high,
-    states,
-    log_weights,
-    anchor,
-    half_squares,
+    data,
     tile,
+    block,
     field,
     beta,
-    mode,
-    cutoff,
+    level,
+    blur,
     dominant,
-    shift,
     log_rest,
+    tilts,
+    zero,
+    shift,
     excess,
     probes,
     energy_probes,
     out,
     out_energy,
 ):
+    """Shares of the segments, for tasks [low, high) as in `dense.dense_kernel`."""
+    states, log_weights, anchor, half_squares = data
     size, dimension = states.shape
-    queries, orders = high - low, probes.shape[1]
-    padded = (queries + 3) // 4 * 4
-    rows, centred = np.empty((tile, dimension)), np.empty((tile, dimension))
-    pull, total = np.zeros((padded, dimension)), np.zeros((padded, dimension))
-    reference, away = np.empty((queries, dimension)), np.empty((queries, dimension))
-    product, weight, at_reference = np.empty((padded, tile)), np.zeros((padded, tile)), np.empty(queries)
-    probe, projection = np.zeros((orders, padded, dimension)), np.empty((orders, padded, tile))
-    energy, kept, zero, sums = np.empty(tile), np.empty(tile, np.int64), np.zeros(tile), np.zeros(queries)
-    set_pull(anchor, field, low, high, pull)
-    set_references(states, anchor, half_squares, field, dominant, low, high, pull, reference, away, at_reference)
-    for q in range(queries):
-        out_energy[low + q] = 0.0
-        for k in range(orders):
-            copy(probes[low + q, k], probe[k, q])
-    some_products = any_products(mode, low, high)
-    for start in range(0, size, tile):
-        count = min(tile, size - start)
-        filled = widen(states, anchor, start, start + count, rows, centred)
-        log_phi = log_weights[start : start + count]
-        if some_products:
-            products(centred, half_squares[start : start + filled], pull, product)
+    queries, orders, lane = field.shape[0], probes.shape[1], lanes(zero)
+    depth = (dimension + 2 * lane - 1) // (2 * lane) * (2 * lane)
+    centred, panel = aligned(depth * tile, zero), aligned(depth * tile, zero)
+    pull, mean = aligned(block * depth, zero), aligned(block * depth, zero)
+    probe, projection = aligned(orders * block * depth, zero), aligned(orders * block * tile, zero)
+    energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
+    half, prior = aligned(tile, zero), aligned(tile, zero)
+    about, away = np.empty((block, 6)), np.empty((block, dimension))
+    at_mean, sums = np.empty((block, orders)), np.empty(block)
+    places, weights, gaps, delta = np.empty(tile, np.int64), np.empty(tile), np.empty(tile), np.empty(dimension)
+    segments = (size + SEGMENT - 1) // SEGMENT
+    for task in range(low, high):
+        segment, begin = task % segments, task // segments * block
+        count, last = min(block, queries - begin), min(size, (segment + 1) * SEGMENT)
+        fill(mean, 0, count * depth, 0.0)
+        for q in range(count):
+            b, c = begin + q, -LOG2E * beta[begin + q]
+            start_query(
+                q,
+                b,
+                dominant[b],
+                log_rest[b],
+                level[b],
+                blur[b],
+                c,
+                states,
+                log_weights,
+                anchor,
+                half_squares,
+                field,
+                zero,
+                about,
+                away,
+            )
+            sums[q] = out_energy[segment, b] = 0.0
+            for d in range(dimension):
+                pull[np.uint64(q * depth + d)] = anchor[d] - field[b, d]
+                out[segment, b, d] = 0.0
             for k in range(orders):
-                products(centred, zero[:filled], probe[k], projection[k])
-        for q in range(queries):
-            b = low + q
-            ref, w = reference[q], weight[q]
-            own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
-            prior = log_weights[dominant[b]]
-            tile_weights(rows, log_phi, prior, own, how, norm, ref, away[q], at_reference[q], product[q], energy, w)
-            if 0 <= own < count:  # the dominant state, y_r - m = -shift, is added at the end
-                w[own] = 0.0
+                at_mean[q, k] = 0.0
+                for d in range(dimension):
+                    probe[np.uint64((k * block + q) * depth + d)] = probes[b, k, d]
+                    at_mean[q, k] += probes[b, k, d] * (away[q, d] + field[b, d] - anchor[d] + shift[b, d])
+            if segment == 0:
+                _add_dominant(q, b, shift, excess, probes, energy_probes, about[q, NORM], out, out_energy)
+        for start in range(segment * SEGMENT, last, tile):
+            n = min(tile, last - start)
+            padded = load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior)
+            products(pull, 0, depth, dimension, count, panel, padded, energy, 0, tile)
             for k in range(orders):
-                at_shift = dot(probe[k, q], shift[b])
-                at_mean = at_shift + _project(ref, anchor, probe[k, q])
-                for i in range(count):
-                    if w[i] != 0:
-                        if mode[b] == PRODUCTS:
-                            a = projection[k, q, i] - at_mean
-                        else:
-                            a = _project(rows[i], ref, probe[k, q]) - at_shift
-                        w[i] *= a + energy_probes[b, k] * (energy[i] - excess[b])
-            for i in range(count):
-                sums[q] += w[i]
-                out_energy[b] += w[i] * (energy[i] - excess[b])
-            fill(w, count, filled, 0.0)
-            if mode[b] != PRODUCTS:
-                add_weighted(rows, count, w, kept, ref, total[q])
-                fill(w, 0, count, 0.0)
-        for q in range(0, padded, 4):
-            add_products(centred, filled, weight[q : q + 4], total[q : q + 4])
-    for q in range(queries):
-        b = low + q
-        p = 1 / (1 + np.exp(log_rest[b]))
-        for k in range(orders):
-            p *= -dot(probe[k, q], shift[b]) - energy_probes[b, k] * excess[b]
-        out_energy[b] -= p * excess[b]
-        for d in range(dimension):
-            origin = reference[q, d] - anchor[d] if mode[b] == PRODUCTS else 0.0
-            out[b, d] = total[q, d] - sums[q] * origin - (sums[q] + p) * shift[b, d]
+                products(
+                    probe, k * block * depth, depth, dimension, count, panel, padded, projection, k * block * tile, tile
+                )
+            for q in range(count):
+                b, at, c = begin + q, q * tile, -LOG2E * beta[begin + q]
+                heads = weigh(
+                    energy,
+                    gap,
+                    at,
+                    q,
+                    dominant[b],
+                    c,
+                    start,
+                    n,
+                    padded,
+                    half,
+                    prior,
+                    tilts,
+                    states,
+                    log_weights,
+                    about,
+                    away,
+                    places,
+                    weights,
+                    gaps,
+                )
+                for i in range(heads):
+                    deviation(places[i], dominant[b], b, states, shift, delta)
+                    x = gaps[i] - excess[b]
+                    _add_head(weights[i], x, delta, b, segment, probes, energy_probes, out, out_energy)
+                for k in range(orders):
+                    _times(
+                        energy,
+                        at,
+                        padded,
+                        projection,
+                        (k * block + q) * tile,
+                        at_mean[q, k],
+                        gap,
+                        energy_probes[b, k],
+                        excess[b],
+                    )
+                mass, slope = _totals(energy, at, padded, gap, excess[b])
+                sums[q] += mass
+                out_energy[segment, b] += slope
+            for d in range(0, depth, 2 * lane):
+                multiply(energy, 0, tile, count, centred, d * tile, padded, mean, d, depth)
+        for q in range(count):
+            b = begin + q
+            for d in range(dimension):
+                origin = away[q, d] + field[b, d] - anchor[d] + shift[b, d]
+                out[segment, b, d] += mean[np.uint64(q * depth + d)] - sums[q] * origin
 
 
 @inner
-def _project(row, reference, probe):  # type: ignore[no-untyped-def]
-    """v.(y - y_r)"""
-    total = 0.0
-    for d in range(row.size):
-        total += probe[d] * (row[d] - reference[d])
-    return total
+def _times(energy, at, padded, projection, row, at_mean, gap, slope, excess):  # type: ignore[no-untyped-def]
+    """Multiply weights by a_k = v.t - v.(m - a) + u (H~ - <H~>)."""
+    scalar = energy.dtype.type
+    mean, u, zero = splat(scalar(at_mean)), splat(scalar(slope)), splat(scalar(excess))
+    for i in range(0, padded, lanes(energy)):
+        a = fma(u, load(gap, at + i) - zero, load(projection, row + i) - mean)
+        store(energy, at + i, load(energy, at + i) * a)
+
+
+@inner
+def _totals(energy, at, padded, gap, excess):  # type: ignore[no-untyped-def]
+    zero = splat(energy.dtype.type(excess))
+    mass = splat(energy.dtype.type(0.0))
+    slope = mass
+    for i in range(0, padded, lanes(energy)):
+        w = load(energy, at + i)
+        mass, slope = mass + w, fma(w, load(gap, at + i) - zero, slope)
+    return np.float64(total(mass)), np.float64(total(slope))
+
+
+@inner
+def _add_head(weight, x, delta, b, segment, probes, energy_probes, out, out_energy):  # type: ignore[no-untyped-def]
+    for k in range(probes.shape[1]):
+        a = energy_probes[b, k] * x
+        for d in range(delta.size):
+            a += probes[b, k, d] * delta[d]
+        weight *= a
+    out_energy[segment, b] += weight * x
+    for d in range(delta.size):
+        out[segment, b, d] += weight * delta[d]
+
+
+@inner
+def _add_dominant(q, b, shift, excess, probes, energy_probes, weight, out, out_energy):  # type: ignore[no-untyped-def]
+    """y_r - m = -shift, exactly."""
+    for k in range(probes.shape[1]):
+        a = -energy_probes[b, k] * excess[b]
+        for d in range(shift.shape[1]):
+            a -= probes[b, k, d] * shift[b, d]
+        weight *= a
+    out_energy[0, b] -= weight * excess[b]
+    for d in range(shift.shape[1]):
+        out[0, b, d] -= weight * shift[b, d]

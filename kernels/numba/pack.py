@@ -1,22 +1,40 @@
 """States as a contiguous array of their own dtype, an anchor among them, and what the error bound needs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from fastthermo.kernels.numba.config import tile_length
+from fastthermo.kernels.numba.config import SAMPLE
 
 
 class Packed(NamedTuple):
     states: np.ndarray  # (N, D) float32, float64 or uint8
-    log_weights: np.ndarray  # (N,) float64
-    anchor: np.ndarray  # (D,) float64: the state nearest the mean, so that y - a is exact for float32 and bytes
-    half_squares: np.ndarray  # (N + 3,) float64: |y - a|^2 / 2, padded with zeros
-    tile: int  # states a tile
+    log_weights: np.ndarray  # (N,) float64, the largest 0
+    anchor: np.ndarray  # (D,) float64: the state nearest the mean, so that y - a is exact for bytes
+    half_squares: np.ndarray  # (N,) float64: |y - a|^2 / 2
     radius: float  # max |y - a|
-    first: int  # a state of finite weight
     spread: float  # of the finite log-weights
+    weighted: bool
+
+    @property
+    def data(self) -> tuple[np.ndarray, ...]:
+        """What kernels take."""
+        return self.states, self.log_weights, self.anchor, self.half_squares
+
+    @property
+    def tilts(self) -> tuple[int, ...]:
+        """Of length 1 where weights differ: a type by which kernels are specialised."""
+        return (0,) if self.weighted else ()
+
+    def sample(self) -> "Packed":
+        """Every k-th state, about SAMPLE of them."""
+        k = max(1, len(self.states) // SAMPLE)
+        return self._replace(
+            states=self.states[::k].copy(),
+            log_weights=self.log_weights[::k].copy(),
+            half_squares=self.half_squares[::k].copy(),
+        )
 
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
@@ -24,13 +42,12 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     anchor = array[int(np.argmin(_squares(array, array.mean(0, dtype=np.float64))))].astype(np.float64)
     squares = _squares(array, anchor)
     radius = float(np.sqrt(squares.max())) * (1 + 1e-12)
-    finite = np.flatnonzero(log_phi > -np.inf)
-    spread = float(np.ptp(log_phi[finite]))
-    half = np.concatenate([squares / 2, np.zeros(3)])
-    return Packed(array, log_phi, anchor, half, tile_length(array.shape[1]), radius, int(finite[0]), spread)
+    spread = float(np.ptp(log_phi[log_phi > -np.inf]))
+    weighted = spread > 0 or bool((log_phi == -np.inf).any())
+    return Packed(array, log_phi - log_phi.max(), anchor, squares / 2, radius, spread, weighted)
 
 
-def as_array(tensor: torch.Tensor) -> np.ndarray:
+def as_array(tensor: torch.Tensor) -> Any:
     return np.ascontiguousarray(tensor.numpy())
 
 

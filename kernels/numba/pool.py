@@ -5,47 +5,137 @@ Numba's parallel=True aborts when two threads enter it (workqueue) and hangs aft
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
+from numba.core.compiler_lock import global_compiler_lock
 
-_lock = threading.Lock()
-_pool: tuple[int, ThreadPoolExecutor] | None = None
+POLL = 0.05  # seconds; a signal just before the caller starts to wait, or taken by another thread, does not wake it
 
 
 def run(kernel: Callable[..., None], queries: int, block: int, *arguments: Any) -> None:
-    """kernel(low, high, *arguments) for blocks of at most `block` queries; raises what a block raises."""
+    """kernel(low, high, *arguments) for blocks of at most `block` of `queries` independent items of any kind.
+
+    What a block or a signal handler raises (Ctrl-C) is raised here, once the blocks that had started have ended;
+    the others are dropped.
+    """
     workers = torch.get_num_threads()
-    size = max(1, min(block, -(-queries // (2 * workers))))
-    blocks = [(low, min(low + size, queries)) for low in range(0, queries, size)]
-    if workers == 1 or len(blocks) <= 1:
-        for low, high in blocks:
-            kernel(low, high, *arguments)
+    rounds = max(min(workers, 2), -(-queries // (block * workers)))  # equal shares of at least two blocks
+    size = max(1, -(-queries // (rounds * workers)))
+    starts = range(0, queries, size)
+    if workers == 1 or len(starts) <= 1:
+        for low in starts:
+            kernel(low, min(low + size, queries), *arguments)
         return
-    futures = [_executor(workers).submit(kernel, low, high, *arguments) for low, high in blocks]
+    call = _Call(kernel, queries, size, arguments)
     try:
-        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-            future.result()
+        _share(call, workers)
+        call.wait()
     finally:
-        for future in futures:
-            future.cancel()
-        wait(futures)
+        call.end()
+    if call.error is not None:
+        try:
+            raise call.error
+        finally:
+            call.error = None  # its traceback holds this frame
 
 
-def _executor(workers: int) -> ThreadPoolExecutor:
+class _Call:
+    """The blocks of one `run`. A worker takes the next until none is left, so that they may differ in cost."""
+
+    def __init__(self, kernel: Callable[..., None], queries: int, size: int, arguments: tuple[Any, ...]) -> None:
+        self.kernel, self.queries, self.size, self.arguments = kernel, queries, size, arguments
+        self.starts = deque(range(0, queries, size))
+        self.inside: set[int] = set()  # workers that may hold a block: they enter before they take one
+        self.left: SimpleQueue[None] = SimpleQueue()
+        self.error: BaseException | None = None
+
+    def work(self) -> None:
+        worker = threading.get_ident()
+        self.inside.add(worker)
+        try:
+            while (low := self._take()) is not None:
+                self.kernel(low, min(low + self.size, self.queries), *self.arguments)
+        except BaseException as error:
+            self.starts.clear()
+            if self.error is None:
+                self.error = error
+        self.inside.discard(worker)
+        if not self.inside:
+            self.left.put(None)
+
+    def _take(self) -> int | None:
+        try:
+            return self.starts.popleft()
+        except IndexError:
+            return None
+
+    def wait(self) -> None:
+        while self.starts or self.inside:
+            with suppress(Empty):
+                self.left.get(timeout=POLL)
+
+    def end(self) -> None:
+        self.starts.clear()
+        while self.inside:
+            with suppress(KeyboardInterrupt):  # a second one; the first is on its way
+                self.wait()
+        self.arguments = ()  # workers keep the call until they get another
+
+
+class _Pool:
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.calls: SimpleQueue[_Call | None] = SimpleQueue()
+        try:
+            for _ in range(workers):
+                threading.Thread(target=_serve, args=(self.calls,), name="fastthermo", daemon=True).start()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for _ in range(self.workers):
+            self.calls.put(None)
+
+
+def _serve(calls: SimpleQueue[_Call | None]) -> None:
+    for call in iter(calls.get, None):
+        call.work()
+
+
+_lock = threading.Lock()
+_pool: _Pool | None = None
+
+
+def _share(call: _Call, workers: int) -> None:
+    """Offer a call to a pool of that many workers, which replaces a pool of another number."""
     global _pool
-    with _lock:
-        if _pool is None or _pool[0] != workers:
-            _pool = workers, ThreadPoolExecutor(workers, thread_name_prefix="fastthermo")
-        return _pool[1]
+    with _lock:  # no call may come behind the end of a closed pool
+        if _pool is None or _pool.workers != workers:
+            if _pool is not None:
+                _pool.close()
+            _pool = None
+            _pool = _Pool(workers)
+        for _ in range(min(workers, len(call.starts))):
+            _pool.calls.put(call)
 
 
 def _after_fork() -> None:
+    """The parent's threads do not exist here: not the pool's, nor torch's, for which its products would wait."""
     global _pool, _lock
-    _pool, _lock = None, threading.Lock()  # the parent's threads do not exist here
+    _pool, _lock = None, threading.Lock()
+    global_compiler_lock.release()
+    torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(  # a thread that compiles would leave its lock behind
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=_after_fork,
+    )

@@ -4,76 +4,105 @@ import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.numba.compile import jit
-from fastthermo.kernels.numba.config import query_block
-from fastthermo.kernels.numba.pack import Packed, as_array
-from fastthermo.kernels.numba.plan import plan
+from fastthermo.kernels.numba.compile import inner, jit
+from fastthermo.kernels.numba.dense import load_tile, products
+from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.tile import any_products, products, set_pull, set_references, tile_weights, widen
+from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.simd import lanes
+from fastthermo.kernels.numba.weigh import NORM, arguments, start_query, weigh
 
 
 def top_weights(
-    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int, precision: str = "double"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out, index = np.full((len(field), k), -1.0), np.zeros((len(field), k), np.int64)
-    columns = (field, beta, *plan(packed, field, beta)[:2], sums.dominant, sums.log_rest)
-    run(
-        _top_weights_kernel,
-        len(field),
-        query_block(field.shape[1]),
-        *packed[:5],
-        *(as_array(x) for x in columns),
-        out,
-        index,
-    )
+    given = arguments(packed, field, beta, sums, precision, 0)
+    run(_top_weights_kernel, -(-len(field) // given[2]), 1, *given, out, index)
     return torch.from_numpy(out), torch.from_numpy(index)
 
 
 @jit
 def _top_weights_kernel(  # type: ignore[no-untyped-def]
-    low,
-    high,
-    states,
-    log_weights,
-    anchor,
-    half_squares,
-    tile,
-    field,
-    beta,
-    mode,
-    cutoff,
-    dominant,
-    log_rest,
-    out,
-    index,
+    low, high, data, tile, block, field, beta, level, blur, dominant, log_rest, tilts, zero, out, index
 ):
+    """For blocks [low, high) of queries."""
+    states, log_weights, anchor, half_squares = data
     size, dimension = states.shape
-    queries = high - low
-    rows, centred = np.empty((tile, dimension)), np.empty((tile, dimension))
-    pull = np.zeros(((queries + 3) // 4 * 4, dimension))
-    reference, away = np.empty((queries, dimension)), np.empty((queries, dimension))
-    product, at_reference = np.empty((pull.shape[0], tile)), np.empty(queries)
-    energy, weight = np.empty(tile), np.empty(tile)
-    set_pull(anchor, field, low, high, pull)
-    set_references(states, anchor, half_squares, field, dominant, low, high, pull, reference, away, at_reference)
-    last = out.shape[1] - 1
-    some_products = any_products(mode, low, high)
-    for start in range(0, size, tile):
-        count = min(tile, size - start)
-        filled = widen(states, anchor, start, start + count, rows, centred)
-        log_phi = log_weights[start : start + count]
-        if some_products:
-            products(centred, half_squares[start : start + filled], pull, product)
-        for q in range(queries):
-            b = low + q
-            ref, k = reference[q], away[q]
-            own, how, norm = dominant[b] - start, (beta[b], mode[b], cutoff[b]), 1 + np.exp(log_rest[b])
-            prior = log_weights[dominant[b]]
-            tile_weights(rows, log_phi, prior, own, how, norm, ref, k, at_reference[q], product[q], energy, weight)
-            for i in range(count):
-                if weight[i] > out[b, last]:
-                    place = last
-                    while place > 0 and weight[i] > out[b, place - 1]:
-                        out[b, place], index[b, place] = out[b, place - 1], index[b, place - 1]
-                        place -= 1
-                    out[b, place], index[b, place] = weight[i], start + i
+    lane = lanes(zero)
+    depth = (dimension + 2 * lane - 1) // (2 * lane) * (2 * lane)
+    centred, panel, pull = aligned(depth * tile, zero), aligned(depth * tile, zero), aligned(block * depth, zero)
+    energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
+    half, prior = aligned(tile, zero), aligned(tile, zero)
+    about, away = np.empty((block, 6)), np.empty((block, dimension))
+    places, weights, gaps = np.empty(tile, np.int64), np.empty(tile), np.empty(tile)
+    for task in range(low, high):
+        begin = task * block
+        count = min(block, field.shape[0] - begin)
+        for q in range(count):
+            b = begin + q
+            start_query(
+                q,
+                b,
+                dominant[b],
+                log_rest[b],
+                level[b],
+                blur[b],
+                -LOG2E * beta[b],
+                states,
+                log_weights,
+                anchor,
+                half_squares,
+                field,
+                zero,
+                about,
+                away,
+            )
+            for d in range(dimension):
+                pull[np.uint64(q * depth + d)] = anchor[d] - field[b, d]
+            _insert(about[q, NORM], dominant[b], b, out, index)
+        for start in range(0, size, tile):
+            n = min(tile, size - start)
+            padded = load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior)
+            products(pull, 0, depth, dimension, count, panel, padded, energy, 0, tile)
+            for q in range(count):
+                b, r = begin + q, dominant[begin + q]
+                heads = weigh(
+                    energy,
+                    gap,
+                    q * tile,
+                    q,
+                    r,
+                    -LOG2E * beta[b],
+                    start,
+                    n,
+                    padded,
+                    half,
+                    prior,
+                    tilts,
+                    states,
+                    log_weights,
+                    about,
+                    away,
+                    places,
+                    weights,
+                    gaps,
+                )
+                for i in range(heads):
+                    _insert(weights[i], places[i], b, out, index)
+                    energy[q * tile + places[i] - start] = -1.0
+                for i in range(n):
+                    if start + i != r:
+                        _insert(np.float64(energy[np.uint64(q * tile + i)]), start + i, b, out, index)
+
+
+@inner
+def _insert(weight, n, b, out, index):  # type: ignore[no-untyped-def]
+    """Keep the list of query b decreasing; of equal weights the lower state first."""
+    place = out.shape[1]
+    while place > 0 and (weight > out[b, place - 1] or (weight == out[b, place - 1] and n < index[b, place - 1])):
+        place -= 1
+    for k in range(out.shape[1] - 1, place, -1):
+        out[b, k], index[b, k] = out[b, k - 1], index[b, k - 1]
+    if place < out.shape[1]:
+        out[b, place], index[b, place] = weight, n

@@ -1,4 +1,4 @@
-"""Plain torch, any dtype and device: the definition of each op and the oracle of its tests."""
+"""Plain torch in float64, any device: the definition of each op and the oracle of its tests."""
 
 from fastthermo.kernels.reference.boltzmann import boltzmann
 from fastthermo.kernels.reference.covariance import covariance

@@ -7,7 +7,7 @@ from fastthermo.kernels.bounds import difference_error, force_error
 from fastthermo.kernels.reference.pack import Packed, query_blocks, relative, state_blocks, weights
 
 
-def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
+def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
     parts = [_boltzmann(packed, field[q], beta[q]) for q in query_blocks(packed, len(field))]
     if not parts:
         parts = [_boltzmann(packed, field, beta)]

@@ -6,7 +6,9 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.reference.pack import Packed, query_blocks, state_blocks, weights
 
 
-def covariance(packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums) -> torch.Tensor:
+def covariance(
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str = "double"
+) -> torch.Tensor:
     out = field.new_zeros(*field.shape, field.shape[1])
     for q in query_blocks(packed, len(field)):
         norm = 1 + sums.log_rest[q].exp()

@@ -13,6 +13,7 @@ def cumulant(
     sums: Sums,
     probes: torch.Tensor,
     energy_probes: torch.Tensor,
+    precision: str = "double",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out, out_energy = torch.zeros_like(field), torch.zeros_like(beta)
     for q in query_blocks(packed, len(field)):

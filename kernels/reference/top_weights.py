@@ -7,7 +7,7 @@ from fastthermo.kernels.reference.pack import Packed, query_blocks, state_blocks
 
 
 def top_weights(
-    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int, precision: str = "double"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out = field.new_full((len(field), k), -1.0)
     index = torch.zeros(len(field), k, dtype=torch.int64, device=field.device)

@@ -1,4 +1,4 @@
-"""x' = a x + b mean + c z, and the counter-based noise in it."""
+"""x' = a x + b mean + c z, and the counter-based noise in it, one by one and in vectors."""
 
 from importlib import import_module
 from typing import Any
@@ -7,7 +7,18 @@ import numba
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import ndtr
 
+from fastthermo.kernels.numba import philox as vectors
+from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.simd import load, store
+
+KERNELS = import_module("fastthermo.kernels.numba.step")  # not the function of that name
+WORD = 1 << 32
+NOISE = 4e-7  # relative error allowed to a float32 normal number
+DIMENSIONS = [1, 2, 3, 5, 64, 784]
 KNOWN = [  # Random123, kat_vectors: counter, key, result
     ([0] * 4, [0] * 2, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
     ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
@@ -19,10 +30,39 @@ KNOWN = [  # Random123, kat_vectors: counter, key, result
 ]
 
 
+@jit
+def _start(counter, same, sample, groups, key0, key1, step, stream):  # type: ignore[no-untyped-def]
+    vectors.start(counter, same, sample, groups, key0, key1, step, stream)
+
+
+@jit
+def _words(counter, same, out):  # type: ignore[no-untyped-def]
+    words, flat = vectors.words(counter, same), out.reshape(-1)
+    for k in range(4):
+        store(flat, 16 * k, words[k])
+
+
+@jit
+def _box_muller(words, out):  # type: ignore[no-untyped-def]
+    """Rows of four numbers each from columns of four words."""
+    count, w, flat = words.shape[1], words.reshape(-1), out.reshape(-1)
+    for i in range(0, count, 16):
+        z = vectors.normals(load(w, i), load(w, i + count), load(w, i + 2 * count), load(w, i + 3 * count))
+        for k in range(4):
+            store(flat, i + k * count, z[k])
+
+
 def normal(
-    backend: Any, rows: int, dimension: int, seed: int = 0, step: int = 0, first: int = 0, stream: int = 0
+    backend: Any,
+    rows: int,
+    dimension: int,
+    seed: int = 0,
+    step: int = 0,
+    first: int = 0,
+    stream: int = 0,
+    dtype: torch.dtype = torch.float64,
 ) -> Any:
-    zero = torch.zeros(rows, dimension).double()
+    zero = torch.zeros(rows, dimension, dtype=dtype)
     return backend.step(zero, zero, 0.0, 0.0, 1.0, seed, step, first, stream)
 
 
@@ -36,14 +76,96 @@ def test_philox_gives_the_published_words_in_torch(counter: list[int], key: list
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN)
 def test_philox_gives_the_published_words_in_numba(counter: list[int], key: list[int], words: str) -> None:
-    philox = import_module("fastthermo.kernels.numba.step").philox
-
     @numba.njit
     def call(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
-        return philox(c0, c1, c2, c3, k0, k1)
+        return vectors.philox(c0, c1, c2, c3, k0, k1)
 
     found = call(*(np.uint64(c) for c in counter), *(np.uint64(k) for k in key))
     assert " ".join(f"{int(w):08x}" for w in found) == words
+
+
+@pytest.mark.parametrize(("counter", "key", "words"), KNOWN)
+def test_philox_gives_the_published_words_in_every_lane(counter: list[int], key: list[int], words: str) -> None:
+    lanes, same, out = (
+        np.empty(vectors.COUNTER, np.uint64),
+        np.empty(vectors.SAME, np.uint64),
+        np.empty((4, 16), np.int32),
+    )
+    sample, step, draw, stream = (np.uint64(c) for c in counter)
+    _start(lanes, same, sample, 1, np.uint64(key[0]), np.uint64(key[1]), step, stream)
+    for lane in range(16):
+        lanes[vectors.SAMPLE : vectors.SAMPLE + 16] = np.arange(16)  # other counters beside the one that is looked at
+        lanes[vectors.SAMPLE + lane], lanes[vectors.DRAW : vectors.DRAW + 16] = sample, draw
+        _words(lanes, same, out)
+        found = [" ".join(f"{w:08x}" for w in column) for column in out.view(np.uint32).T]
+        assert words in found
+
+
+def exact_box_muller(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
+    """In extended precision, without cancellation where u is near 1."""
+    first, second = first.astype(np.longdouble), second.astype(np.longdouble)
+    u, complement = (first + 0.5) / WORD, (WORD - 1 - first + 0.5) / WORD
+    radius = np.sqrt(-2 * np.where(u < 0.5, np.log(u), np.log1p(-complement)))
+    turn, rest = np.divmod(second + WORD / 8, WORD / 4)
+    angle = (rest - WORD / 8) / WORD * 2 * np.longdouble("3.14159265358979323846")
+    cosine, sine = np.cos(angle), np.sin(angle)
+    turn = turn.astype(int) % 4
+    return [
+        radius * np.choose(turn, [cosine, -sine, -cosine, sine]),
+        radius * np.choose(turn, [sine, cosine, -sine, -cosine]),
+    ]
+
+
+def worst(words: np.ndarray) -> float:
+    """The largest relative error of the normal numbers of columns of four words."""
+    out = np.empty(words.shape, np.float32)
+    _box_muller(words.view(np.int32), out)
+    want = np.array(exact_box_muller(*words[:2]) + exact_box_muller(*words[2:]))
+    assert (out[want == 0] == 0).all()
+    with np.errstate(invalid="ignore"):
+        return float(np.nanmax(np.abs(out - want) / np.abs(want)))
+
+
+def test_vector_box_muller_is_right_at_both_ends_and_at_every_eighth_of_a_turn() -> None:
+    """u1 near 0 and near 1, where (word + 1/2) 2^-32 would be 1 in float32; between powers of 2; angles near axes."""
+    near = np.arange(-8, 9)
+    powers = np.concatenate([2**k + near for k in range(4, 33)])
+    ends = np.concatenate([powers, WORD - 1 - powers, np.arange(16), WORD - 1 - np.arange(16), 3 * 2**30 + near]) % WORD
+    eighths = np.concatenate([k * 2**29 + near for k in range(8)]) % WORD
+    first, second = (x.ravel().astype(np.uint32) for x in np.meshgrid(ends, np.concatenate([ends, eighths])))
+    count = first.size // 16 * 16
+    assert worst(np.stack([first, second, first[::-1], second[::-1]])[:, :count].copy()) < NOISE
+
+
+def test_vector_box_muller_is_right_for_a_million_random_words() -> None:
+    assert worst(np.random.default_rng(0).integers(0, WORD, (4, 1 << 18), dtype=np.uint32)) < NOISE
+
+
+def test_vector_noise_is_the_float64_reference_for_a_million_numbers() -> None:
+    from fastthermo.kernels import numba, reference
+
+    one = normal(numba, 4096, 256, seed=-7, step=3, first=12345, stream=1, dtype=torch.float32)
+    two = normal(reference, 4096, 256, seed=-7, step=3, first=12345, stream=1)
+    assert one.dtype == torch.float32
+    assert ((one - two).abs() <= NOISE * two.abs().clamp(min=1e-3)).all()  # float64 has an absolute error there
+
+
+@given(
+    rows=st.integers(1, 40),
+    dimension=st.integers(1, 90),
+    seed=st.integers(-(2**63), 2**64 - 1),
+    step=st.integers(0, WORD - 1),
+    first=st.integers(0, WORD + 5),
+    stream=st.integers(0, 9),
+)
+def test_vector_noise_of_any_shape_and_key_is_that_of_the_reference(
+    rows: int, dimension: int, seed: int, step: int, first: int, stream: int
+) -> None:
+    from fastthermo.kernels import numba, reference
+
+    one = normal(numba, rows, dimension, seed, step, first, stream, torch.float32)
+    two = normal(reference, rows, dimension, seed, step, first, stream)
+    assert ((one - two).abs() <= NOISE * two.abs().clamp(min=1e-3)).all()
 
 
 def test_noise_is_box_muller_of_the_counter(backend: Any) -> None:
@@ -55,15 +177,18 @@ def test_noise_is_box_muller_of_the_counter(backend: Any) -> None:
     assert normal(backend, 1, 4)[0].tolist() == pytest.approx(want, rel=1e-13)
 
 
-def test_noise_is_standard_normal(backend: Any) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_is_standard_normal(backend: Any, dtype: torch.dtype) -> None:
     n, dimension = 20000, 10
-    z = normal(backend, n, dimension, seed=5).numpy().ravel()
+    z = normal(backend, n, dimension, seed=5, dtype=dtype).double().numpy().ravel()
     size = len(z)
     assert abs(z.mean()) < 3 / np.sqrt(size)
     assert abs(z.var() - 1) < 3 * np.sqrt(2 / size)
     assert abs((z**3).mean()) < 3 * np.sqrt(15 / size)
     assert abs((z**4).mean() - 3) < 3 * np.sqrt(96 / size)
     assert np.abs(z).max() < np.sqrt(-2 * np.log(2.0**-33)) + 1e-12
+    distance = np.abs(np.sort(ndtr(z)) - (np.arange(size) + 0.5) / size).max()
+    assert distance * np.sqrt(size) < 1.63  # Kolmogorov and Smirnov, 1 in 100
 
 
 def test_noise_of_different_dimensions_samples_and_steps_is_uncorrelated(backend: Any) -> None:
@@ -80,12 +205,48 @@ def test_noise_depends_on_every_part_of_its_key(backend: Any, change: dict[str, 
     assert not torch.isclose(normal(backend, 4, 5), normal(backend, 4, 5, **change)).any()
 
 
-def test_noise_does_not_depend_on_how_samples_are_split(backend: Any) -> None:
-    whole = normal(backend, 100, 7, seed=3, step=2)
-    parts = [
-        normal(backend, stop - start, 7, seed=3, step=2, first=start) for start, stop in [(0, 1), (1, 64), (64, 100)]
-    ]
-    assert torch.equal(torch.cat(parts), whole)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_a_step_does_not_depend_on_how_samples_are_split(backend: Any, dimension: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, mean = torch.randn(2, 100, dimension, generator=generator, dtype=dtype)
+    for c in (0.0, 0.7):
+        whole = backend.step(x, mean, 0.3, -1.9, c, 3, 2)
+        parts = [
+            backend.step(x[i:j], mean[i:j], 0.3, -1.9, c, 3, 2, i)
+            for i, j in [(0, 1), (1, 2), (2, 19), (19, 64), (64, 100)]
+        ]
+        assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_a_step_does_not_depend_on_the_threads(dimension: int, dtype: torch.dtype, monkeypatch: Any) -> None:
+    x = torch.randn(101, dimension, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    whole = KERNELS.step(x, -x, 0.3, -1.9, 0.7, 3, 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for task in (1, 7, 60):
+            monkeypatch.setattr(KERNELS, "VECTOR_TASK", task)
+            monkeypatch.setattr(KERNELS, "SCALAR_TASK", task)
+            assert torch.equal(KERNELS.step(x, -x, 0.3, -1.9, 0.7, 3, 2), whole)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("c", [0.0, 0.7])
+@pytest.mark.parametrize("dimension", [*DIMENSIONS, 4, 7, 17, 100])
+def test_a_block_writes_its_own_rows_only(dimension: int, c: float) -> None:
+    x = np.random.default_rng(0).normal(size=(40, dimension)).astype(np.float32)
+    key = [np.uint64(k) for k in (1, 2, 3, 4, 5)]
+    whole = np.empty_like(x)
+    KERNELS._vector_kernel(0, 40, dimension, x.ravel(), x.ravel(), whole.ravel(), 0.3, -1.9, c, *key)
+    for low, high in [(0, 1), (3, 4), (7, 26), (39, 40), (8, 8)]:
+        out = np.full_like(x, np.nan)
+        KERNELS._vector_kernel(low, high, dimension, x.ravel(), x.ravel(), out.ravel(), 0.3, -1.9, c, *key)
+        np.testing.assert_array_equal(out[low:high], whole[low:high])
+        assert np.isnan(np.delete(out, range(low, high), 0)).all()
 
 
 def test_noise_of_a_coordinate_does_not_depend_on_the_dimension(backend: Any) -> None:
@@ -108,13 +269,34 @@ def test_backends_agree_to_rounding(rows: int, dimension: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("c", [0.0, 0.7])
-def test_step_is_a_x_plus_b_mean_plus_c_noise(backend: Any, dtype: torch.dtype, c: float) -> None:
+@pytest.mark.parametrize("dimension", [6, 64])
+def test_step_is_a_x_plus_b_mean_plus_c_noise(backend: Any, dimension: int, dtype: torch.dtype, c: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    x, mean = torch.randn(2, 9, 6, generator=generator).to(dtype)
+    x, mean = torch.randn(2, 9, dimension, generator=generator).to(dtype)
     found = backend.step(x, mean, 0.3, -1.9, c, 4, 5, 6, 1)
-    want = 0.3 * x.double() - 1.9 * mean.double() + c * normal(backend, 9, 6, seed=4, step=5, first=6, stream=1)
+    z = normal(backend, 9, dimension, seed=4, step=5, first=6, stream=1)
+    terms = 0.3 * x.double(), -1.9 * mean.double(), c * z
+    size = sum(term.abs() for term in terms)
     assert found.dtype == dtype
-    assert torch.allclose(found.double(), want, rtol=torch.finfo(dtype).eps, atol=8 * 2.0**-52)
+    assert ((found.double() - sum(terms)).abs() <= 3 * torch.finfo(dtype).eps * size).all()
+
+
+@pytest.mark.parametrize("c", [0.0, 1e-3])
+@pytest.mark.parametrize(("a", "b"), [(1 / 3, 0.1), (0.0, 1 / 3), (1 + 2.0**-25, -1 / 7)])
+def test_a_step_in_float32_has_no_bias(backend: Any, a: float, b: float, c: float) -> None:
+    """Factors rounded to float32 would move every step of a trajectory by up to 3e-8 the same way."""
+    x, mean = 1 + torch.rand(2, 2000, 50, generator=torch.Generator().manual_seed(0))
+    found = backend.step(x, mean, a, b, c, 0, 0).double()
+    noise = normal(backend, 2000, 50)
+    wrong = (found - (a * x.double() + b * mean.double() + c * noise)) / (abs(a) + abs(b))
+    assert abs(wrong.mean()) < 1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_step_without_noise_depends_on_no_key(backend: Any, dtype: torch.dtype) -> None:
+    x = torch.randn(9, 7, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    found = backend.step(x, -x, 0.3, -1.9, 0.0, 1, 2, 3, 4)
+    assert torch.equal(found, backend.step(x, -x, 0.3, -1.9, 0.0, 5, 6, 7, 8))
 
 
 def test_step_takes_strided_input(backend: Any) -> None:
@@ -125,6 +307,7 @@ def test_step_takes_strided_input(backend: Any) -> None:
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("dimension", [1, 4, 7])
-def test_every_output_is_written(backend: Any, dimension: int) -> None:
-    assert not normal(backend, 65, dimension).isnan().any()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dimension", [1, 4, 7, 64, 67])
+def test_every_output_is_written(backend: Any, dimension: int, dtype: torch.dtype) -> None:
+    assert not normal(backend, 65, dimension, dtype=dtype).isnan().any()

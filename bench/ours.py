@@ -1,0 +1,94 @@
+"""fastthermo's own contestants. A revision without an option goes without it, or is unable to do what needs it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from cases import Problem, StepProblem
+from contest import Entry, Output, Run, UnableError
+from data import BYTE
+
+from fastthermo import ops
+
+Tensor = torch.Tensor
+ONLY, ALL, LEAN, BYTES = "fastthermo", "fastthermo (all)", "fastthermo (mean, log Z)", "fastthermo (all, bytes)"
+SINGLE = {"single": True}  # results are wanted to float32 accuracy
+
+
+def entries(problem: Problem | StepProblem) -> list[Entry]:
+    """Contestants of a case. The conversion of queries to float64 is in the timed call."""
+
+    def entry(name: str, provides: tuple[str, ...], prepare: Callable[..., Run], **options: Any) -> Entry:
+        return Entry(name, provides, partial(prepare, **options), ours=True)
+
+    op = problem.case.op
+    own = {"step": ("sample", _step), "covariance": ("covariance", _covariance), "response": ("response", _response)}
+    found = [entry(ONLY, own[op][:1], own[op][1])] if op in own else []
+    if op in ("mean", "response"):
+        both = ("mean", "log_evidence")
+        found += [entry(ALL, both, _mean), entry(LEAN, both, _mean, moments=False)]
+        if op == "mean" and isinstance(problem, Problem) and problem.as_bytes is not None:
+            found.append(entry(BYTES, both, _mean, as_bytes=True))
+    return found
+
+
+def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    known = inspect.signature(function).parameters
+    return function(*arguments, **{name: value for name, value in options.items() if name in known})
+
+
+@lru_cache(maxsize=2)  # floats and bytes: packed once for all contestants and temperatures
+def _law(states: Tensor) -> ops.States:
+    return ops.States(states, torch.full((len(states),), -math.log(len(states)), dtype=torch.float64))
+
+
+def _mean(problem: Problem, as_bytes: bool = False, moments: bool = True) -> Run:
+    if not moments and "moments" not in inspect.signature(ops.boltzmann).parameters:
+        raise UnableError("this revision always computes all moments")
+    options = SINGLE if moments else SINGLE | {"moments": False}
+    unit = BYTE if as_bytes else 1.0
+    law = _law(problem.as_bytes if as_bytes and problem.as_bytes is not None else problem.states)
+    beta = torch.full((len(problem.field),), problem.beta / unit**2, dtype=torch.float64)
+
+    def call() -> Output:
+        field = problem.field.double()
+        result = _call(ops.boltzmann, law, field * unit if as_bytes else field, beta, **options)
+        return {"mean": result.mean / unit if as_bytes else result.mean, "log_evidence": result.log_evidence}
+
+    return Run(call, len(beta))
+
+
+def _covariance(problem: Problem) -> Run:
+    law = _law(problem.states)
+    beta = torch.full((len(problem.field),), problem.beta, dtype=torch.float64)
+
+    def call() -> Output:
+        field = problem.field.double()
+        moments = _call(ops.boltzmann, law, field, beta, **SINGLE)
+        return {"covariance": _call(ops.covariance, law, field, beta, moments, **SINGLE)}
+
+    return Run(call, len(beta))
+
+
+def _response(problem: Problem) -> Run:
+    law = _law(problem.states)
+    beta = torch.full((len(problem.field),), problem.beta, dtype=torch.float64)
+    moments = _call(ops.boltzmann, law, problem.field.double(), beta, **SINGLE)
+
+    def call() -> Output:
+        field, probes = problem.field.double(), problem.probes.double()[:, None]
+        return {"response": _call(ops.cumulant, law, field, beta, moments, probes, None, **SINGLE)[0]}
+
+    return Run(call, len(beta), "given the mean")
+
+
+def _step(problem: StepProblem) -> Run:
+    return Run(
+        lambda: {"sample": ops.step(problem.x, problem.mean, *problem.coefficients, 0, 0)},
+        len(problem.x),
+    )

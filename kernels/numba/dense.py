@@ -1,0 +1,442 @@
+"""Boltzmann sums in many dimensions: energies by register-blocked products, the states that matter by differences.
+
+About the anchor a, with t = y - a and g = a - h, energies are H~_n - H~_a = |t_n|^2 / 2 + t_n.g, in the precision of the
+products, whose error in a logit is eps. The sums fall in two parts, both relative to a reference state r that moves to
+the largest weight:
+
+    head : r, and every state whose weight is above delta = (tolerance / eps)^2 of the weights met so far. Energies
+           relative to r are float64 differences s (s/2 + k), s = y_n - y_r, k = y_r - h, and sums are float64.
+    tail : all others. Their weights are 2^(c e - m) with an integer m near log2 of the weight of r, and sum w t is a
+           second product. Each weighs less than delta, so that their errors average out: eps sqrt(delta) <= tolerance.
+
+Where eps says that products decide nothing, all states that may matter are head. States come in segments of fixed
+length, each with sums of its own, merged in their order: who computes a segment makes no difference.
+"""
+
+import numpy as np
+
+from fastthermo.kernels.numba.compile import inner, jit
+from fastthermo.kernels.numba.config import DEPTH, SEGMENT
+from fastthermo.kernels.numba.multiply import multiply, transpose, width
+from fastthermo.kernels.numba.scratch import LOG2E, aligned, floor, least_sum, magic
+from fastthermo.kernels.numba.simd import (
+    equal,
+    exp2_product,
+    exp2_shifted,
+    fma,
+    lanes,
+    largest,
+    less,
+    load,
+    load_as,
+    maximum,
+    minimum,
+    smallest,
+    splat,
+    store,
+    total,
+)
+
+SCALARS = 7
+REST, EXCESS, SQUARE, PARTICIPATION, TAIL, HEAD, MOVES = range(
+    SCALARS
+)  # rows of `scalars`; relative to the weight of r
+# and of a running `head`, which also has r, log2 of its weight, its energy about the anchor, m, and 2^(m - BITS)
+OWNER, BITS, ORIGIN, WHOLE, SCALE = range(SCALARS, SCALARS + 5)
+AWAY, FORCE = range(2)  # vectors of `head`: y_r - h, sum w (y - y_r)
+DUST = 1e-13  # tiles whose tail is a smaller share of the sums so far are dropped
+NEVER = -1000.0  # bits below which a weight is 0
+
+
+@jit
+def dense_kernel(  # type: ignore[no-untyped-def]
+    low, high, data, tile, block, field, beta, level, blur, guess, tilts, zero, dominant, shift, scalars
+):
+    """Sums for tasks [low, high), a task being a block of queries and a segment: dominant[segment, query] and so on.
+
+    data : states, log_weights, anchor, half_squares; level : log2 of delta, 0 for no head; blur : bits by which products
+    may be wrong, where they decide nothing, else 0; guess : log2 of a lower estimate of the sum of weights, -inf for
+    none; zero : an array of the dtype of products.
+    """
+    states, log_weights, anchor, half_squares = data
+    size, dimension = states.shape
+    queries = field.shape[0]
+    lane = lanes(zero)
+    wide = 2 * lane
+    depth = (dimension + wide - 1) // wide * wide
+    centred, panel = aligned(depth * tile, zero), aligned(depth * tile, zero)
+    pull, mean = aligned(block * depth, zero), aligned(block * depth, zero)
+    energy, half, prior = aligned(block * tile, zero), aligned(tile, zero), aligned(tile, zero)
+    tail = aligned(block * 4 * lane, zero)
+    head, vectors = np.empty((block, SCALARS + 5)), np.empty((block, 2, dimension))
+    segments = (size + SEGMENT - 1) // SEGMENT
+    for task in range(low, high):
+        segment, begin = task % segments, task // segments * block
+        count, last = min(block, queries - begin), min(size, (segment + 1) * SEGMENT)
+        for q in range(count):
+            for d in range(depth):
+                pull[np.uint64(q * depth + d)] = anchor[d] - field[begin + q, d] if d < dimension else 0.0
+        _clear(count, head, vectors)
+        fill(tail, 0, count * 4 * lane, 0.0)
+        fill(mean, 0, count * depth, 0.0)
+        for start in range(segment * SEGMENT, last, tile):
+            n = min(tile, last - start)
+            padded = load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior)
+            products(pull, 0, depth, dimension, count, panel, padded, energy, 0, tile)
+            some = False
+            for q in range(count):
+                b, at = begin + q, q * tile
+                c = -LOG2E * beta[b]
+                raw = energies(energy, at, padded, half, prior, c, tilts)
+                best = np.float64(raw) if len(tilts) > 0 else c * np.float64(raw)
+                if head[q, OWNER] < 0:
+                    if best == -np.inf:
+                        fill(energy, at, at + padded, 0.0)
+                        continue
+                    r = start + _find(energy, at, raw, prior, c, tilts)
+                    _adopt(r, q, c, states, log_weights, anchor, half_squares, field, b, head, vectors)
+                elif best > head[q, BITS]:
+                    place = _find(energy, at, raw, prior, c, tilts)
+                    _add(start + place, q, c, states, log_weights, field, b, head, vectors, tail, mean, depth)
+                    energy[at + place] = np.inf
+                if start <= head[q, OWNER] < start + n:
+                    energy[at + np.int64(head[q, OWNER]) - start] = np.inf
+                if level[b] < 0 or blur[b] > 0:
+                    fresh = start == segment * SEGMENT and blur[b] == 0
+                    mass = _mass(energy, at, padded, prior, tilts, c, head[q, BITS]) if fresh else 0.0
+                    bits = _threshold(head, q, mass, level[b], blur[b], guess[b])
+                    place = next_head(energy, at, 0, padded, prior, c, tilts, bits)
+                    while place < padded:
+                        _add(start + place, q, c, states, log_weights, field, b, head, vectors, tail, mean, depth)
+                        energy[at + place] = np.inf
+                        place = next_head(energy, at, place, padded, prior, c, tilts, bits)
+                known = DUST * (head[q, REST] + head[q, TAIL]) / head[q, SCALE]
+                if blur[b] > 0:
+                    fill(energy, at, at + padded, 0.0)
+                    continue
+                mass = _tail(energy, at, padded, prior, tilts, c, head[q, WHOLE], head[q, ORIGIN], known, tail, q)
+                head[q, TAIL] += head[q, SCALE] * mass
+                some |= mass > known
+            if some:
+                for d in range(0, depth, wide):
+                    multiply(energy, 0, tile, count, centred, d * tile, padded, mean, d, depth)
+        for q in range(count):
+            b = begin + q
+            dominant[segment, b] = np.int64(head[q, OWNER])
+            if head[q, OWNER] >= 0:
+                _close(q, head, vectors, tail, mean, depth, anchor, field, b)
+                for k in range(SCALARS):
+                    scalars[segment, b, k] = head[q, k]
+                for d in range(dimension):
+                    shift[segment, b, d] = vectors[q, FORCE, d]
+
+
+@inner
+def _threshold(head, q, mass, level, blur, guess):  # type: ignore[no-untyped-def]
+    """log2 of the weight from which states are head."""
+    bits = head[q, BITS]
+    if blur > 0:
+        return bits + NEVER - blur
+    known = head[q, REST] + head[q, TAIL] + mass
+    known = max(known, np.exp2(guess - bits))
+    return bits + level + (max(np.log2(known), NEVER) if known > 0 else NEVER)
+
+
+@inner
+def next_head(energy, at, place, padded, prior, c, tilts, bits):  # type: ignore[no-untyped-def]
+    """The first place from `place` on whose weight is above 2^bits, or `padded`."""
+    step, limit = lanes(energy), splat(energy.dtype.type(bits if len(tilts) > 0 else -bits / c))
+    scale = splat(energy.dtype.type(c if len(tilts) > 0 else -1.0))
+    i = place // step * step
+    while i < padded:
+        mask = less(limit, _bits(load(energy, at + i), scale, prior, i, tilts))
+        if mask != 0:
+            while mask & 1 == 0:
+                mask >>= 1
+                i += 1
+            return i
+        i += step
+    return padded
+
+
+@inner
+def _bits(energy, scale, prior, i, tilts):  # type: ignore[no-untyped-def]
+    """scale e + log2(phi), or scale e."""
+    return fma(scale, energy, load(prior, i)) if len(tilts) > 0 else scale * energy
+
+
+@inner
+def fill(x, start, stop, value):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        x[np.uint64(i)] = value
+
+
+@inner
+def _clear(count, head, vectors):  # type: ignore[no-untyped-def]
+    for q in range(count):
+        for k in range(head.shape[1]):
+            head[q, k] = 0.0
+        head[q, OWNER], head[q, SCALE] = -1, 1
+        for d in range(vectors.shape[2]):
+            vectors[q, AWAY, d] = vectors[q, FORCE, d] = 0.0
+
+
+@inner
+def load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior):  # type: ignore[no-untyped-def]
+    """t of a tile, as panels of dimensions (for means) and of states (for energies); returns the padded count."""
+    dimension, wide, tile = anchor.size, width(centred), half.size
+    lane = wide // 2
+    padded = (n + wide - 1) // wide * wide
+    whole = dimension // lane * lane
+    for d in range(0, whole, lane):
+        a, at = load_as(anchor, d, centred), d // wide * wide * tile + d % wide
+        for i in range(padded):
+            row = start + min(i, n - 1)
+            store(centred, at + i * wide, load_as(states, row * dimension + d, centred) - a)
+    for d in range(whole, depth):
+        at = d // wide * wide * tile + d % wide
+        for i in range(padded):
+            value = np.float64(states[start + min(i, n - 1), d]) - anchor[d] if d < dimension else 0.0
+            centred[np.uint64(at + i * wide)] = value
+    for i in range(padded):
+        half[i] = half_squares[start + i] if i < n else np.inf
+        prior[i] = LOG2E * log_weights[start + min(i, n - 1)]
+    for i in range(0, padded, lane):
+        column = i // wide * wide * depth + i % wide
+        for d in range(0, depth, lane):
+            transpose(centred, d // wide * wide * tile + i * wide + d % wide, wide, panel, column + d * wide, wide)
+    return padded
+
+
+@inner
+def products(left, at, depth, dimension, count, panel, padded, out, to, tile):  # type: ignore[no-untyped-def]
+    """t.g of every query and state of a tile, in chains of DEPTH dimensions; rows of `left` begin at `at`, of `out` at `to`."""
+    wide = width(panel)
+    fill(out, to, to + count * tile, 0.0)
+    for j in range(0, padded, wide):
+        for d in range(0, dimension, DEPTH):
+            steps = min(DEPTH, dimension - d)
+            multiply(left, at + d, depth, count, panel, j * depth + d * wide, steps, out, to + j, tile)
+
+
+@inner
+def energies(energy, at, padded, half, prior, c, tilts):  # type: ignore[no-untyped-def]
+    """e = H~ - H~_a in place of the products; returns the least or, if `tilts`, the largest log2 of a weight."""
+    step, scalar = lanes(energy), energy.dtype.type
+    best = splat(scalar(-np.inf if len(tilts) > 0 else np.inf))
+    scale = splat(scalar(c))
+    for i in range(0, padded, step):
+        e = load(energy, at + i) + load(half, i)
+        store(energy, at + i, e)
+        if len(tilts) > 0:
+            best = maximum(best, fma(scale, e, load(prior, i)))
+        else:
+            best = minimum(best, e)
+    return largest(best) if len(tilts) > 0 else smallest(best)
+
+
+@inner
+def _find(energy, at, raw, prior, c, tilts):  # type: ignore[no-untyped-def]
+    """The first place of what `energies` returned."""
+    step, scalar = lanes(energy), energy.dtype.type
+    target, scale, place = splat(raw), splat(scalar(c if len(tilts) > 0 else 1.0)), 0
+    mask = equal(_bits(load(energy, at), scale, prior, 0, tilts), target)
+    while mask == 0:
+        place += step
+        mask = equal(_bits(load(energy, at + place), scale, prior, place, tilts), target)
+    while mask & 1 == 0:
+        mask >>= 1
+        place += 1
+    return place
+
+
+@inner
+def _mass(energy, at, padded, prior, tilts, c, bits):  # type: ignore[no-untyped-def]
+    """Sum of the weights of a tile relative to the reference."""
+    scalar = energy.dtype.type
+    whole = np.rint(bits)
+    how = (splat(scalar(c)), splat(scalar(magic(energy) - whole)), splat(scalar(whole - floor(energy))))
+    top = splat(scalar((whole - floor(energy)) / c))
+    sum_ = splat(scalar(0.0))
+    for i in range(0, padded, lanes(energy)):
+        sum_ += weight_of(minimum(load(energy, at + i), top), how, prior, i, tilts)
+    mass = np.float64(total(sum_))
+    return np.exp2(whole - bits) * mass if mass > least_sum(energy) else 0.0
+
+
+@inner
+def weight_of(energy, how, prior, i, tilts):  # type: ignore[no-untyped-def]
+    """2^(c e + log2(phi) - m), no less than 2^-floor."""
+    scale, shifted, least = how
+    if len(tilts) > 0:
+        return exp2_shifted(maximum(fma(scale, energy, load(prior, i)), least), shifted)
+    return exp2_product(scale, energy, shifted)
+
+
+@inner
+def _adopt(n, q, c, states, log_weights, anchor, half_squares, field, b, head, vectors):  # type: ignore[no-untyped-def]
+    """Make state n the first reference."""
+    origin = half_squares[n]
+    for d in range(anchor.size):
+        y = np.float64(states[n, d])
+        vectors[q, AWAY, d] = y - field[b, d]
+        origin += (y - anchor[d]) * (anchor[d] - field[b, d])
+    _set_reference(n, q, c * origin + LOG2E * log_weights[n], origin, head)
+
+
+@inner
+def _set_reference(n, q, bits, origin, head):  # type: ignore[no-untyped-def]
+    head[q, OWNER], head[q, BITS], head[q, ORIGIN] = n, bits, origin
+    head[q, WHOLE] = np.rint(bits)
+    head[q, SCALE] = np.exp2(head[q, WHOLE] - bits)
+
+
+@inner
+def _add(n, q, c, states, log_weights, field, b, head, vectors, tail, mean, depth):  # type: ignore[no-untyped-def]
+    """Add state n to the head, as the new reference if its weight is larger, or as large and n lower."""
+    r = np.int64(head[q, OWNER])
+    x = 0.0
+    for d in range(states.shape[1]):
+        s = np.float64(states[n, d]) - np.float64(states[r, d])
+        x += s * (0.5 * s + vectors[q, AWAY, d])
+    bits = c * x + LOG2E * (log_weights[n] - log_weights[r])
+    head[q, HEAD] += 1
+    if bits > 0 or (bits == 0 and n < r):
+        _move(n, r, q, x, bits, states, field, b, head, vectors, tail, mean, depth)
+    elif bits > NEVER:
+        w = np.exp2(bits)
+        head[q, REST] += w
+        head[q, EXCESS] += w * x
+        head[q, SQUARE] += w * x * x
+        head[q, PARTICIPATION] += w * w
+        for d in range(states.shape[1]):
+            vectors[q, FORCE, d] += w * (np.float64(states[n, d]) - np.float64(states[r, d]))
+
+
+@inner
+def _move(n, r, q, x, bits, states, field, b, head, vectors, tail, mean, depth):  # type: ignore[no-untyped-def]
+    """Make state n the reference: all sums, and the old reference among them, become relative to it."""
+    factor, mass = np.exp2(-bits), 1 + head[q, REST]
+    head[q, SQUARE] = factor * (head[q, SQUARE] - 2 * x * head[q, EXCESS] + mass * x * x)
+    head[q, EXCESS] = factor * (head[q, EXCESS] - mass * x)
+    head[q, PARTICIPATION] = factor * factor * (1 + head[q, PARTICIPATION])
+    head[q, REST] = factor * mass
+    head[q, TAIL] *= factor
+    for d in range(states.shape[1]):
+        s = np.float64(states[n, d]) - np.float64(states[r, d])
+        vectors[q, FORCE, d] = factor * (vectors[q, FORCE, d] - mass * s)
+        vectors[q, AWAY, d] = np.float64(states[n, d]) - field[b, d]
+    head[q, MOVES] += 1
+    whole = head[q, WHOLE]
+    _set_reference(n, q, head[q, BITS] + bits, head[q, ORIGIN] + x, head)
+    scalar, step = tail.dtype.type, lanes(tail)
+    change, back = splat(scalar(np.exp2(whole - head[q, WHOLE]))), splat(scalar(-x))
+    at = q * 4 * step
+    m0, m1, m2 = load(tail, at), load(tail, at + step), load(tail, at + 2 * step)
+    store(tail, at, change * m0)
+    store(tail, at + step, change * fma(back, m0, m1))
+    store(tail, at + 2 * step, change * fma(back, m1 + fma(back, m0, m1), m2))
+    store(tail, at + 3 * step, change * (change * load(tail, at + 3 * step)))
+    for d in range(q * depth, (q + 1) * depth, step):
+        store(mean, d, change * load(mean, d))
+
+
+@inner
+def _tail(energy, at, padded, prior, tilts, c, whole, origin, known, tail, q):  # type: ignore[no-untyped-def]
+    """Energies become weights 2^(c e - m), or zeros where their sum is no more than `known`; returns the sum."""
+    scalar, step = energy.dtype.type, lanes(energy)
+    top = splat(scalar((whole - floor(energy)) / c))
+    how = (splat(scalar(c)), splat(scalar(magic(energy) - whole)), splat(scalar(whole - floor(energy))))
+    zero_energy = splat(scalar(origin))
+    m0 = splat(scalar(0.0))
+    m1, m2, m3 = m0, m0, m0
+    for i in range(0, padded, step):
+        e = minimum(load(energy, at + i), top)
+        w = weight_of(e, how, prior, i, tilts)
+        store(energy, at + i, w)
+        x = e - zero_energy
+        wx = w * x
+        m0, m1, m2, m3 = m0 + w, m1 + wx, fma(wx, x, m2), fma(w, w, m3)
+    mass = np.float64(total(m0))
+    if mass <= known or mass <= least_sum(energy):
+        fill(energy, at, at + padded, 0.0)
+    if mass <= least_sum(energy):
+        return 0.0
+    at = q * 4 * step
+    store(tail, at, load(tail, at) + m0)
+    store(tail, at + step, load(tail, at + step) + m1)
+    store(tail, at + 2 * step, load(tail, at + 2 * step) + m2)
+    store(tail, at + 3 * step, load(tail, at + 3 * step) + m3)
+    return mass
+
+
+@inner
+def _close(q, head, vectors, tail, mean, depth, anchor, field, b):  # type: ignore[no-untyped-def]
+    """Add the tail of a segment to its head."""
+    scale, step, at = head[q, SCALE], lanes(tail), q * 4 * lanes(tail)
+    mass = scale * total(load(tail, at))
+    head[q, TAIL] = mass
+    head[q, REST] += mass
+    head[q, EXCESS] += scale * total(load(tail, at + step))
+    head[q, SQUARE] += scale * total(load(tail, at + 2 * step))
+    head[q, PARTICIPATION] += scale * scale * total(load(tail, at + 3 * step))
+    for d in range(anchor.size):
+        origin = vectors[q, AWAY, d] - (anchor[d] - field[b, d])
+        vectors[q, FORCE, d] += scale * mean[np.uint64(q * depth + d)] - mass * origin
+
+
+@jit
+def merge_kernel(low, high, data, field, beta, dominant, shift, scalars, energy_min):  # type: ignore[no-untyped-def]
+    """Merge the segments of queries [low, high) into the first, in their order, and normalise."""
+    states, log_weights = data[0], data[1]
+    for b in range(low, high):
+        for segment in range(1, len(dominant)):
+            if dominant[segment, b] >= 0:
+                if dominant[0, b] >= 0:
+                    _merge(segment, b, states, log_weights, field, beta, dominant, shift, scalars)
+                else:
+                    dominant[0, b] = dominant[segment, b]
+                    for k in range(SCALARS):
+                        scalars[0, b, k] = scalars[segment, b, k]
+                    for d in range(states.shape[1]):
+                        shift[0, b, d] = shift[segment, b, d]
+        scale = 1 / (1 + scalars[0, b, REST])
+        for k in (EXCESS, SQUARE, TAIL):
+            scalars[0, b, k] *= scale
+        scalars[0, b, PARTICIPATION] = (1 + scalars[0, b, PARTICIPATION]) * scale * scale
+        square = 0.0
+        for d in range(states.shape[1]):
+            shift[0, b, d] *= scale
+            square += (np.float64(states[dominant[0, b], d]) - field[b, d]) ** 2
+        energy_min[b] = 0.5 * square
+
+
+@inner
+def _merge(segment, b, states, log_weights, field, beta, dominant, shift, scalars):  # type: ignore[no-untyped-def]
+    """Merge the sums of a segment into those of the first, relative to the better of their references."""
+    old, r, dimension = dominant[0, b], dominant[segment, b], states.shape[1]
+    x = 0.0
+    for d in range(dimension):
+        y = np.float64(states[old, d])
+        s = np.float64(states[r, d]) - y
+        x += s * (0.5 * s + (y - field[b, d]))
+    bits = -LOG2E * beta[b] * x + LOG2E * (log_weights[r] - log_weights[old])
+    keep = bits <= 0  # of equal ones the lower stays
+    mine, other = (1.0, np.exp2(bits)) if keep else (np.exp2(-bits), 1.0)
+    joined = other if keep else mine  # the weight of the reference that is one no more
+    to_mine, to_other = (0.0, x) if keep else (-x, 0.0)  # energies of the two references relative to the new one
+    m, o, a, c = 1 + scalars[0, b, REST], 1 + scalars[segment, b, REST], scalars[0, b], scalars[segment, b]
+    move = other * o if keep else -mine * m
+    for d in range(dimension):
+        s = np.float64(states[r, d]) - np.float64(states[old, d])
+        shift[0, b, d] = mine * shift[0, b, d] + other * shift[segment, b, d] + move * s
+    other_square = c[SQUARE] + to_other * (2 * c[EXCESS] + o * to_other)
+    a[SQUARE] = mine * (a[SQUARE] + to_mine * (2 * a[EXCESS] + m * to_mine)) + other * other_square
+    a[EXCESS] = mine * (a[EXCESS] + m * to_mine) + other * (c[EXCESS] + o * to_other)
+    a[PARTICIPATION] = mine**2 * a[PARTICIPATION] + other**2 * c[PARTICIPATION] + joined**2
+    a[REST] = mine * a[REST] + other * c[REST] + joined
+    a[TAIL] = mine * a[TAIL] + other * c[TAIL]
+    a[HEAD] += c[HEAD]
+    a[MOVES] += c[MOVES] + 1
+    if not keep:
+        dominant[0, b] = r

@@ -1,0 +1,34 @@
+"""What kernels share: aligned scratch memory, exact energies and weights of single states."""
+
+import numpy as np
+
+from fastthermo.kernels.numba.compile import inner
+
+LOG2E = 1.4426950408889634
+
+
+@inner
+def aligned(size, zero):  # type: ignore[no-untyped-def]
+    """Scratch of the dtype of `zero` that begins on a cache line."""
+    line = 64 // zero.itemsize
+    scratch = np.empty(size + line, zero.dtype)
+    begin = (-(scratch.ctypes.data // zero.itemsize)) % line
+    return scratch[begin : begin + size]
+
+
+@inner
+def floor(x):  # type: ignore[no-untyped-def]
+    """Weights in the precision of x are raised to 2^-floor of the reference's."""
+    return 125.0 if x.itemsize == 4 else 1020.0
+
+
+@inner
+def least_sum(x):  # type: ignore[no-untyped-def]
+    """Sums of weights below may be those of weights that were raised."""
+    return 1e-33 if x.itemsize == 4 else 1e-300
+
+
+@inner
+def magic(x):  # type: ignore[no-untyped-def]
+    """What leaves an integer in the lowest bits; see `simd.exp2_product`."""
+    return 1.5 * 2.0**23 if x.itemsize == 4 else 1.5 * 2.0**52
