@@ -117,7 +117,7 @@ class Law(Protocol):
 def boltzmann(law: Law, field: Any, beta: Any, **options: Any) -> BoltzmannState:
     """Boltzmann averages of `law` at `field` (D,), (B, D) or image-shaped and `beta`, a scalar or (B,).
 
-    Options of an Ensemble: precision "exact" (default) or "fast", rtol, backend. See `Ensemble.boltzmann`.
+    Options of an Ensemble: precision "exact" (default) or "fast", rtol, backend, single. See `Ensemble.boltzmann`.
     """
     return law.boltzmann(field, beta, **options)
 
@@ -141,6 +141,10 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
         x = np.asarray(x)
         wide = x.astype(np.float64)
     # x/alpha stays float64: rounding it to float32 would change the logits at low temperature
+    if rounding(x):  # float32 results are wanted
+        options = {"single": True, **options}
+    if rtol is not None:
+        options["rtol"] = rtol
     state = law.boltzmann(wide / spread(alpha, wide), (alpha / sigma) ** 2, **options)
     known = {f.name: getattr(state, f.name) for f in fields(BoltzmannState)}
     known |= {name: cast_like(known[name], x) for name in ("mean", "force")}

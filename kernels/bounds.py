@@ -20,6 +20,7 @@ reference state.
 """
 
 CUTOFF = 60.0  # T: e^-60 = 9e-27
+SCREENED = 45.0  # T of screening, relative to the runner-up: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number
 EXPONENTIAL = {4: 2e-7, 8: 1e-15}  # relative error of a weight beside that of its logit
@@ -63,8 +64,17 @@ def dense_error(shape, radius, spread, itemsize, beta, distance, energy_min, exc
     return (2 * near).expm1() / 2 + (2 * far).expm1() * share + origin + dropped + 1e-13 * size * radius / rms
 
 
+def screened_error(shape, radius, spread, beta, energy_min, excess):  # type: ignore[no-untyped-def]
+    """|force error| / rms force of float64 sums over the candidates of screening."""
+    size, dimension = shape
+    rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
+    logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
+    dropped = 4 * size * 2.718281828459045 ** (-SCREENED) * radius / rms
+    return (2 * logits).expm1() / 2 + (size + 8) * DOUBLE * (1 + (2 * energy_min) ** 0.5 / rms) + dropped
+
+
 def force_error(size, radius, spread, logit_error, origin, energy_min, excess):  # type: ignore[no-untyped-def]
-    """|force error| / rms force of plain float64 sums; `origin` bounds sum w |y - o| for the origin o of differences."""
+    """|force error| / rms force of plain float64 sums about an origin o; `origin` bounds sum w |y - o|."""
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
     softmax = (2 * (logit_error + 16 * DOUBLE * (CUTOFF + spread))).expm1() / 2
     tail = 4 * size * 2.718281828459045 ** (-CUTOFF) * radius

@@ -87,5 +87,5 @@ def test_a_cache_folder_is_keyed_by_the_kernel_sources(tmp_path: Path, monkeypat
     monkeypatch.setattr(compiler, "__file__", str(sources / "compile.py"))
     before = compiler.cache_folder()
     assert compiler.cache_folder() == before
-    (sources / "tile.py").write_bytes((sources / "tile.py").read_bytes() + b"\n")
+    (sources / "dense.py").write_bytes((sources / "dense.py").read_bytes() + b"\n")
     assert compiler.cache_folder() != before

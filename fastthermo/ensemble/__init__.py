@@ -126,8 +126,9 @@ class Ensemble:
     def covariance(self, field: Any, beta: Any, backend: str | None = None) -> Any:
         """Cov(y) under the Boltzmann weights: (B, D, D), or (D, D) for a single query."""
         q, inner = self._read(field, beta)
-        moments = ops_module().boltzmann(self._core, *inner, backend=backend)
-        return q.matrix(self.scale**2 * ops_module().covariance(self._core, *inner, moments, backend))
+        single = q.single_precision
+        moments = ops_module().boltzmann(self._core, *inner, backend=backend, single=single)
+        return q.matrix(self.scale**2 * ops_module().covariance(self._core, *inner, moments, backend, single))
 
     def cumulant(self, field: Any, beta: Any, *probes: Any, backend: str | None = None) -> Any:
         """Joint cumulant of y with v.y for each probe v, shaped like `field`: C v for one, the third for two."""
@@ -142,8 +143,9 @@ class Ensemble:
                 f"probe: wanted one vector or {len(q.field)}, one a query, got {[len(row) for row in rows]}"
             )
         v = torch.stack([row.expand(len(q.field), -1) for row in rows], 1)
-        moments = ops_module().boltzmann(self._core, *inner, backend=backend)
-        out, _ = ops_module().cumulant(self._core, *inner, moments, v, backend=backend)
+        single = q.single_precision
+        moments = ops_module().boltzmann(self._core, *inner, backend=backend, single=single)
+        out, _ = ops_module().cumulant(self._core, *inner, moments, v, backend=backend, single=single)
         return q.vector(self.scale ** (1 + len(probes)) * out)
 
     def mean(self, field: Any, beta: Any) -> Any:

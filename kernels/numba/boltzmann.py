@@ -3,22 +3,24 @@
 A query's way depends on the query and the states alone, so that its answer does not depend on its batch.
 
     D <= 16 : `near`, differences. Far queries, where |y - h|^2 is too coarse, in float64 or by `dense`.
-    else    : `dense`, products, the states that matter by differences. In float32, where asked for and where the error
-              of a product is small enough; else in float64.
+    else    : `screen`, where the CPU has byte products and few states matter; else `dense`, products, the states that
+              matter by differences. In float32, where asked for and where the error of a product is small enough;
+              else in float64.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import dense_error, near_error
-from fastthermo.kernels.numba import dense, near
+from fastthermo.kernels.bounds import dense_error, near_error, screened_error
+from fastthermo.kernels.numba import dense, near, screen
 from fastthermo.kernels.numba.config import (
     BLURRED,
     FAR,
     NEAR_WORK,
+    PRECISE,
     SEGMENT,
     SEGMENT_BYTES,
     SMALL_DIMENSION,
@@ -37,7 +39,8 @@ SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 class Plan(NamedTuple):
     """How products serve (B,) queries; float64 arrays."""
 
-    level: np.ndarray  # log2 of the share of the weights from which a state's energy is a difference; 0 for none
+    level: np.ndarray  # log2 of (tolerance / error)^2 for the force; see `dense`; 0 for none
+    rest_level: np.ndarray  # and for the sum of all weights but the largest
     blur: np.ndarray  # where products decide nothing, their error in bits; else 0
     error: np.ndarray  # expected error of a logit
 
@@ -55,6 +58,40 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision
         elif far.any():
             _replace(sums, far, _dense(packed, h[far], b[far], plan(packed, h[far], b[far], DOUBLE), DOUBLE))
         return sums
+    if not packed.codes.worthwhile(packed) or precision == "fast" or len(h) == 0:
+        return _by_products(packed, h, b, dtype, precision)
+    few, sums = _screened(packed, packed.codes.get(packed), h, b)
+    if few.all():
+        return sums
+    others = _by_products(packed, h[~few], b[~few], dtype, precision)
+    return _join(few, sums, others) if few.any() else others
+
+
+def _join(rows: np.ndarray, first: Sums, second: Sums) -> Sums:
+    """Sums of all queries from those of `rows` and those of the others."""
+    joined = []
+    for x, y in zip(first, second, strict=True):
+        out = x.new_empty((len(rows), *x.shape[1:]))
+        out[torch.from_numpy(rows)], out[torch.from_numpy(~rows)] = x, y
+        joined.append(out)
+    return Sums(*joined)
+
+
+def _screened(packed: Packed, codes: Any, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, Sums]:
+    """Which queries have few candidates, and their sums over them."""
+    few, dominant, shift, scalars, energy_min = screen.screen(packed, codes, field, beta)
+    rest, excess, square, participation = (
+        torch.from_numpy(scalars[:, k].copy()) for k in (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION)
+    )
+    least = torch.from_numpy(energy_min)
+    bound = screened_error(
+        packed.states.shape, packed.radius, packed.spread, torch.from_numpy(beta[few]), least, excess
+    )
+    columns = (rest.log(), least, excess, square, participation, bound)
+    return few, Sums(torch.from_numpy(dominant), torch.from_numpy(shift), *columns)
+
+
+def _by_products(packed: Packed, h: np.ndarray, b: np.ndarray, dtype: np.dtype, precision: str) -> Sums:
     made = plan(packed, h, b, dtype, precision)
     blurred = made.blur > 0
     if dtype == DOUBLE or not blurred.any():
@@ -88,8 +125,9 @@ def plan(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, p
     level = np.minimum(0, 2 * np.log2(TOLERANCE[dtype.itemsize] / error))
     blur = np.where(error > BLURRED, 4 * LOG2E * error / TYPICAL * np.sqrt(field.shape[1]), 0.0)
     if precision == "fast":
-        return Plan(np.zeros_like(beta), np.zeros_like(beta), error)
-    return Plan(level, blur, error)
+        return Plan(np.zeros_like(beta), np.zeros_like(beta), np.zeros_like(beta), error)
+    rest_level = 2 * np.log2(max(PRECISE[dtype.itemsize], TOLERANCE[dtype.itemsize]) / error)
+    return Plan(level, rest_level, blur, error)
 
 
 def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) -> Sums:
@@ -196,6 +234,7 @@ def _dense_part(
         field,
         beta,
         made.level,
+        made.rest_level,
         made.blur,
         guess,
         packed.tilts,
@@ -212,7 +251,7 @@ def _guess(packed: Packed, field: np.ndarray, beta: np.ndarray) -> np.ndarray:
     """log2 of an eighth of the sum of weights about the anchor, from a sample without its largest; may be -inf."""
     sample = packed.sample()
     none = np.zeros(len(beta))
-    dominant, _, scalars, _ = _dense_part(sample, field, beta, Plan(none, none, none), none, SINGLE)
+    dominant, _, scalars, _ = _dense_part(sample, field, beta, Plan(none, none, none, none), none, SINGLE)
     t = sample.states[dominant] - packed.anchor
     energy = sample.half_squares[dominant] - np.einsum("bd,bd->b", t, field - packed.anchor)
     rest = scalars[:, dense.REST] * (len(packed.states) / len(sample.states)) / 8

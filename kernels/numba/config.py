@@ -9,6 +9,11 @@ SEGMENT = 4096  # states whose sums are kept in the precision of the products be
 SEGMENT_BYTES = 3 << 23  # of sums of segments that wait to be merged
 FEATURE_BYTES = 1 << 22  # of the second moments of a block of queries
 DEPTH = 256  # dimensions summed in one chain
+SCREEN_BLOCK = 96  # queries a block
+CANDIDATES = 768  # that screening keeps of a part of the states, at most
+SCREEN_BYTES = 3 << 23  # of candidates
+SCREEN_DIMENSION = 33  # from which screening pays
+SCREEN_SIZE = 8192  # and number of states
 SAMPLE = 1024  # states from which the sum of weights is guessed
 BLURRED = 0.05  # expected error of a logit from which products decide nothing
 # An error of e in independent logits changes the force by about e sqrt(sum w^2). The error of a product is about
@@ -28,3 +33,8 @@ def tile_length(dimension: int, itemsize: int) -> int:
     """States a tile: a divisor of SEGMENT that depends on the states alone, as every sum's order does."""
     wanted = TILE_BYTES // (itemsize * dimension)
     return max(32, min(256, 1 << (wanted.bit_length() - 1)))
+
+
+def screen_tile(quads: int) -> int:
+    """States a tile of screening."""
+    return 1024 if quads <= 64 else 256

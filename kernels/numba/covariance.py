@@ -1,8 +1,8 @@
 """C = sum w (y - m)(y - m)^T: one product of weights with features t_i t_j, lower triangle, then mirrored.
 
-About the anchor, with t = y - a and mu = m - a, the tail gives sum w t t^T - p mu^T - mu p^T + M mu mu^T with p = sum w t
-and M = sum w. The dominant state and the heads are added one by one about the mean, so that nothing is lost where the
-ensemble condenses.
+About the anchor, with t = y - a and mu = m - a, the tail gives sum w t t^T - p mu^T - mu p^T + M mu mu^T with
+p = sum w t and M = sum w. The dominant state and the heads are added one by one about the mean, so that nothing is
+lost where the ensemble condenses.
 """
 
 import numpy as np

@@ -1,13 +1,13 @@
 """Boltzmann sums in many dimensions: energies by register-blocked products, the states that matter by differences.
 
-About the anchor a, with t = y - a and g = a - h, energies are H~_n - H~_a = |t_n|^2 / 2 + t_n.g, in the precision of the
-products, whose error in a logit is eps. The sums fall in two parts, both relative to a reference state r that moves to
+About the anchor a, with t = y - a and g = a - h, energies are H~_n - H~_a = |t_n|^2 / 2 + t_n.g, in the precision of
+the products, whose error in a logit is eps. The sums fall in two parts, both relative to a reference state r that moves to
 the largest weight:
 
-    head : r, and every state whose weight is above delta = (tolerance / eps)^2 of the weights met so far. Energies
+    head : r, and every state whose weight is above some (tolerance / eps)^2 of the weights met so far. Energies
            relative to r are float64 differences s (s/2 + k), s = y_n - y_r, k = y_r - h, and sums are float64.
     tail : all others. Their weights are 2^(c e - m) with an integer m near log2 of the weight of r, and sum w t is a
-           second product. Each weighs less than delta, so that their errors average out: eps sqrt(delta) <= tolerance.
+           second product. Each weighs so little that their errors, taken as independent, average out to the tolerance.
 
 Where eps says that products decide nothing, all states that may matter are head. States come in segments of fixed
 length, each with sums of its own, merged in their order: who computes a segment makes no difference.
@@ -35,6 +35,7 @@ from fastthermo.kernels.numba.simd import (
     splat,
     store,
     total,
+    where_less,
 )
 
 SCALARS = 7
@@ -50,13 +51,16 @@ NEVER = -1000.0  # bits below which a weight is 0
 
 @jit
 def dense_kernel(  # type: ignore[no-untyped-def]
-    low, high, data, tile, block, field, beta, level, blur, guess, tilts, zero, dominant, shift, scalars
+    low, high, data, tile, block, field, beta, level, rest_level, blur, guess, tilts, zero, dominant, shift, scalars
 ):
     """Sums for tasks [low, high), a task being a block of queries and a segment: dominant[segment, query] and so on.
 
-    data : states, log_weights, anchor, half_squares; level : log2 of delta, 0 for no head; blur : bits by which products
-    may be wrong, where they decide nothing, else 0; guess : log2 of a lower estimate of the sum of weights, -inf for
-    none; zero : an array of the dtype of products.
+    data : states, log_weights, anchor, half_squares.
+    level, rest_level : log2 of (tolerance / eps)^2 for the force and for the sum of all weights but the largest; level 0
+        for no head.
+    blur : bits by which products may be wrong, where they decide nothing, else 0.
+    guess : log2 of a lower estimate of the sum of weights, -inf for none.
+    zero : an array of the dtype of products.
     """
     states, log_weights, anchor, half_squares = data
     size, dimension = states.shape
@@ -104,7 +108,7 @@ def dense_kernel(  # type: ignore[no-untyped-def]
                 if level[b] < 0 or blur[b] > 0:
                     fresh = start == segment * SEGMENT and blur[b] == 0
                     mass = _mass(energy, at, padded, prior, tilts, c, head[q, BITS]) if fresh else 0.0
-                    bits = _threshold(head, q, mass, level[b], blur[b], guess[b])
+                    bits = _threshold(head, q, mass, level[b], rest_level[b], blur[b], guess[b])
                     place = next_head(energy, at, 0, padded, prior, c, tilts, bits)
                     while place < padded:
                         _add(start + place, q, c, states, log_weights, field, b, head, vectors, tail, mean, depth)
@@ -132,14 +136,18 @@ def dense_kernel(  # type: ignore[no-untyped-def]
 
 
 @inner
-def _threshold(head, q, mass, level, blur, guess):  # type: ignore[no-untyped-def]
-    """log2 of the weight from which states are head."""
+def _threshold(head, q, mass, level, rest_level, blur, guess):  # type: ignore[no-untyped-def]
+    """log2 of the weight from which states are head, so that the tail's errors average out.
+
+    The tail's squared weights sum to at most that weight times the rest R, all but r. In the force, their error is one
+    part of 1 + R, wanted to `level`; in R itself, one part of R, wanted to `rest_level`.
+    """
     bits = head[q, BITS]
     if blur > 0:
         return bits + NEVER - blur
-    known = head[q, REST] + head[q, TAIL] + mass
-    known = max(known, np.exp2(guess - bits))
-    return bits + level + (max(np.log2(known), NEVER) if known > 0 else NEVER)
+    known = max(head[q, REST] + head[q, TAIL] + mass, np.exp2(guess - bits))
+    share = max(np.log2(known), NEVER) if known > 0 else NEVER
+    return bits + min(level + 2 * np.log2(1 + known) - share, rest_level + share)
 
 
 @inner
@@ -210,7 +218,7 @@ def load_tile(states, log_weights, anchor, half_squares, start, n, depth, centre
 
 @inner
 def products(left, at, depth, dimension, count, panel, padded, out, to, tile):  # type: ignore[no-untyped-def]
-    """t.g of every query and state of a tile, in chains of DEPTH dimensions; rows of `left` begin at `at`, of `out` at `to`."""
+    """t.g of every query and state of a tile, in chains of DEPTH dimensions; `left` begins at `at`, `out` at `to`."""
     wide = width(panel)
     fill(out, to, to + count * tile, 0.0)
     for j in range(0, padded, wide):
@@ -228,7 +236,7 @@ def energies(energy, at, padded, half, prior, c, tilts):  # type: ignore[no-unty
     for i in range(0, padded, step):
         e = load(energy, at + i) + load(half, i)
         store(energy, at + i, e)
-        if len(tilts) > 0:
+        if len(tilts) > 0:  # noqa: SIM108
             best = maximum(best, fma(scale, e, load(prior, i)))
         else:
             best = minimum(best, e)
@@ -252,25 +260,42 @@ def _find(energy, at, raw, prior, c, tilts):  # type: ignore[no-untyped-def]
 
 @inner
 def _mass(energy, at, padded, prior, tilts, c, bits):  # type: ignore[no-untyped-def]
-    """Sum of the weights of a tile relative to the reference."""
-    scalar = energy.dtype.type
+    """Sum of the weights of a tile relative to the reference, or the largest where the sum is below the dtype."""
+    step, scalar = lanes(energy), energy.dtype.type
     whole = np.rint(bits)
-    how = (splat(scalar(c)), splat(scalar(magic(energy) - whole)), splat(scalar(whole - floor(energy))))
-    top = splat(scalar((whole - floor(energy)) / c))
-    sum_ = splat(scalar(0.0))
-    for i in range(0, padded, lanes(energy)):
-        sum_ += weight_of(minimum(load(energy, at + i), top), how, prior, i, tilts)
+    how = weighing(energy, c, whole)
+    sum_, best = splat(scalar(0.0)), splat(scalar(-np.inf))
+    scale = splat(scalar(c))
+    for i in range(0, padded, step):
+        e = load(energy, at + i)
+        best = maximum(best, _bits(e, scale, prior, i, tilts))
+        sum_ += weight_of(minimum(e, how[3]), how, prior, i, tilts)
     mass = np.float64(total(sum_))
-    return np.exp2(whole - bits) * mass if mass > least_sum(energy) else 0.0
+    return np.exp2(whole - bits) * mass if mass > least_sum(energy) else np.exp2(np.float64(largest(best)) - bits)
+
+
+@inner
+def weighing(energy, c, whole):  # type: ignore[no-untyped-def]
+    """What `weight_of` takes for weights relative to 2^whole."""
+    scalar = energy.dtype.type
+    least = whole - floor(energy)
+    return (
+        splat(scalar(c)),
+        splat(scalar(magic(energy) - whole)),
+        splat(scalar(least)),
+        splat(scalar(least / c)),
+        splat(scalar(0.0)),
+    )
 
 
 @inner
 def weight_of(energy, how, prior, i, tilts):  # type: ignore[no-untyped-def]
-    """2^(c e + log2(phi) - m), no less than 2^-floor."""
-    scale, shifted, least = how
+    """2^(c e + log2(phi) - m), or 0 below 2^-floor: products of smaller numbers are subnormal, and slow."""
+    scale, shifted, least, top, zero = how
     if len(tilts) > 0:
-        return exp2_shifted(maximum(fma(scale, energy, load(prior, i)), least), shifted)
-    return exp2_product(scale, energy, shifted)
+        z = maximum(fma(scale, energy, load(prior, i)), least)
+        return where_less(least, z, exp2_shifted(z, shifted), zero)
+    return where_less(energy, top, exp2_product(scale, energy, shifted), zero)
 
 
 @inner
@@ -345,18 +370,19 @@ def _move(n, r, q, x, bits, states, field, b, head, vectors, tail, mean, depth):
 def _tail(energy, at, padded, prior, tilts, c, whole, origin, known, tail, q):  # type: ignore[no-untyped-def]
     """Energies become weights 2^(c e - m), or zeros where their sum is no more than `known`; returns the sum."""
     scalar, step = energy.dtype.type, lanes(energy)
-    top = splat(scalar((whole - floor(energy)) / c))
-    how = (splat(scalar(c)), splat(scalar(magic(energy) - whole)), splat(scalar(whole - floor(energy))))
+    how = weighing(energy, c, whole)
+    tiny = splat(scalar(np.exp2(-0.45 * floor(energy))))  # whose square is a normal number
     zero_energy = splat(scalar(origin))
     m0 = splat(scalar(0.0))
     m1, m2, m3 = m0, m0, m0
     for i in range(0, padded, step):
-        e = minimum(load(energy, at + i), top)
+        e = minimum(load(energy, at + i), how[3])
         w = weight_of(e, how, prior, i, tilts)
         store(energy, at + i, w)
         x = e - zero_energy
         wx = w * x
-        m0, m1, m2, m3 = m0 + w, m1 + wx, fma(wx, x, m2), fma(w, w, m3)
+        large = maximum(w, tiny)
+        m0, m1, m2, m3 = m0 + w, m1 + wx, fma(wx, x, m2), fma(large, large, m3)
     mass = np.float64(total(m0))
     if mass <= known or mass <= least_sum(energy):
         fill(energy, at, at + padded, 0.0)

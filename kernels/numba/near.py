@@ -2,8 +2,9 @@
 
 With e_n = |y_n - h|^2 and c = -beta log2(e) / 2 the logits are z_n = c e_n + log2(phi_n), in bits. A tile of states is
 passed over twice: energies, kept, with the largest z; then weights 2^(z - m) with an integer m near it, so that without
-phi z - m is rounded once. The dominant state is left out of the sums. Differences are those of the raw numbers: s = (y - h) or, where h has more digits than the states,
-(y - high) - low. The relative error of e is then at most (D + 4) u, whatever the offset of the data.
+phi z - m is rounded once. The dominant state is left out of the sums. Differences are those of the raw numbers,
+s = y - h or, where h has more digits than the states, (y - high) - low, so that the relative error of e is at most
+(D + 4) u, whatever the offset of the data.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import NEAR_TILE
 from fastthermo.kernels.numba.scratch import LOG2E, aligned, floor, least_sum
 from fastthermo.kernels.numba.simd import (
-    F64,
+    F32,
     FORMAT,
     VECTORS,
     address,
@@ -161,27 +162,25 @@ def _weigh(
         scale, top, _, origin = ([emit.everywhere(emit.scalar(3, k * PAIR + q)) for q in range(PAIR)] for k in range(4))
         shift = [emit.everywhere(builder.fsub(magic, emit.scalar(3, 2 * PAIR + q))) for q in range(PAIR)]
         least = [emit.everywhere(emit.scalar(3, 4 * PAIR + q)) for q in range(PAIR)]
+        tiny = constant(vector.ir, 2.0**-45 if vector is F32 else 2.0**-459)  # whose square is a normal number
 
         def body(index: Any, old: list[Any]) -> list[Any]:
             new = []
             for q in range(PAIR):
-                raw = emit.read(2, q, index)
-                e = emit.smaller(raw, top[q])
+                e = emit.smaller(emit.read(2, q, index), top[q])
                 if tilts.count:
                     z = fused(builder, scale[q], e, emit.read(0, axes.count, index))
                     z = builder.select(builder.fcmp_ordered(">", z, least[q]), z, least[q])
                     rounded = fence(builder, builder.fadd(z, shift[q]))
-                    fraction = builder.fsub(z, builder.fsub(rounded, shift[q]))
+                    fraction = builder.fsub(z, fence(builder, builder.fsub(rounded, shift[q])))
                 else:
                     rounded = fence(builder, fused(builder, scale[q], e, shift[q]))
                     fraction = fused(builder, scale[q], e, builder.fneg(builder.fsub(rounded, shift[q])))
                 w = scaled(builder, vector, power(builder, vector, fraction), rounded)
-                if (
-                    vector is F64
-                ):  # raised weights are nothing to float32, but 2e-308 each is much beside a sum of 2e-300
-                    bounds = (z, least[q]) if tilts.count else (top[q], raw)
-                    small = builder.fcmp_ordered("<=", *bounds)
-                    w = builder.select(small, constant(vector.ir, 0.0), w)
+                bounds = (
+                    (least[q], z) if tilts.count else (e, top[q])
+                )  # products of smaller weights are subnormal, and slow
+                w = builder.select(builder.fcmp_ordered("<", *bounds), w, constant(vector.ir, 0.0))
                 last = old[q * width : (q + 1) * width]
                 new.append(builder.fadd(last[0], w))
                 for axis in range(axes.count):
@@ -190,11 +189,11 @@ def _weigh(
                 if moments.count:
                     x = builder.fsub(e, origin[q])
                     first, second, square = last[-3:]
-                    weighted = builder.fmul(w, x)
+                    weighted, large = builder.fmul(w, x), builder.select(builder.fcmp_ordered(">", w, tiny), w, tiny)
                     new += [
                         builder.fadd(first, weighted),
                         fused(builder, weighted, x, second),
-                        fused(builder, w, w, square),
+                        fused(builder, large, large, square),
                     ]
             return new
 

@@ -1,11 +1,34 @@
 """States as a contiguous array of their own dtype, an anchor among them, and what the error bound needs."""
 
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from fastthermo.kernels.numba.config import SAMPLE
+from fastthermo.kernels.numba.config import SAMPLE, SCREEN_DIMENSION, SCREEN_SIZE
+
+
+class Lazily:
+    """Bytes for screening, made with the first query that may use them."""
+
+    def __init__(self) -> None:
+        self.made: Any = None
+        self.lock = threading.Lock()
+
+    def worthwhile(self, packed: "Packed") -> bool:
+        from fastthermo.kernels.numba.screen import available
+
+        size, dimension = packed.states.shape
+        return available() and size >= SCREEN_SIZE and dimension >= SCREEN_DIMENSION
+
+    def get(self, packed: "Packed") -> Any:
+        from fastthermo.kernels.numba.screen import encode
+
+        with self.lock:
+            if self.made is None:
+                self.made = encode(packed)
+        return self.made
 
 
 class Packed(NamedTuple):
@@ -16,6 +39,7 @@ class Packed(NamedTuple):
     radius: float  # max |y - a|
     spread: float  # of the finite log-weights
     weighted: bool
+    codes: Lazily
 
     @property
     def data(self) -> tuple[np.ndarray, ...]:
@@ -44,7 +68,7 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     radius = float(np.sqrt(squares.max())) * (1 + 1e-12)
     spread = float(np.ptp(log_phi[log_phi > -np.inf]))
     weighted = spread > 0 or bool((log_phi == -np.inf).any())
-    return Packed(array, log_phi - log_phi.max(), anchor, squares / 2, radius, spread, weighted)
+    return Packed(array, log_phi - log_phi.max(), anchor, squares / 2, radius, spread, weighted, Lazily())
 
 
 def as_array(tensor: torch.Tensor) -> Any:

@@ -86,7 +86,7 @@ def _everywhere(context: Any, builder: Any, kind: Any, array: Any, place: int) -
     return spread(builder, builder.load(_at(context, builder, kind, array, place, I64)), COUNTERS)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def words(typing: Any, counter: Any, same: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         def own(place: int) -> Any:
@@ -122,7 +122,7 @@ def _shuffled(builder: Any, x: Any, y: Any, lanes: Any) -> Any:
     return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(chosen)), chosen))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def advance(typing: Any, counter: Any, same: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         places = [_at(context, builder, counter, values[0], place, LONGS) for place in (SAMPLE, DRAW)]
@@ -137,7 +137,7 @@ def advance(typing: Any, counter: Any, same: Any) -> Any:
     return types.void(counter, same), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def normals(typing: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
     """Box-Muller on the words (w0, w1) and (w2, w3)."""
 
@@ -196,7 +196,7 @@ def _polynomial(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
     return result
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def in_order(typing: Any, z0: Any, z1: Any, z2: Any, z3: Any) -> Any:
     """Vectors of four groups each, the four numbers of a group beside each other."""
     blocks = range(0, COUNTERS, 4)

@@ -18,14 +18,14 @@ def aligned(size, zero):  # type: ignore[no-untyped-def]
 
 @inner
 def floor(x):  # type: ignore[no-untyped-def]
-    """Weights in the precision of x are raised to 2^-floor of the reference's."""
-    return 125.0 if x.itemsize == 4 else 1020.0
+    """Weights in the precision of x below 2^-floor of the reference's count as none."""
+    return 100.0 if x.itemsize == 4 else 1020.0
 
 
 @inner
 def least_sum(x):  # type: ignore[no-untyped-def]
-    """Sums of weights below may be those of weights that were raised."""
-    return 1e-33 if x.itemsize == 4 else 1e-300
+    """Sums of weights below are not to be trusted: some of them may be missing."""
+    return 1e-26 if x.itemsize == 4 else 1e-300
 
 
 @inner

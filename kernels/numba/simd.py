@@ -239,7 +239,7 @@ def _exp2(builder: Any, vector: Vector, x: Any) -> Any:
     magic = constant(vector.ir, 1.5 * 2.0**mantissa)
     x = _larger(builder, vector, x, constant(vector.ir, lowest))
     rounded = fence(builder, builder.fadd(x, magic))
-    fraction = builder.fsub(x, builder.fsub(rounded, magic))
+    fraction = builder.fsub(x, fence(builder, builder.fsub(rounded, magic)))
     return scaled(builder, vector, power(builder, vector, fraction), rounded)
 
 
@@ -251,7 +251,7 @@ def _exp2_product(builder: Any, vector: Vector, scale: Any, x: Any, shifted: Any
 
 def _exp2_shifted(builder: Any, vector: Vector, x: Any, shifted: Any) -> Any:
     rounded = fence(builder, builder.fadd(x, shifted))
-    fraction = builder.fsub(x, builder.fsub(rounded, shifted))
+    fraction = builder.fsub(x, fence(builder, builder.fsub(rounded, shifted)))
     return scaled(builder, vector, power(builder, vector, fraction), rounded)
 
 

@@ -134,25 +134,25 @@ def _mask(builder: Any, bits: Any, count: int) -> Any:
     return builder.bitcast(builder.trunc(bits, ir.IntType(count)), ir.VectorType(ir.IntType(1), count))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def expand(typing: Any, array: Any, offset: Any, chosen: Any) -> Any:
     """array.flat[offset], array.flat[offset + 1], ... in the lanes that are set in the bits `chosen`, 0 in others."""
     vector = VECTORS[array.dtype]
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = address(context, builder, array, *values[:2], vector.ir.element)
+        pointer = address(context, builder, array, values[0], values[1], vector.ir.element)
         zero, mask = constant(vector.ir, 0.0), _mask(builder, values[2], vector.count)
         return llvm(builder, f"llvm.masked.expandload.{vector.suffix}", vector.ir, (pointer, mask, zero))
 
     return vector(array, types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def compress(typing: Any, array: Any, offset: Any, value: Any, chosen: Any) -> Any:
     """The lanes that are set in the bits `chosen` to array.flat[offset], array.flat[offset + 1], ..."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = address(context, builder, array, *values[:2], value.ir.element)
+        pointer = address(context, builder, array, values[0], values[1], value.ir.element)
         arguments = values[2], pointer, _mask(builder, values[3], value.count)
         llvm(builder, f"llvm.masked.compressstore.{value.suffix}", ir.VoidType(), arguments)
         return context.get_dummy_value()

@@ -13,9 +13,9 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.boltzmann import Plan, plan, working_type
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import PRECISE, query_block, tile_length
-from fastthermo.kernels.numba.dense import DUST, NEVER, energies, fill, next_head, weight_of
+from fastthermo.kernels.numba.dense import DUST, NEVER, energies, fill, next_head, weighing, weight_of
 from fastthermo.kernels.numba.pack import Packed, as_array
-from fastthermo.kernels.numba.scratch import LOG2E, floor, magic
+from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.simd import lanes, load, minimum, splat, store, total
 
 # of a query: of r as in `dense`; 1 / sum; log2 of a head; whether products are of no use; what is dust
@@ -32,7 +32,7 @@ def arguments(
     dtype = working_type(packed, precision)
     h, b = as_array(field), as_array(beta)
     made: Plan = plan(packed, h, b, dtype, precision)
-    level = made.level
+    level = np.minimum(made.rest_level, 0)
     if moment and precision != "fast":
         level = np.minimum(level, _share(packed, h, sums, dtype, moment))
     limit = query_block(h.shape[1], dtype.itemsize)
@@ -55,7 +55,7 @@ def arguments(
 def _share(packed: Packed, field: np.ndarray, sums: Sums, dtype: np.dtype, moment: int) -> np.ndarray:
     """log2 of the share of the weights from which states are heads, where the ensemble is narrow beside its distance.
 
-    (y - m)^k by products about the anchor is wrong by u R^k: the tail may hold PRECISE / u (spread / R)^k of the weights.
+    (y - m)^k by products about the anchor is wrong by u R^k: the tail may hold a share PRECISE / u (spread / R)^k.
     """
     shift, states = as_array(sums.shift), packed.states
     away = states[as_array(sums.dominant)] - field
@@ -131,10 +131,9 @@ def weigh(  # type: ignore[no-untyped-def]
         return heads
     whole = np.rint(about[q, BITS])
     norm = splat(scalar(about[q, NORM] * np.exp2(whole - about[q, BITS])))
-    how = (splat(scalar(c)), splat(scalar(magic(energy) - whole)), splat(scalar(whole - floor(energy))))
-    top, origin = splat(scalar((whole - floor(energy)) / c)), splat(scalar(about[q, ORIGIN]))
+    how, origin = weighing(energy, c, whole), splat(scalar(about[q, ORIGIN]))
     for i in range(0, padded, step):
-        e = minimum(load(energy, at + i), top)
+        e = minimum(load(energy, at + i), how[3])
         store(gap, at + i, e - origin)
         store(energy, at + i, norm * weight_of(e, how, prior, i, tilts))
     fill(energy, at + n, at + padded, 0.0)
