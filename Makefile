@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test bench lint docs clean
+.PHONY: demo test bench bench-quick lint docs clean
 
 demo: .venv/ready  ## portrait of the handwritten digits
 	$(BIN)/fastthermo portrait digits --out portraits/digits --overwrite
@@ -11,8 +11,13 @@ demo: .venv/ready  ## portrait of the handwritten digits
 test: .venv/ready
 	$(BIN)/pytest
 
-bench: .venv/ready
-	$(BIN)/pytest bench --benchmark-only
+bench: .venv/ready  ## against peers, at full size; then the figure and the README's table
+	$(PIP) -e '.[peers]'
+	$(BIN)/python bench/run.py
+	$(BIN)/python bench/report.py --write
+
+bench-quick: .venv/ready  ## every case at a small size, for correctness
+	$(BIN)/python bench/run.py --quick
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from cases import Problem, StepProblem
-from contest import Entry, Output, Run, UnableError
+from contest import Entry, Output, Run
 from data import BYTE
 
 from fastthermo import ops
 
 Tensor = torch.Tensor
-ONLY, ALL, LEAN, BYTES = "fastthermo", "fastthermo (all)", "fastthermo (mean, log Z)", "fastthermo (all, bytes)"
+ONLY, ALL, BYTES = "fastthermo", "fastthermo (all)", "fastthermo (all, bytes)"
 SINGLE = {"single": True}  # results are wanted to float32 accuracy
 
 
@@ -31,7 +31,7 @@ def entries(problem: Problem | StepProblem) -> list[Entry]:
     found = [entry(ONLY, own[op][:1], own[op][1])] if op in own else []
     if op in ("mean", "response"):
         both = ("mean", "log_evidence")
-        found += [entry(ALL, both, _mean), entry(LEAN, both, _mean, moments=False)]
+        found.append(entry(ALL, both, _mean))
         if op == "mean" and isinstance(problem, Problem) and problem.as_bytes is not None:
             found.append(entry(BYTES, both, _mean, as_bytes=True))
     return found
@@ -47,17 +47,14 @@ def _law(states: Tensor) -> ops.States:
     return ops.States(states, torch.full((len(states),), -math.log(len(states)), dtype=torch.float64))
 
 
-def _mean(problem: Problem, as_bytes: bool = False, moments: bool = True) -> Run:
-    if not moments and "moments" not in inspect.signature(ops.boltzmann).parameters:
-        raise UnableError("this revision always computes all moments")
-    options = SINGLE if moments else SINGLE | {"moments": False}
+def _mean(problem: Problem, as_bytes: bool = False) -> Run:
     unit = BYTE if as_bytes else 1.0
     law = _law(problem.as_bytes if as_bytes and problem.as_bytes is not None else problem.states)
     beta = torch.full((len(problem.field),), problem.beta / unit**2, dtype=torch.float64)
 
     def call() -> Output:
         field = problem.field.double()
-        result = _call(ops.boltzmann, law, field * unit if as_bytes else field, beta, **options)
+        result = _call(ops.boltzmann, law, field * unit if as_bytes else field, beta, **SINGLE)
         return {"mean": result.mean / unit if as_bytes else result.mean, "log_evidence": result.log_evidence}
 
     return Run(call, len(beta))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cases import ANY, CASES, TARGETS
 from machine import QUIET, ROOT, slug
-from ours import ALL, LEAN, ONLY
+from ours import ALL, BYTES, ONLY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,8 +96,8 @@ def _sizes(row: Row) -> list[str]:
 
 
 def _ratios(rows: Latest, case: str, temperature: str) -> str:
-    """Ratio with all moments, and with the mean and log Z alone where that was timed."""
-    found = [headline(rows, case, temperature, variant) for variant in (ALL, LEAN)]
+    """Ratio with float32 states, and with bytes where those were timed."""
+    found = [headline(rows, case, temperature, variant) for variant in (ALL, BYTES)]
     if CASES[case].op != "mean":
         found = found[:1]
     return " / ".join(f"{row['ratio']:.2g}" for row in found if row is not None) or "-"
@@ -106,8 +106,8 @@ def _ratios(rows: Latest, case: str, temperature: str) -> str:
 def _caption(rows: Iterable[Row]) -> str:
     rows = list(rows)
     return (
-        "Time of the fastest peer over ours, medians of interleaved calls, each ratio from one run; two numbers: all "
-        "moments / mean and log Z alone. Errors: the largest over temperatures, against float64, of the force relative "
+        "Time of the fastest peer over ours, medians of interleaved calls, each ratio from one run; two "
+        "numbers: states as float32 / as bytes. Errors: the largest over temperatures, against float64, of the force relative "
         f"to its rms (of covariances and C v to its square). {origin(rows)}."
     )
 
@@ -185,7 +185,7 @@ def _stick(axis: Axes, rows: Latest, name: str, temperature: str, y: float) -> N
     if row is not None:
         axis.plot([1, row["ratio"]], [y, y], color=colour, linewidth=1.6, alpha=0.55, zorder=3, solid_capstyle="butt")
         axis.plot(row["ratio"], y, "o", color=colour, markersize=5.5, zorder=5)
-    lean = headline(rows, name, temperature, LEAN) if CASES[name].op == "mean" else None
+    lean = headline(rows, name, temperature, BYTES) if CASES[name].op == "mean" else None
     if lean is not None:
         axis.plot(lean["ratio"], y, "o", markerfacecolor="white", color=colour, markersize=5, zorder=4)
 
@@ -195,8 +195,8 @@ def _legend(canvas: Figure) -> None:
 
     handles = [Line2D([], [], marker="o", color=COLOURS[t], label=LABELS[t], linewidth=1.6) for t in TARGETS]
     handles += [
-        Line2D([], [], marker="o", color=COLOURS[ANY], label="all moments", linewidth=0),
-        Line2D([], [], marker="o", color=COLOURS[ANY], markerfacecolor="white", label="mean, log Z alone", linewidth=0),
+        Line2D([], [], marker="o", color=COLOURS[ANY], label="states as float32", linewidth=0),
+        Line2D([], [], marker="o", color=COLOURS[ANY], markerfacecolor="white", label="states as bytes", linewidth=0),
     ]
     canvas.legend(handles=handles, loc="outside upper center", ncols=3)
 

@@ -1,8 +1,8 @@
 """Boltzmann sums in many dimensions: energies by register-blocked products, the states that matter by differences.
 
 About the anchor a, with t = y - a and g = a - h, energies are H~_n - H~_a = |t_n|^2 / 2 + t_n.g, in the precision of
-the products, whose error in a logit is eps. The sums fall in two parts, both relative to a reference state r that moves to
-the largest weight:
+the products, whose error in a logit is eps. The sums fall in two parts, both relative to a reference state r that moves
+to the largest weight:
 
     head : r, and every state whose weight is above some (tolerance / eps)^2 of the weights met so far. Energies
            relative to r are float64 differences s (s/2 + k), s = y_n - y_r, k = y_r - h, and sums are float64.
@@ -56,8 +56,8 @@ def dense_kernel(  # type: ignore[no-untyped-def]
     """Sums for tasks [low, high), a task being a block of queries and a segment: dominant[segment, query] and so on.
 
     data : states, log_weights, anchor, half_squares.
-    level, rest_level : log2 of (tolerance / eps)^2 for the force and for the sum of all weights but the largest; level 0
-        for no head.
+    level, rest_level : log2 of (tolerance / eps)^2 for the force and for the sum of all weights but the largest; level
+        0 for no head.
     blur : bits by which products may be wrong, where they decide nothing, else 0.
     guess : log2 of a lower estimate of the sum of weights, -inf for none.
     zero : an array of the dtype of products.

@@ -18,14 +18,14 @@ FEW = (0,) * 4
 ONE = (0,)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def width(typing: Any, panel: Any) -> Any:
     """Columns of a panel."""
     count = VECTORS_WIDE * VECTORS[panel.dtype].count
     return types.int64(panel), lambda context, builder, signature, values: ir.Constant(I64, count)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def outer(
     typing: Any,
     left: Any,
@@ -87,7 +87,7 @@ def outer(
     return types.void(left, i, i, panel, i, i, out, i, i, rows), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def transpose(typing: Any, source: Any, at: Any, stride: Any, target: Any, to: Any, jump: Any) -> Any:
     """target[j, i] = source[i, j] for a square of as many rows as a vector has lanes."""
     vector = VECTORS[source.dtype]

@@ -87,7 +87,7 @@ class _Emitter:
         return result
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _energies(
     typing: Any,
     panel: Any,
@@ -135,7 +135,7 @@ def _energies(
     return types.void(panel, point, scale, energy, best, count, axes, parts, tilts), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _weigh(
     typing: Any,
     panel: Any,

@@ -195,7 +195,7 @@ def _second(best, b):  # type: ignore[no-untyped-def]
     return second
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _dots(
     typing: Any,
     codes: Any,
@@ -251,7 +251,7 @@ def _dots(
     return types.void(codes, i, i, probes, i, i, out, i, i, rows), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _screened(typing: Any, dots: Any, at: Any, offset: Any, half: Any, n: Any, scale: Any) -> Any:
     """|y - a|^2 / 2 - s (k.q - k.q_a) of 16 states, float32."""
     from fastthermo.kernels.numba.simd import F32, fused

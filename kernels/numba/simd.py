@@ -30,7 +30,7 @@ BYTES = 64
 _LLVM = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: I32}
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """As many lanes of a scalar type as fill 64 bytes."""
 
     def __init__(self, scalar: Any) -> None:
@@ -45,7 +45,7 @@ F32, F64, WORDS = VECTORS[types.float32], VECTORS[types.float64], VECTORS[types.
 
 
 @register_model(Vector)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
         super().__init__(manager, vector, vector.ir)
 
@@ -112,26 +112,28 @@ def _of(array: Any) -> Vector | None:
     return VECTORS.get(array.dtype) if contiguous else None
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def load(typing: Any, array: Any, offset: Any) -> Any:
     vector = _of(array)
     if vector is None:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(address(context, builder, array, *arguments, vector.ir), align=array.dtype.bitwidth // 8)
+        return builder.load(
+            address(context, builder, array, arguments[0], arguments[1], vector.ir), align=array.dtype.bitwidth // 8
+        )
 
     return vector(array, types.int64), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def load_as(typing: Any, array: Any, offset: Any, like: Any) -> Any:
     """Numbers of any real type as lanes of the type of `like`, from array.flat[offset] on."""
     vector = VECTORS[like.dtype]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         scalar = context.get_data_type(array.dtype)
-        pointer = address(context, builder, array, *arguments[:2], ir.VectorType(scalar, vector.count))
+        pointer = address(context, builder, array, arguments[0], arguments[1], ir.VectorType(scalar, vector.count))
         raw = builder.load(pointer, align=array.dtype.bitwidth // 8)
         if isinstance(array.dtype, types.Integer):
             return (builder.sitofp if array.dtype.signed else builder.uitofp)(raw, vector.ir)
@@ -142,20 +144,20 @@ def load_as(typing: Any, array: Any, offset: Any, like: Any) -> Any:
     return vector(array, types.int64, like), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     if not isinstance(value, Vector) or _of(array) is not value:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = address(context, builder, array, *arguments[:2], value.ir)
+        pointer = address(context, builder, array, arguments[0], arguments[1], value.ir)
         builder.store(arguments[2], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), generate
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def lanes(typing: Any, array: Any) -> Any:
     vector = _of(array)
     if vector is None:
@@ -163,7 +165,7 @@ def lanes(typing: Any, array: Any) -> Any:
     return types.int64(array), lambda context, builder, signature, arguments: ir.Constant(I64, vector.count)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def splat(typing: Any, scalar: Any) -> Any:
     vector = VECTORS.get(scalar)
     if vector is None:
@@ -301,7 +303,7 @@ _OPERATORS = {
 
 
 def _register(symbol: Any, function: Any) -> None:
-    @overload(symbol)  # type: ignore[misc]
+    @overload(symbol)
     def binary(x, y):  # type: ignore[no-untyped-def]
         return (lambda x, y: function(x, y)) if isinstance(x, Vector) and x is y else None
 
