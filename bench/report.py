@@ -107,8 +107,8 @@ def _caption(rows: Iterable[Row]) -> str:
     rows = list(rows)
     return (
         "Time of the fastest peer over ours, medians of interleaved calls, each ratio from one run; two "
-        "numbers: states as float32 / as bytes. Errors: the largest over temperatures, against float64, of the force relative "
-        f"to its rms (of covariances and C v to its square). {origin(rows)}."
+        "numbers: states as float32 / as bytes. Errors: the largest over temperatures, against float64, of the force "
+        f"relative to its rms (of covariances and C v to its square). {origin(rows)}."
     )
 
 

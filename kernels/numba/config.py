@@ -2,7 +2,8 @@
 
 SMALL_DIMENSION = 16  # up to which energies are sums of differences, without products
 NEAR_TILE = 1024  # states a tile there
-NEAR_WORK = 1 << 28  # states x dimensions x queries a task, at most: a few tenths of a second
+TASK_WORK = 1 << 32  # multiplications a task, about, so that an interrupt waits a tenth of a second
+NEAR_WORK = TASK_WORK >> 4  # states x dimensions x queries a task in few dimensions
 TILE_BYTES = 3 << 17  # of a tile of states, held twice, and
 QUERY_BYTES = 3 << 18  # of the vectors of a block of queries, which together stay in the second-level cache
 SEGMENT = 4096  # states whose sums are kept in the precision of the products before they are merged in float64

@@ -10,7 +10,7 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import FEATURE_BYTES, SEGMENT
+from fastthermo.kernels.numba.config import FEATURE_BYTES, SEGMENT, TASK_WORK
 from fastthermo.kernels.numba.dense import fill, load_tile, products
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
@@ -25,8 +25,9 @@ def covariance(
 ) -> torch.Tensor:
     out = np.empty((*field.shape, field.shape[1]))
     given = list(arguments(packed, field, beta, sums, precision, 2))
-    most = max(4, FEATURE_BYTES // (given[-1].itemsize * field.shape[1] ** 2) // 4 * 4)
-    given[2] = max(1, min(given[2], most, -(-len(field) // torch.get_num_threads())))
+    features = field.shape[1] ** 2
+    most = min(FEATURE_BYTES // (given[-1].itemsize * features), TASK_WORK // (features * len(packed.states)))
+    given[2] = max(1, min(given[2], most // 4 * 4, -(-len(field) // torch.get_num_threads())))
     run(_covariance_kernel, -(-len(field) // given[2]), 1, *given, as_array(sums.shift), out)
     return torch.from_numpy(out)
 

@@ -5,6 +5,7 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
+from fastthermo.kernels.numba.config import TASK_WORK
 from fastthermo.kernels.numba.dense import load_tile, products
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
@@ -17,7 +18,8 @@ def top_weights(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int, precision: str = "double"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out, index = np.full((len(field), k), -1.0), np.zeros((len(field), k), np.int64)
-    given = arguments(packed, field, beta, sums, precision, 0)
+    given = list(arguments(packed, field, beta, sums, precision, 0))
+    given[2] = max(1, min(given[2], TASK_WORK // packed.states.size))
     run(_top_weights_kernel, -(-len(field) // given[2]), 1, *given, out, index)
     return torch.from_numpy(out), torch.from_numpy(index)
 
