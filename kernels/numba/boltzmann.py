@@ -19,6 +19,7 @@ from fastthermo.kernels.numba import dense, near, screen
 from fastthermo.kernels.numba.config import (
     BLURRED,
     FAR,
+    FIELD_BYTES,
     NEAR_WORK,
     PRECISE,
     SEGMENT,
@@ -29,7 +30,7 @@ from fastthermo.kernels.numba.config import (
     query_block,
     tile_length,
 )
-from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.pack import Packed, as_array, squares
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
 
@@ -47,23 +48,33 @@ class Plan(NamedTuple):
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
     h, b = as_array(field), as_array(beta)
+    most = max(1, FIELD_BYTES // (8 * h.shape[1]))
+    if len(h) <= most:
+        return _boltzmann(packed, h, b, precision)
+    out: list[torch.Tensor] = []
+    for i in range(0, len(h), most):
+        part = _boltzmann(packed, h[i : i + most], b[i : i + most], precision)
+        out = out or [x.new_empty((len(h), *x.shape[1:])) for x in part]
+        for x, y in zip(out, part, strict=True):
+            x[i : i + most] = y
+    return Sums(*out)
+
+
+def _boltzmann(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
     dtype = working_type(packed, precision)
     if h.shape[1] <= SMALL_DIMENSION:
         sums = _near(packed, h, b, dtype)
-        if precision == "fast":
-            return sums
         far = b * sums.energy_min.numpy() > FAR[dtype.itemsize]
-        if dtype == SINGLE and far.any():
-            _replace(sums, far, boltzmann(packed, *_rows(field, beta, far)))
-        elif far.any():
-            _replace(sums, far, _dense(packed, h[far], b[far], plan(packed, h[far], b[far], DOUBLE), DOUBLE))
+        if precision != "fast" and far.any():
+            again = _boltzmann if dtype == SINGLE else _by_products
+            _replace(sums, far, again(packed, h[far], b[far], "double"))
         return sums
     if not packed.codes.worthwhile(packed) or precision == "fast" or len(h) == 0:
-        return _by_products(packed, h, b, dtype, precision)
+        return _by_products(packed, h, b, precision)
     few, sums = _screened(packed, packed.codes.get(packed), h, b)
     if few.all():
         return sums
-    others = _by_products(packed, h[~few], b[~few], dtype, precision)
+    others = _by_products(packed, h[~few], b[~few], precision)
     return _join(few, sums, others) if few.any() else others
 
 
@@ -91,12 +102,13 @@ def _screened(packed: Packed, codes: Any, field: np.ndarray, beta: np.ndarray) -
     return few, Sums(torch.from_numpy(dominant), torch.from_numpy(shift), *columns)
 
 
-def _by_products(packed: Packed, h: np.ndarray, b: np.ndarray, dtype: np.dtype, precision: str) -> Sums:
+def _by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
+    dtype = working_type(packed, precision)
     made = plan(packed, h, b, dtype, precision)
     blurred = made.blur > 0
     if dtype == DOUBLE or not blurred.any():
         return _dense(packed, h, b, made, dtype)
-    exact = _dense(packed, h[blurred], b[blurred], plan(packed, h[blurred], b[blurred], DOUBLE), DOUBLE)
+    exact = _by_products(packed, h[blurred], b[blurred], "double")
     if blurred.all():
         return exact
     sums = _dense(packed, h, b, made._replace(blur=np.zeros_like(b)), dtype)
@@ -108,18 +120,13 @@ def working_type(packed: Packed, precision: str) -> np.dtype:
     return DOUBLE if precision == "double" or packed.states.dtype == DOUBLE else SINGLE
 
 
-def _rows(field: torch.Tensor, beta: torch.Tensor, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    index = torch.from_numpy(rows)
-    return field[index], beta[index]
-
-
 def _replace(sums: Sums, rows: np.ndarray, better: Sums) -> None:
     for x, y in zip(sums, better, strict=True):
         x[torch.from_numpy(rows)] = y
 
 
 def plan(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, precision: str = "double") -> Plan:
-    distance = np.sqrt(np.einsum("bd,bd->b", field - packed.anchor, field - packed.anchor))
+    distance = np.sqrt(squares(field, packed.anchor))
     unit = float(np.finfo(dtype).eps) / 2
     error = TYPICAL * unit * beta * packed.radius * (packed.radius / 2 + distance) + 1e-300
     level = np.minimum(0, 2 * np.log2(TOLERANCE[dtype.itemsize] / error))
@@ -196,7 +203,7 @@ def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtyp
     ]
     dominant, shift, scalars, energy_min = (torch.cat([torch.from_numpy(part[k]) for part in parts]) for k in range(4))
     rest, excess, square, participation, tail, _, moves = scalars.unbind(1)
-    distance = torch.from_numpy(field - packed.anchor).square().sum(1).sqrt()
+    distance = torch.from_numpy(squares(field, packed.anchor)).sqrt()
     bound = dense_error(
         packed.states.shape,
         packed.radius,

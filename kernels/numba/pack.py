@@ -9,12 +9,14 @@ import torch
 from fastthermo.kernels.numba.config import SAMPLE, SCREEN_DIMENSION, SCREEN_SIZE
 
 
+_making = threading.Lock()
+
+
 class Lazily:
     """Bytes for screening, made with the first query that may use them."""
 
     def __init__(self) -> None:
         self.made: Any = None
-        self.lock = threading.Lock()
 
     def worthwhile(self, packed: "Packed") -> bool:
         from fastthermo.kernels.numba.screen import available
@@ -25,7 +27,7 @@ class Lazily:
     def get(self, packed: "Packed") -> Any:
         from fastthermo.kernels.numba.screen import encode
 
-        with self.lock:
+        with _making:
             if self.made is None:
                 self.made = encode(packed)
         return self.made
@@ -63,19 +65,19 @@ class Packed(NamedTuple):
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     array, log_phi = as_array(states), as_array(log_weights)
-    anchor = array[int(np.argmin(_squares(array, array.mean(0, dtype=np.float64))))].astype(np.float64)
-    squares = _squares(array, anchor)
-    radius = float(np.sqrt(squares.max())) * (1 + 1e-12)
+    anchor = array[int(np.argmin(squares(array, array.mean(0, dtype=np.float64))))].astype(np.float64)
+    distances = squares(array, anchor)
+    radius = float(np.sqrt(distances.max())) * (1 + 1e-12)
     spread = float(np.ptp(log_phi[log_phi > -np.inf]))
     weighted = spread > 0 or bool((log_phi == -np.inf).any())
-    return Packed(array, log_phi - log_phi.max(), anchor, squares / 2, radius, spread, weighted, Lazily())
+    return Packed(array, log_phi - log_phi.max(), anchor, distances / 2, radius, spread, weighted, Lazily())
 
 
 def as_array(tensor: torch.Tensor) -> Any:
     return np.ascontiguousarray(tensor.numpy())
 
 
-def _squares(array: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def squares(array: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """|y_n - c|^2, a block at a time."""
     blocks = (array[i : i + 1024] - centre for i in range(0, len(array), 1024))
-    return np.concatenate([np.einsum("nd,nd->n", block, block) for block in blocks])
+    return np.concatenate([np.zeros(0), *(np.einsum("nd,nd->n", block, block) for block in blocks)])
