@@ -1,4 +1,4 @@
-"""The proved error of sums over states, as arithmetic on per-query scalars (torch tensors).
+"""The proved error of sums over states, as arithmetic on per-query scalars: arrays of NumPy or torch.
 
 Notation: u = 2^-53 or, in float32, 2^-24; a an anchor among the states, t = y_n - a, R = max |t|, g = a - h; r the
 reference state.
@@ -25,6 +25,12 @@ CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number
 EXPONENTIAL = {4: 2e-7, 8: 1e-15}  # relative error of a weight beside that of its logit
 DOUBLE = UNITS[8]
+E = 2.718281828459045
+
+
+def _expm1(x):  # type: ignore[no-untyped-def]
+    """At least e^x - 1, for x >= 0."""
+    return x * E ** x.clip(0, 700)
 
 
 def product_error(dimension, radius, itemsize, beta, distance):  # type: ignore[no-untyped-def]
@@ -48,7 +54,7 @@ def near_error(size, dimension, radius, spread, itemsize, beta, energy_min, exce
     worst = relative * (beta * energy_min + CUTOFF + spread) + EXPONENTIAL[itemsize]
     logits = relative * beta * square.clip(0) ** 0.5 + 4 * unit * spread + EXPONENTIAL[itemsize]
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
-    return (2 * worst).exp() * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-120) * radius / rms
+    return E ** (2 * worst) * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-120) * radius / rms
 
 
 def dense_error(shape, radius, spread, itemsize, beta, distance, energy_min, excess, tail, changes):  # type: ignore[no-untyped-def]
@@ -58,10 +64,10 @@ def dense_error(shape, radius, spread, itemsize, beta, distance, energy_min, exc
     near = difference_error(dimension, radius, spread, beta, energy_min, changes) + 16 * DOUBLE * (CUTOFF + spread)
     far = product_error(dimension, radius, itemsize, beta, distance) + EXPONENTIAL[itemsize]
     far = far.clip(0, 300)
-    share = (2 * tail * radius / rms).minimum(tail**0.5)
+    share = (2 * tail * radius / rms).clip(None, tail**0.5)
     origin = ((size + 8) * DOUBLE) * (1 + (2 * energy_min) ** 0.5 / rms) + 512 * UNITS[itemsize] * tail * radius / rms
-    dropped = 4 * size * 2.718281828459045 ** (-CUTOFF) * radius / rms
-    return (2 * near).expm1() / 2 + (2 * far).expm1() * share + origin + dropped + 1e-13 * size * radius / rms
+    dropped = 4 * size * E ** (-CUTOFF) * radius / rms
+    return _expm1(2 * near) / 2 + _expm1(2 * far) * share + origin + dropped + 1e-13 * size * radius / rms
 
 
 def screened_error(shape, radius, spread, beta, energy_min, excess):  # type: ignore[no-untyped-def]
@@ -69,13 +75,13 @@ def screened_error(shape, radius, spread, beta, energy_min, excess):  # type: ig
     size, dimension = shape
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
     logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
-    dropped = 4 * size * 2.718281828459045 ** (-SCREENED) * radius / rms
-    return (2 * logits).expm1() / 2 + (size + 8) * DOUBLE * (1 + (2 * energy_min) ** 0.5 / rms) + dropped
+    dropped = 4 * size * E ** (-SCREENED) * radius / rms
+    return _expm1(2 * logits) / 2 + (size + 8) * DOUBLE * (1 + (2 * energy_min) ** 0.5 / rms) + dropped
 
 
 def force_error(size, radius, spread, logit_error, origin, energy_min, excess):  # type: ignore[no-untyped-def]
     """|force error| / rms force of plain float64 sums about an origin o; `origin` bounds sum w |y - o|."""
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
-    softmax = (2 * (logit_error + 16 * DOUBLE * (CUTOFF + spread))).expm1() / 2
-    tail = 4 * size * 2.718281828459045 ** (-CUTOFF) * radius
+    softmax = _expm1(2 * (logit_error + 16 * DOUBLE * (CUTOFF + spread))) / 2
+    tail = 4 * size * E ** (-CUTOFF) * radius
     return softmax + (tail + (size + 8) * DOUBLE * origin) / rms

@@ -90,16 +90,12 @@ def _join(rows: np.ndarray, first: Sums, second: Sums) -> Sums:
 
 def _screened(packed: Packed, codes: Any, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, Sums]:
     """Which queries have few candidates, and their sums over them."""
-    few, dominant, shift, scalars, energy_min = screen.screen(packed, codes, field, beta)
+    few, dominant, shift, scalars, least = screen.screen(packed, codes, field, beta)
     rest, excess, square, participation = (
-        torch.from_numpy(scalars[:, k].copy()) for k in (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION)
+        scalars[:, k] for k in (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION)
     )
-    least = torch.from_numpy(energy_min)
-    bound = screened_error(
-        packed.states.shape, packed.radius, packed.spread, torch.from_numpy(beta[few]), least, excess
-    )
-    columns = (rest.log(), least, excess, square, participation, bound)
-    return few, Sums(torch.from_numpy(dominant), torch.from_numpy(shift), *columns)
+    bound = screened_error(packed.states.shape, packed.radius, packed.spread, beta[few], least, excess)
+    return few, _sums(dominant, shift, rest, least, excess, square, participation, bound)
 
 
 def _by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
@@ -143,7 +139,7 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
     parts = (0,) if np.array_equal(rounded, field) else (0, 0)
     dominant, shift = np.empty(queries, np.int64), np.empty((queries, dimension))
     scalars = np.empty((5, queries))
-    block = max(2, min(256, NEAR_WORK // packed.states.size))
+    block = max(2, min(1024, NEAR_WORK // packed.states.size))
     run(
         near.near_kernel,
         queries,
@@ -161,28 +157,16 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
         shift,
         scalars,
     )
-    rest, excess, square, participation, energy_min = (torch.from_numpy(x) for x in scalars)
-    bound = near_error(
-        len(packed.states),
-        dimension,
-        packed.radius,
-        packed.spread,
-        dtype.itemsize,
-        torch.from_numpy(beta),
-        energy_min,
-        excess,
-        square,
-    )
-    return Sums(
-        torch.from_numpy(dominant),
-        torch.from_numpy(shift),
-        rest.log(),
-        energy_min,
-        excess,
-        square,
-        participation,
-        bound,
-    )
+    rest, excess, square, participation, least = scalars
+    shape = packed.states.shape
+    bound = near_error(*shape, packed.radius, packed.spread, dtype.itemsize, beta, least, excess, square)
+    return _sums(dominant, shift, rest, least, excess, square, participation, bound)
+
+
+def _sums(dominant: np.ndarray, shift: np.ndarray, rest: np.ndarray, *others: np.ndarray) -> Sums:
+    with np.errstate(divide="ignore"):
+        columns = (dominant, shift, np.log(rest), *others)
+    return Sums(*(torch.from_numpy(np.ascontiguousarray(x)) for x in columns))
 
 
 def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtype: np.dtype) -> Sums:
@@ -201,22 +185,12 @@ def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtyp
         )
         for i in range(0, max(queries, 1), most)
     ]
-    dominant, shift, scalars, energy_min = (torch.cat([torch.from_numpy(part[k]) for part in parts]) for k in range(4))
-    rest, excess, square, participation, tail, _, moves = scalars.unbind(1)
-    distance = torch.from_numpy(squares(field, packed.anchor)).sqrt()
-    bound = dense_error(
-        packed.states.shape,
-        packed.radius,
-        packed.spread,
-        dtype.itemsize,
-        torch.from_numpy(beta),
-        distance,
-        energy_min,
-        excess,
-        tail,
-        moves,
-    )
-    return Sums(dominant, shift, rest.log(), energy_min, excess.clone(), square.clone(), participation.clone(), bound)
+    dominant, shift, scalars, least = (np.concatenate(x) for x in zip(*parts, strict=True))
+    rest, excess, square, participation, tail, _, moves = scalars.T
+    distance = np.sqrt(squares(field, packed.anchor))
+    shape, itemsize = packed.states.shape, dtype.itemsize
+    bound = dense_error(shape, packed.radius, packed.spread, itemsize, beta, distance, least, excess, tail, moves)
+    return _sums(dominant, shift, rest, least, excess, square, participation, bound)
 
 
 def _dense_part(

@@ -8,7 +8,6 @@ import torch
 
 from fastthermo.kernels.numba.config import SAMPLE, SCREEN_DIMENSION, SCREEN_SIZE
 
-
 _making = threading.Lock()
 
 
