@@ -53,7 +53,7 @@ class _Emitter:
 
     def keep_points(self, count: int) -> None:
         """Hold the points' components in registers, if they are few: loads are not moved out of a loop that stores."""
-        if count * PAIR <= 8:
+        if count * PAIR <= 16:
             self.points = {k: self.everywhere(self.scalar(1, k)) for k in range(count * PAIR)}
 
     def at(self, argument: int, offset: Any, target: Any = None) -> Any:
@@ -77,14 +77,20 @@ class _Emitter:
     def smaller(self, x: Any, y: Any) -> Any:
         return self.builder.select(self.builder.fcmp_ordered("<", x, y), x, y)
 
-    def difference(self, index: Any, q: int, axis: int, axes: int, parts: int) -> Any:
-        """(y - high) - low of a query's component, or y - h."""
-        result = self.read(0, axis, index)
-        for part in range(parts):
-            place = (part * PAIR + q) * axes + axis
-            point = self.points[place] if self.points else self.everywhere(self.scalar(1, place))
-            result = fence(self.builder, self.builder.fsub(result, point))
-        return result
+    def differences(self, index: Any, axis: int, axes: int, parts: int) -> list[Any]:
+        """y - h of the pair in one axis, or (y - high) - low."""
+        state = self.read(0, axis, index)
+        results = []
+        for q in range(PAIR):
+            result = state
+            for part in range(parts):
+                place = (part * PAIR + q) * axes + axis
+                point = self.points[place] if self.points else self.everywhere(self.scalar(1, place))
+                result = self.builder.fsub(result, point)
+                if part + 1 < parts:
+                    result = fence(self.builder, result)
+            results.append(result)
+        return results
 
 
 @intrinsic
@@ -111,12 +117,12 @@ def _energies(
         emit.keep_points(axes.count * parts.count)
 
         def body(index: Any, best: list[Any]) -> list[Any]:
-            found = []
-            for q in range(PAIR):
-                total = None
-                for axis in range(axes.count):
-                    s = emit.difference(index, q, axis, axes.count, parts.count)
-                    total = builder.fmul(s, s) if total is None else fused(builder, s, s, total)
+            found, totals = [], [None] * PAIR
+            for axis in range(axes.count):
+                for q, s in enumerate(emit.differences(index, axis, axes.count, parts.count)):
+                    last = totals[q]
+                    totals[q] = builder.fmul(s, s) if last is None else fused(builder, s, s, last)
+            for q, total in enumerate(totals):
                 builder.store(total, emit.row(3, q, index), align=4)
                 if tilts.count:
                     z = fused(builder, emit.everywhere(emit.scalar(2, q)), total, emit.read(0, axes.count, index))
@@ -165,7 +171,8 @@ def _weigh(
         tiny = constant(vector.ir, 2.0**-45 if vector is F32 else 2.0**-459)  # whose square is a normal number
 
         def body(index: Any, old: list[Any]) -> list[Any]:
-            new = []
+            new = [old[q * width : (q + 1) * width] for q in range(PAIR)]
+            weights = []
             for q in range(PAIR):
                 e = emit.smaller(emit.read(2, q, index), top[q])
                 if tilts.count:
@@ -173,29 +180,29 @@ def _weigh(
                     z = builder.select(builder.fcmp_ordered(">", z, least[q]), z, least[q])
                     rounded = fence(builder, builder.fadd(z, shift[q]))
                     fraction = builder.fsub(z, fence(builder, builder.fsub(rounded, shift[q])))
+                    bounds = (least[q], z)
                 else:
                     rounded = fence(builder, fused(builder, scale[q], e, shift[q]))
                     fraction = fused(builder, scale[q], e, builder.fneg(builder.fsub(rounded, shift[q])))
+                    bounds = (e, top[q])
                 w = scaled(builder, vector, power(builder, vector, fraction), rounded)
-                bounds = (
-                    (least[q], z) if tilts.count else (e, top[q])
-                )  # products of smaller weights are subnormal, and slow
+                # products of smaller weights are subnormal, and slow
                 w = builder.select(builder.fcmp_ordered("<", *bounds), w, constant(vector.ir, 0.0))
-                last = old[q * width : (q + 1) * width]
-                new.append(builder.fadd(last[0], w))
-                for axis in range(axes.count):
-                    s = emit.difference(index, q, axis, axes.count, parts.count)
-                    new.append(fused(builder, w, s, last[1 + axis]))
+                weights.append(w)
+                new[q][0] = builder.fadd(new[q][0], w)
                 if moments.count:
                     x = builder.fsub(e, origin[q])
-                    first, second, square = last[-3:]
+                    first, second, square = new[q][-3:]
                     weighted, large = builder.fmul(w, x), builder.select(builder.fcmp_ordered(">", w, tiny), w, tiny)
-                    new += [
+                    new[q][-3:] = [
                         builder.fadd(first, weighted),
                         fused(builder, weighted, x, second),
                         fused(builder, large, large, square),
                     ]
-            return new
+            for axis in range(axes.count):
+                for q, s in enumerate(emit.differences(index, axis, axes.count, parts.count)):
+                    new[q][1 + axis] = fused(builder, weights[q], s, new[q][1 + axis])
+            return [x for row in new for x in row]
 
         results = loop(builder, values[4], vector.count, [constant(vector.ir, 0.0)] * (PAIR * width), body)
         start = ir.Constant(vector.ir.element, -0.0)

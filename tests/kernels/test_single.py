@@ -182,6 +182,20 @@ def test_a_removed_state_never_dominates(case: Any) -> None:
     assert np.isfinite(case.arrays[1][case.sums.dominant.numpy()]).all()
 
 
+@pytest.mark.xfail(strict=True, reason="states that share an error are taken for independent: 4e-6 here, 8e-6 in 784")
+def test_force_is_within_1e_6_between_two_states_held_many_times() -> None:
+    rng = np.random.default_rng(24)
+    pair, crowd = rng.normal(size=(2, 24)), rng.normal(size=(20, 24))
+    states = np.concatenate([np.repeat(pair, 1000, 0), crowd]).astype(np.float32)
+    gap = states[0].astype(np.float64) - states[1000]
+    beta = np.repeat([1.0, 10.0, 100.0, 1000.0], 8) / (gap @ gap)
+    field = states[[0, 1000]].astype(np.float64).mean(0) + rng.normal(size=(32, 24)) / np.sqrt(2400 * beta)[:, None]
+    log_weights = equal(len(states))
+    sums = run(states, log_weights, field, beta)
+    error = relative_error(states, field, sums, truth(states, log_weights, field, beta))
+    assert error.max() <= WANTED
+
+
 def random_problem(rng: Any, dimension: int, count: int) -> tuple[np.ndarray, ...]:
     size, scale = int(rng.integers(2, 14)), 10 ** rng.uniform(-2, 3)
     if rng.random() < 0.2:
@@ -310,11 +324,10 @@ def test_fast_has_the_precision_of_float32_at_high_temperature(dimension: int, d
     assert relative_error(states, field, sums, truth(states, log_weights, field, beta)).max() <= 1e-5
 
 
-@pytest.mark.parametrize("dimension", [2, 17])
+@pytest.mark.parametrize("dimension", [4, 17])
 def test_float64_states_are_summed_in_float64_all_the_same(dimension: int) -> None:
-    states, log_weights, field, beta = problem(dimension)
-    states = states[:300].astype(np.float64) + 1e-9
-    log_weights = log_weights[:300]
+    states, log_weights = data(dimension, 300, dimension, np.float64), weights(dimension, 300)
+    field, beta = queries(dimension, states)
     single, double = (run(states, log_weights, field, beta, precision) for precision in ("single", "double"))
     assert same(single, double)
 
@@ -324,19 +337,25 @@ ROUNDING = 2.0**-24
 
 
 def public(dimension: int, dtype: Any) -> tuple[np.ndarray, ...]:
+    """Weights are equal in 8 dimensions."""
     states = data(dimension, 300, dimension, dtype)
     rng = np.random.default_rng(dimension)
     unit = 40.0 if dtype == np.uint8 else 1.0
     sigma = unit * np.geomspace(0.03, 30, 24)[:, None]
     field = states[:24] + sigma * rng.normal(size=(24, dimension))
-    return states, field.astype(np.float32), (1 / sigma[:, 0] ** 2).astype(np.float32)
+    log_weights = equal(300) if dimension == 8 else weights(dimension, 300, False)
+    return states, log_weights, field.astype(np.float32), (1 / sigma[:, 0] ** 2).astype(np.float32)
+
+
+def normalised(log_weights: np.ndarray) -> np.ndarray:
+    return log_weights - np.log(np.exp(log_weights).sum())
 
 
 @pytest.mark.parametrize(("dimension", "dtype"), [(8, np.float32), (64, np.float32), (64, np.uint8)])
 def test_the_bound_of_an_ensemble_holds_for_float32_fields(dimension: int, dtype: Any) -> None:
-    states, field, beta = public(dimension, dtype)
-    state = ft.Ensemble(states).boltzmann(field, beta)
-    exact = truth(states, equal(len(states)), field.astype(np.float64), beta.astype(np.float64))
+    states, log_weights, field, beta = public(dimension, dtype)
+    state = ft.Ensemble(states, log_weights).boltzmann(field, beta)
+    exact = truth(states, normalised(log_weights), field.astype(np.float64), beta.astype(np.float64))
     assert state.force.dtype == np.float32
     true_error = np.linalg.norm((state.force - exact.force).astype(np.float64), axis=1) / exact.rms
     assert (true_error <= state.error_bound).all()
@@ -345,13 +364,13 @@ def test_the_bound_of_an_ensemble_holds_for_float32_fields(dimension: int, dtype
 
 @pytest.mark.parametrize(("dimension", "dtype"), [(8, np.float32), (64, np.float32), (64, np.uint8)])
 def test_rtol_takes_float64_where_the_single_bound_is_too_large(dimension: int, dtype: Any) -> None:
-    states, field, beta = public(dimension, dtype)
-    ens = ft.Ensemble(states)
+    states, log_weights, field, beta = public(dimension, dtype)
+    ens = ft.Ensemble(states, log_weights)
     loose = ens.boltzmann(field, beta).error_bound.max()
     rtol = 1e-6
     assert loose > rtol  # else nothing is tested
     state = ens.boltzmann(field, beta, rtol=rtol)
-    exact = truth(states, equal(len(states)), field.astype(np.float64), beta.astype(np.float64))
+    exact = truth(states, normalised(log_weights), field.astype(np.float64), beta.astype(np.float64))
     true_error = np.linalg.norm((state.force - exact.force).astype(np.float64), axis=1) / exact.rms
     assert (state.error_bound <= rtol).all()
     assert (true_error <= state.error_bound).all()
@@ -359,17 +378,17 @@ def test_rtol_takes_float64_where_the_single_bound_is_too_large(dimension: int, 
 
 @pytest.mark.parametrize(("dimension", "dtype"), [(8, np.float32), (64, np.uint8)])
 def test_single_sums_of_a_float64_field_meet_rtol_by_float64(dimension: int, dtype: Any) -> None:
-    states, field, beta = public(dimension, dtype)
-    ens, wide = ft.Ensemble(states), (field.astype(np.float64), beta.astype(np.float64))
-    assert ens.boltzmann(*wide, single=True).error_bound.max() > 1e-9
-    state = ens.boltzmann(*wide, rtol=1e-9, single=True)
-    assert (state.error_bound <= 1e-9).all()
+    states, log_weights, field, beta = public(dimension, dtype)
+    ens, wide = ft.Ensemble(states, log_weights), (field.astype(np.float64), beta.astype(np.float64))
+    assert ens.boltzmann(*wide, single=True).error_bound.max() > 1e-8
+    state = ens.boltzmann(*wide, rtol=1e-8, single=True)
+    assert (state.error_bound <= 1e-8).all()
 
 
 @pytest.mark.parametrize(("dimension", "dtype"), [(8, np.float32), (64, np.uint8)])
 def test_an_rtol_below_the_rounding_of_float32_is_refused(dimension: int, dtype: Any) -> None:
-    states, field, beta = public(dimension, dtype)
+    states, log_weights, field, beta = public(dimension, dtype)
     with pytest.raises(ValueError, match=r"rtol: 1e-08 cannot be met"):
-        ft.Ensemble(states).boltzmann(field, beta, rtol=1e-8)
+        ft.Ensemble(states, log_weights).boltzmann(field, beta, rtol=1e-8)
     with pytest.raises(ValueError, match=r"rtol: 1e-17 cannot be met"):
-        ft.Ensemble(states).boltzmann(field.astype(np.float64), beta.astype(np.float64), rtol=1e-17, single=True)
+        ft.Ensemble(states, log_weights).boltzmann(field.astype(np.float64), beta.astype(np.float64), rtol=1e-17, single=True)
