@@ -46,8 +46,9 @@ def difference_error(dimension, radius, spread, beta, energy_min, changes):  # t
     return (1 + changes) * beta * ((dimension + 4) * DOUBLE * reach * (reach / 2 + distance))
 
 
-def near_error(size, dimension, radius, spread, itemsize, beta, energy_min, excess, excess_square):  # type: ignore[no-untyped-def]
+def near_error(shape, radius, spread, itemsize, beta, energy_min, excess, excess_square):  # type: ignore[no-untyped-def]
     """|force error| / rms force of sums of |y - h|^2 by differences."""
+    size, dimension = shape
     unit = UNITS[itemsize]
     square = energy_min**2 + 2 * energy_min * excess + excess_square  # <H~^2>
     relative = (dimension + 7) * unit

@@ -159,7 +159,7 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
     )
     rest, excess, square, participation, least = scalars
     shape = packed.states.shape
-    bound = near_error(*shape, packed.radius, packed.spread, dtype.itemsize, beta, least, excess, square)
+    bound = near_error(shape, packed.radius, packed.spread, dtype.itemsize, beta, least, excess, square)
     return _sums(dominant, shift, rest, least, excess, square, participation, bound)
 
 

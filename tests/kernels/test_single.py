@@ -391,4 +391,6 @@ def test_an_rtol_below_the_rounding_of_float32_is_refused(dimension: int, dtype:
     with pytest.raises(ValueError, match=r"rtol: 1e-08 cannot be met"):
         ft.Ensemble(states, log_weights).boltzmann(field, beta, rtol=1e-8)
     with pytest.raises(ValueError, match=r"rtol: 1e-17 cannot be met"):
-        ft.Ensemble(states, log_weights).boltzmann(field.astype(np.float64), beta.astype(np.float64), rtol=1e-17, single=True)
+        ft.Ensemble(states, log_weights).boltzmann(
+            field.astype(np.float64), beta.astype(np.float64), rtol=1e-17, single=True
+        )
