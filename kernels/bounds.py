@@ -29,8 +29,9 @@ E = 2.718281828459045
 
 
 def _expm1(x):  # type: ignore[no-untyped-def]
-    """At least e^x - 1, for x >= 0."""
-    return x * E ** x.clip(0, 700)
+    """At least e^x - 1, for x from 0 to 300, and as large beyond as says nothing."""
+    y = x.clip(0, 300)
+    return y * E**y
 
 
 def product_error(dimension, radius, itemsize, beta, distance):  # type: ignore[no-untyped-def]
@@ -55,7 +56,7 @@ def near_error(shape, radius, spread, itemsize, beta, energy_min, excess, excess
     worst = relative * (beta * energy_min + CUTOFF + spread) + EXPONENTIAL[itemsize]
     logits = relative * beta * square.clip(0) ** 0.5 + 4 * unit * spread + EXPONENTIAL[itemsize]
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
-    return E ** (2 * worst) * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-120) * radius / rms
+    return E ** (2 * worst.clip(0, 150)) * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-120) * radius / rms
 
 
 def dense_error(shape, radius, spread, itemsize, beta, distance, energy_min, excess, tail, changes):  # type: ignore[no-untyped-def]

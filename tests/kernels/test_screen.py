@@ -1,0 +1,271 @@
+"""Screening by byte products: its bound, its candidates, and the sums over them."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fastthermo.kernels import Sums, numba, reference
+from fastthermo.kernels.bounds import SCREENED
+from fastthermo.kernels.numba import screen
+from fastthermo.kernels.numba.config import SCREEN_DIMENSION, SCREEN_SIZE
+
+pytestmark = pytest.mark.skipif(not screen.available(), reason="the CPU has no AVX-512 VNNI")
+
+SIZE, WIDE = SCREEN_SIZE + 45, 784  # the last panel of 32 states is not full
+PADDED = -(-SIZE // 32) * 32
+
+
+def states(dtype: Any, dimension: int = 40) -> np.ndarray:
+    """Clusters near a plane of eight dimensions, or images of bytes like them."""
+    rng = np.random.default_rng(dimension)
+    plane = rng.normal(size=(8, dimension))
+    latent = 2 * rng.normal(size=(10, 8))[rng.integers(0, 10, SIZE)] + rng.normal(size=(SIZE, 8))
+    y = latent @ plane + 0.1 * rng.normal(size=(SIZE, dimension))
+    return np.clip(np.rint(12 * y + 128), 0, 255).astype(dtype) if dtype == np.uint8 else y.astype(dtype)
+
+
+def weights(weighted: bool) -> np.ndarray:
+    if not weighted:
+        return np.full(SIZE, -np.log(SIZE))
+    rng = np.random.default_rng(1)
+    w = np.log(rng.dirichlet(np.full(SIZE, 0.5)) + 1e-200)
+    w[rng.permutation(SIZE)[:100]] = -np.inf
+    return w
+
+
+def cold(y: np.ndarray, log_weights: np.ndarray, count: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Queries on the path and on ties of states, at temperatures where few states matter."""
+    rng = np.random.default_rng(2)
+    unit = 12.0 if y.dtype == np.uint8 else 1.0
+    alive = rng.permutation(np.flatnonzero(log_weights > -np.inf))
+    beta = np.geomspace(10, 1e4, count) / unit**2
+    z = y.astype(np.float64)
+    path = z[alive[:count]] + rng.normal(size=(count, y.shape[1])) / np.sqrt(beta)[:, None]
+    near = [int(n) for n in alive[count : 2 * count]]
+    partner = [int(((z - z[n]) ** 2).sum(1).argsort()[1]) for n in near]
+    return np.concatenate([path, (z[near] + z[partner]) / 2]), np.concatenate([beta, beta])
+
+
+VARIANTS = {
+    "float32": (np.float32, False, 40),
+    "weighted float32": (np.float32, True, 40),
+    "bytes": (np.uint8, False, 40),
+    "weighted bytes": (np.uint8, True, 40),
+    "float64": (np.float64, False, 40),
+    "images": (np.uint8, False, WIDE),
+}
+
+
+def make(y: np.ndarray, log_weights: np.ndarray, field: Any = None, beta: Any = None) -> SimpleNamespace:
+    if field is None:
+        field, beta = cold(y, log_weights, 3 if y.shape[1] == WIDE else 12)
+    packed = numba.pack(torch.from_numpy(y), torch.from_numpy(log_weights))
+    assert packed.codes.worthwhile(packed)
+    codes = packed.codes.get(packed)
+    return SimpleNamespace(
+        y=y, phi=log_weights, field=field, beta=beta, packed=packed, codes=codes, tensors=tensors(field, beta)
+    )
+
+
+def tensors(*arrays: np.ndarray) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(x) for x in arrays)
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def case(request: pytest.FixtureRequest) -> SimpleNamespace:
+    dtype, weighted, dimension = VARIANTS[request.param]
+    return make(states(dtype, dimension), weights(weighted))
+
+
+def decoded(codes: Any, dimension: int) -> np.ndarray:
+    """q, (N, D), from panels of 32 states and quadruples of dimensions."""
+    panels, quads = codes.codes.shape[:2]
+    flat = codes.codes.transpose(0, 2, 1, 3).reshape(panels * 32, quads * 4)
+    assert (flat[:, dimension:] == 0).all()
+    return flat[:, :dimension]
+
+
+def screened(case: Any, probes: Any) -> np.ndarray:
+    """e_n of the states of some weight as the kernel makes it: exact integers, then float32."""
+    q = decoded(case.codes, case.y.shape[1])[: len(case.y)].astype(np.float64)
+    k = probes.codes[:, : case.y.shape[1]].astype(np.float64)
+    integers = (k @ q.T - probes.offset[:, None]).astype(np.float32)
+    e = case.codes.half_squares[: len(case.y)] - probes.scale[:, None] * integers
+    prior = case.codes.priors[: len(case.y)] * np.log(2) / case.beta[:, None]
+    return (e.astype(np.float64) - prior)[:, case.phi > -np.inf]
+
+
+def exact_energies(case: Any) -> np.ndarray:
+    """H~_n - log(phi_n) / beta relative to the dominant state, float64 by differences, (B, N)."""
+    y, out = case.y.astype(np.float64), []
+    for h, b in zip(case.field, case.beta, strict=True):
+        with np.errstate(invalid="ignore"):
+            r = int((((y - h) ** 2).sum(1) / 2 - case.phi / b).argmin())
+        s = y - y[r]
+        out.append(s @ (y[r] - h) + (s * s).sum(1) / 2 - (case.phi - case.phi[r]) / b)
+    return np.array(out)
+
+
+def test_bytes_are_their_own_codes_and_others_are_near_theirs(case: Any) -> None:
+    codes, dimension = case.codes, case.y.shape[1]
+    q = decoded(codes, dimension)
+    assert (q[len(case.y) :] == 0).all()
+    assert np.isinf(codes.half_squares[len(case.y) :]).all()
+    assert len(codes.half_squares) == PADDED
+    rho = case.y - (codes.lowest + codes.step * q[: len(case.y)])
+    if case.y.dtype == np.uint8:
+        assert np.array_equal(q[: len(case.y)], case.y)
+        assert codes.residual == 0
+    else:
+        assert (np.abs(rho) <= 0.5 * codes.step * (1 + 1e-9)).all()
+    assert np.linalg.norm(rho, axis=1).max() <= codes.residual + 1e-300
+    assert np.linalg.norm(q[: len(case.y)] - codes.anchor, axis=1).max() <= codes.radius
+
+
+def test_margin_holds_the_errors_by_cauchy_schwarz(case: Any) -> None:
+    probes = screen.probe(case.packed, case.codes, case.field, case.beta)
+    assert np.array_equal(np.abs(probes.codes).max(1), np.full(len(case.field), 127))
+    q = decoded(case.codes, case.y.shape[1])[: len(case.y)].astype(np.float64)
+    v = case.field - case.packed.anchor
+    k = probes.codes[:, : case.y.shape[1]].astype(np.float64)
+    assert np.array_equal(probes.offset, k @ case.codes.anchor)
+    delta = np.linalg.norm(v * case.codes.step - probes.scale[:, None].astype(np.float64) * k, axis=1)
+    rho = np.linalg.norm(case.y - (case.codes.lowest + case.codes.step * q), axis=1).max()
+    eps = delta * np.linalg.norm(q - case.codes.anchor, axis=1).max() + np.linalg.norm(v, axis=1) * rho
+    assert (probes.margin >= 2 * eps + SCREENED / case.beta).all()
+
+
+def test_screened_energies_are_within_twice_the_bound(case: Any) -> None:
+    probes = screen.probe(case.packed, case.codes, case.field, case.beta)
+    alive = case.phi > -np.inf
+    error = screened(case, probes) - exact_energies(case)[:, alive]
+    # of all pairs: the widest is the difference of the extremes
+    assert (np.ptp(error, axis=1) <= probes.margin.astype(np.float64) - SCREENED / case.beta).all()
+
+
+def candidates(case: Any) -> list[set[int]]:
+    """Of every query, as `_sparse_kernel` takes them."""
+    probes = screen.probe(case.packed, case.codes, case.field, case.beta)
+    index, energy, found, best = screen._candidates(case.packed, case.codes, probes, case.beta, 0, screen.PARTS)
+    second = np.sort(best.transpose(1, 0, 2).reshape(len(case.beta), -1), 1)[:, 1]
+    bound = second + probes.margin
+    out = []
+    for b in range(len(case.beta)):
+        assert (found[:, b] >= 0).all()
+        parts = [index[p, b, : found[p, b]][energy[p, b, : found[p, b]] < bound[b]] for p in range(screen.PARTS)]
+        out.append(set(np.concatenate(parts).tolist()))
+        assert len(out[-1]) == sum(len(part) for part in parts)
+    return out
+
+
+def test_every_state_that_matters_beside_the_runner_up_is_a_candidate(case: Any) -> None:
+    logits = -case.beta[:, None] * exact_energies(case)
+    for row, chosen in zip(logits, candidates(case), strict=True):
+        runner_up = np.sort(row)[-2]
+        assert set(np.flatnonzero(row > runner_up - SCREENED + 1e-6).tolist()) <= chosen
+        assert len(chosen) < len(row) / 2  # else nothing is screened
+
+
+def reference_sums(case: Any) -> Sums:
+    return reference.boltzmann(reference.pack(*tensors(case.y, case.phi)), *case.tensors)
+
+
+def assert_sums_agree(case: Any, got: Sums, want: Sums, allowed: float = 1e-12) -> None:
+    rms = (2 * (want.energy_min + want.excess)).sqrt()
+    y = torch.from_numpy(case.y)
+    force = [(y[s.dominant].double() - case.tensors[0]) + s.shift for s in (got, want)]
+    error = (force[0] - force[1]).norm(dim=1) / rms.clip(1e-300)
+    assert (error <= allowed).all()
+    assert (error <= got.error_bound + want.error_bound + 4 * 2.0**-53).all()
+    rest = [s.log_rest.clip(-600) for s in (got, want)]  # below, weights are none
+    assert ((rest[0] - rest[1]).abs() <= 10 * allowed * rest[1].abs().clip(1)).all()
+    assert ((got.energy_min + got.excess - want.energy_min - want.excess).abs() <= allowed * rms**2).all()
+    assert ((got.participation - want.participation).abs() <= 10 * allowed).all()
+
+
+def test_sums_of_cold_queries_are_those_of_the_reference(case: Any) -> None:
+    few, *_ = screen.screen(case.packed, case.codes, case.field, case.beta)
+    assert few.all()
+    assert_sums_agree(case, numba.boltzmann(case.packed, *case.tensors), reference_sums(case))
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_screened_sums_are_the_same_in_any_precision_but_fast(case: Any, precision: str) -> None:
+    one = numba.boltzmann(case.packed, *case.tensors, precision)
+    few, dominant, shift, *_ = screen.screen(case.packed, case.codes, case.field, case.beta)
+    assert few.all()
+    assert np.array_equal(one.dominant, dominant)
+    assert np.array_equal(one.shift, shift)
+
+
+def mixed(name: str) -> SimpleNamespace:
+    """Hot queries among cold ones."""
+    dtype, weighted, dimension = VARIANTS[name]
+    y, phi = states(dtype, dimension), weights(weighted)
+    field, beta = cold(y, phi, 9)
+    beta[::3] *= 1e-5
+    return make(y, phi, field, beta)
+
+
+@pytest.mark.parametrize("name", ["weighted float32", "bytes"])
+def test_hot_queries_of_a_batch_go_to_products_and_agree_too(name: str) -> None:
+    case = mixed(name)
+    few, *_ = screen.screen(case.packed, case.codes, case.field, case.beta)
+    assert few.any()
+    assert not few.all()
+    assert_sums_agree(case, numba.boltzmann(case.packed, *case.tensors), reference_sums(case))
+
+
+@pytest.mark.parametrize("name", ["weighted float32", "bytes"])
+def test_answers_do_not_depend_on_the_batch_or_its_order(name: str) -> None:
+    case = mixed(name)
+    field, beta = case.tensors
+    whole = numba.boltzmann(case.packed, field, beta)
+    for step in (1, 5):
+        parts = [
+            numba.boltzmann(case.packed, field[i : i + step], beta[i : i + step]) for i in range(0, len(beta), step)
+        ]
+        for column, *pieces in zip(whole, *parts, strict=True):
+            assert torch.equal(column, torch.cat(pieces))
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(beta)))
+    for column, other in zip(whole, numba.boltzmann(case.packed, field[order], beta[order]), strict=True):
+        assert torch.equal(column[order], other)
+
+
+def test_constant_dimensions_have_codes_and_sums() -> None:
+    y = states(np.float32)
+    y[:, 3], y[:, 30:] = 7.5, 0.0
+    case = make(y, weights(True))
+    assert (decoded(case.codes, 40)[:, [3, 39]] == 0).all()
+    case.field[::2, 3] += 100.0  # far away along one of them
+    case = make(y, case.phi, case.field, case.beta)
+    few, *_ = screen.screen(case.packed, case.codes, case.field, case.beta)
+    assert few.any()
+    assert_sums_agree(case, numba.boltzmann(case.packed, *case.tensors), reference_sums(case))
+
+
+def test_a_query_on_the_anchor_has_sums() -> None:
+    y = states(np.float32)
+    case = make(y, weights(False), np.zeros((2, 40)), np.array([100.0, 1e4]))
+    case = make(y, case.phi, np.stack([case.packed.anchor, case.packed.anchor]), case.beta)
+    assert_sums_agree(case, numba.boltzmann(case.packed, *case.tensors), reference_sums(case))
+
+
+def test_removed_states_carry_no_weight_where_they_are_nearest() -> None:
+    y, phi = states(np.float32), weights(True)
+    removed = np.flatnonzero(phi == -np.inf)[:20]
+    case = make(y, phi, y[removed].astype(np.float64), np.geomspace(30, 1e4, 20))
+    assert not set(removed.tolist()) & set().union(*candidates(case))
+    few, dominant, *_ = screen.screen(case.packed, case.codes, case.field, case.beta)
+    assert few.any()
+    assert np.isfinite(phi[dominant]).all()
+    assert_sums_agree(case, numba.boltzmann(case.packed, *case.tensors), reference_sums(case))
+
+
+def test_few_states_or_dimensions_are_not_screened() -> None:
+    for size, dimension in ((SCREEN_SIZE - 1, SCREEN_DIMENSION), (SCREEN_SIZE, SCREEN_DIMENSION - 1)):
+        packed = numba.pack(torch.ones(size, dimension), torch.zeros(size).double())
+        assert not packed.codes.worthwhile(packed)
