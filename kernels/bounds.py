@@ -29,9 +29,8 @@ E = 2.718281828459045
 
 
 def _expm1(x):  # type: ignore[no-untyped-def]
-    """At least e^x - 1, for x from 0 to 300, and as large beyond as says nothing."""
-    y = x.clip(0, 300)
-    return y * E**y
+    """At least e^x - 1, for x >= 0: x / (1 - x) below 1, and so large beyond that it says nothing."""
+    return x / (1 - x.clip(0, 0.9)) + 1e200 * x * (x > 0.9)
 
 
 def product_error(dimension, radius, itemsize, beta, distance):  # type: ignore[no-untyped-def]
@@ -56,7 +55,7 @@ def near_error(shape, radius, spread, itemsize, beta, energy_min, excess, excess
     worst = relative * (beta * energy_min + CUTOFF + spread) + EXPONENTIAL[itemsize]
     logits = relative * beta * square.clip(0) ** 0.5 + 4 * unit * spread + EXPONENTIAL[itemsize]
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
-    return E ** (2 * worst.clip(0, 150)) * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-120) * radius / rms
+    return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-100) * radius / rms
 
 
 def dense_error(shape, radius, spread, itemsize, beta, distance, energy_min, excess, tail, changes):  # type: ignore[no-untyped-def]

@@ -140,45 +140,39 @@ def screen(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray) ->
 
 
 def _screen(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, ...]:
+    queries, dimension = field.shape
+    lists = _lists(queries)
     probes = probe(packed, codes, field, beta)
-    first = _candidates(packed, codes, probes, beta, 0, 1)
-    few = first[2][0] >= 0  # a part with too many candidates spares the others
-    probes, beta = Probes(*(x[few] for x in probes)), beta[few]
-    rest = _candidates(packed, codes, probes, beta, 1, PARTS - 1)
-    lists = [np.concatenate([x[:, few], y]) for x, y in zip(first, rest, strict=True)]
-    queries, dimension = len(beta), field.shape[1]
+    _find_candidates(packed, codes, probes, beta, 0, 1, lists)
+    few = lists[2][0] >= 0  # a part with too many candidates spares the others
+    if not few.all():
+        field, beta, probes = field[few], beta[few], Probes(*(x[few] for x in probes))
+        lists = tuple(x[:, few] for x in lists)
+        queries = len(beta)
+    _find_candidates(packed, codes, probes, beta, 1, PARTS - 1, lists)
     dominant, shift = np.zeros(queries, np.int64), np.zeros((queries, dimension))
     scalars, energy_min, many = np.zeros((queries, SCALARS)), np.zeros(queries), np.zeros(queries, np.bool_)
     sums = (dominant, shift, scalars, energy_min)
-    run(_sparse_kernel, queries, 16, packed.data, field[few], beta, probes.margin, *lists, *sums, many)
+    run(_sparse_kernel, queries, 16, packed.data, field, beta, probes.margin, *lists, *sums, many)
     few[few] = ~many
     return few, *(x[~many] for x in sums)
 
 
-def _candidates(
-    packed: Packed, codes: Codes, probes: Probes, beta: np.ndarray, part: int, parts: int
-) -> tuple[np.ndarray, ...]:
-    """Of parts from `part` on: indices, energies and number of candidates (-1: too many), and best energies."""
-    queries = len(beta)
-    index, energy = np.empty((parts, queries, CANDIDATES), np.int32), np.empty((parts, queries, CANDIDATES), np.float32)
-    found, best = np.empty((parts, queries), np.int64), np.empty((parts, queries, 2), np.float32)
-    block = max(1, -(-queries // max(1, -(-queries // SCREEN_BLOCK))))
+def _lists(queries: int) -> tuple[np.ndarray, ...]:
+    """Of every part and query: indices, energies and number of candidates (-1: too many), and the two best energies."""
+    index, energy = np.empty((PARTS, queries, CANDIDATES), np.int32), np.empty((PARTS, queries, CANDIDATES), np.float32)
+    return index, energy, np.empty((PARTS, queries), np.int64), np.empty((PARTS, queries, 2), np.float32)
+
+
+def _find_candidates(
+    packed: Packed, codes: Codes, probes: Probes, beta: np.ndarray, part: int, parts: int, lists: tuple[np.ndarray, ...]
+) -> None:
+    """Fill the lists of the parts from `part` on."""
+    block = max(1, -(-len(beta) // max(1, -(-len(beta) // SCREEN_BLOCK))))
     states = (codes.codes, codes.half_squares, codes.priors)
-    out = (index, energy, found, best)
-    run(
-        _screen_kernel,
-        parts * -(-queries // block),
-        1,
-        *states,
-        *probes,
-        beta,
-        packed.tilts,
-        block,
-        screen_tile(codes.codes.shape[1]),
-        part,
-        *out,
-    )
-    return out
+    tile = screen_tile(codes.codes.shape[1])
+    tasks = parts * -(-len(beta) // block)
+    run(_screen_kernel, tasks, 1, *states, *probes, beta, packed.tilts, block, tile, part, parts, *lists)
 
 
 @inner
@@ -282,6 +276,7 @@ def _screen_kernel(  # type: ignore[no-untyped-def]
     block,
     tile_size,
     begin_part,
+    parts,
     index,
     energy,
     found,
@@ -289,19 +284,19 @@ def _screen_kernel(  # type: ignore[no-untyped-def]
 ):
     """Candidates of tasks [low, high), a task being a block of queries and a part of the states."""
     panels, quads = codes.shape[0], codes.shape[1]
-    queries, stride, parts = probes.shape[0], probes.shape[1], found.shape[0]
+    queries, stride = probes.shape[0], probes.shape[1]
     dots = aligned(block * tile_size, np.empty(1, np.int32))
     values = aligned(tile_size, np.empty(1, np.float32))
     step = tile_size // PANEL
     tiles = (panels + step - 1) // step
     for task in range(low, high):
-        part, begin = task % parts, task // parts * block
+        part, begin = begin_part + task % parts, task // parts * block
         count = min(block, queries - begin)
         for b in range(begin, begin + count):
             found[part, b] = 0
             best[part, b, 0] = best[part, b, 1] = np.inf
         # parts are whole tiles, so that the second best of halves of tiles is the same whoever finds it
-        for tile in range((begin_part + part) * tiles // PARTS, (begin_part + part + 1) * tiles // PARTS):
+        for tile in range(part * tiles // PARTS, (part + 1) * tiles // PARTS):
             some = False
             for b in range(begin, begin + count):
                 some |= found[part, b] >= 0

@@ -149,7 +149,8 @@ def test_screened_energies_are_within_twice_the_bound(case: Any) -> None:
 def candidates(case: Any) -> list[set[int]]:
     """Of every query, as `_sparse_kernel` takes them."""
     probes = screen.probe(case.packed, case.codes, case.field, case.beta)
-    index, energy, found, best = screen._candidates(case.packed, case.codes, probes, case.beta, 0, screen.PARTS)
+    lists = index, energy, found, best = screen._lists(len(case.beta))
+    screen._find_candidates(case.packed, case.codes, probes, case.beta, 0, screen.PARTS, lists)
     second = np.sort(best.transpose(1, 0, 2).reshape(len(case.beta), -1), 1)[:, 1]
     bound = second + probes.margin
     out = []

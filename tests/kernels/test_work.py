@@ -94,13 +94,13 @@ def test_hot_queries_are_given_up_in_the_first_part_of_the_states(
     latents: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed, screened = latents.packed, []
-    original = screen._candidates
+    original = screen._find_candidates
 
-    def candidates(packed: Any, codes: Any, probes: Any, beta: np.ndarray, part: int, parts: int) -> Any:
+    def find(packed: Any, codes: Any, probes: Any, beta: np.ndarray, part: int, parts: int, lists: Any) -> None:
         screened.append((len(beta), parts))
-        return original(packed, codes, probes, beta, part, parts)
+        original(packed, codes, probes, beta, part, parts, lists)
 
-    monkeypatch.setattr(screen, "_candidates", candidates)
+    monkeypatch.setattr(screen, "_find_candidates", find)
     few, *_ = screen.screen(packed, packed.codes.get(packed), *query(latents, TOO_HOT))
     assert not few.any()
     assert sum(count * parts for count, parts in screened) <= QUERIES
