@@ -27,6 +27,7 @@ from fastthermo.kernels.numba.config import (
     SMALL_DIMENSION,
     TOLERANCE,
     TYPICAL,
+    even_block,
     query_block,
     tile_length,
 )
@@ -43,7 +44,6 @@ class Plan(NamedTuple):
     level: np.ndarray  # log2 of (tolerance / error)^2 for the force; see `dense`; 0 for none
     rest_level: np.ndarray  # and for the sum of all weights but the largest
     blur: np.ndarray  # where products decide nothing, their error in bits; else 0
-    error: np.ndarray  # expected error of a logit
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
@@ -128,9 +128,9 @@ def plan(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, p
     level = np.minimum(0, 2 * np.log2(TOLERANCE[dtype.itemsize] / error))
     blur = np.where(error > BLURRED, 4 * LOG2E * error / TYPICAL * np.sqrt(field.shape[1]), 0.0)
     if precision == "fast":
-        return Plan(np.zeros_like(beta), np.zeros_like(beta), np.zeros_like(beta), error)
+        return Plan(*np.zeros((3, len(beta))))
     rest_level = 2 * np.log2(max(PRECISE[dtype.itemsize], TOLERANCE[dtype.itemsize]) / error)
-    return Plan(level, rest_level, blur, error)
+    return Plan(level, rest_level, blur)
 
 
 def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) -> Sums:
@@ -199,8 +199,7 @@ def _dense_part(
     """dominant, unnormalised shift, scalars and energy_min of queries whose sums of segments fit SEGMENT_BYTES."""
     queries, dimension = field.shape
     segments = -(-len(packed.states) // SEGMENT)
-    limit = query_block(dimension, dtype.itemsize)
-    block = max(1, -(-queries // -(-queries // limit))) if queries else 1
+    block = even_block(queries, query_block(dimension, dtype.itemsize))
     dominant = np.empty((segments, queries), np.int64)
     shift, scalars = np.empty((segments, queries, dimension)), np.zeros((segments, queries, dense.SCALARS))
     energy_min = np.empty(queries)
@@ -232,7 +231,7 @@ def _guess(packed: Packed, field: np.ndarray, beta: np.ndarray) -> np.ndarray:
     """log2 of an eighth of the sum of weights about the anchor, from a sample without its largest; may be -inf."""
     sample = packed.sample()
     none = np.zeros(len(beta))
-    dominant, _, scalars, _ = _dense_part(sample, field, beta, Plan(none, none, none, none), none, SINGLE)
+    dominant, _, scalars, _ = _dense_part(sample, field, beta, Plan(none, none, none), none, SINGLE)
     t = sample.states[dominant] - packed.anchor
     energy = sample.half_squares[dominant] - np.einsum("bd,bd->b", t, field - packed.anchor)
     rest = scalars[:, dense.REST] * (len(packed.states) / len(sample.states)) / 8

@@ -26,6 +26,11 @@ PRECISE = {4: 2e-5, 8: 2e-15}  # of second passes, relative
 FAR = {4: 16.0, 8: 500.0}  # beta H~_r from which differences of |y - h|^2 are not precise enough
 
 
+def even_block(queries: int, limit: int) -> int:
+    """The size of the fewest blocks of at most `limit` queries, made equal."""
+    return max(1, -(-queries // max(1, -(-queries // limit))))
+
+
 def query_block(dimension: int, itemsize: int) -> int:
     """Queries a block, at most; each has two vectors."""
     return max(12, min(192, QUERY_BYTES // (2 * itemsize * dimension) // 12 * 12))

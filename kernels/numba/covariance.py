@@ -17,7 +17,7 @@ from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes, load, splat, store, total
-from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_query, weigh
+from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_block, weigh
 
 
 def covariance(
@@ -52,27 +52,9 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
     for task in range(low, high):
         begin = task * block
         count = min(block, queries - begin)
+        start_block(begin, count, data, field, beta, level, blur, dominant, log_rest, depth, pull, about, away)
         for q in range(count):
             b = begin + q
-            start_query(
-                q,
-                b,
-                dominant[b],
-                log_rest[b],
-                level[b],
-                blur[b],
-                -LOG2E * beta[b],
-                states,
-                log_weights,
-                anchor,
-                half_squares,
-                field,
-                zero,
-                about,
-                away,
-            )
-            for d in range(dimension):
-                pull[np.uint64(q * depth + d)] = anchor[d] - field[b, d]
             for i in range(dimension):
                 for j in range(i + 1):
                     out[b, i, j] = about[q, NORM] * shift[b, i] * shift[b, j]

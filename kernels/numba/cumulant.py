@@ -12,7 +12,7 @@ from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import fma, lanes, load, splat, store, total
-from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_query, weigh
+from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_block, weigh
 
 
 def cumulant(
@@ -79,28 +79,11 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
         segment, begin = task % segments, task // segments * block
         count, last = min(block, queries - begin), min(size, (segment + 1) * SEGMENT)
         fill(mean, 0, count * depth, 0.0)
+        start_block(begin, count, data, field, beta, level, blur, dominant, log_rest, depth, pull, about, away)
         for q in range(count):
-            b, c = begin + q, -LOG2E * beta[begin + q]
-            start_query(
-                q,
-                b,
-                dominant[b],
-                log_rest[b],
-                level[b],
-                blur[b],
-                c,
-                states,
-                log_weights,
-                anchor,
-                half_squares,
-                field,
-                zero,
-                about,
-                away,
-            )
+            b = begin + q
             sums[q] = out_energy[segment, b] = 0.0
             for d in range(dimension):
-                pull[np.uint64(q * depth + d)] = anchor[d] - field[b, d]
                 out[segment, b, d] = 0.0
             for k in range(orders):
                 at_mean[q, k] = 0.0

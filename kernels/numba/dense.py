@@ -39,9 +39,8 @@ from fastthermo.kernels.numba.simd import (
 )
 
 SCALARS = 7
-REST, EXCESS, SQUARE, PARTICIPATION, TAIL, HEAD, MOVES = range(
-    SCALARS
-)  # rows of `scalars`; relative to the weight of r
+# columns of `scalars`, relative to the weight of r
+REST, EXCESS, SQUARE, PARTICIPATION, TAIL, HEAD, MOVES = range(SCALARS)
 # and of a running `head`, which also has r, log2 of its weight, its energy about the anchor, m, and 2^(m - BITS)
 OWNER, BITS, ORIGIN, WHOLE, SCALE = range(SCALARS, SCALARS + 5)
 AWAY, FORCE = range(2)  # vectors of `head`: y_r - h, sum w (y - y_r)

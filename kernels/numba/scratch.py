@@ -1,4 +1,4 @@
-"""What kernels share: aligned scratch memory, exact energies and weights of single states."""
+"""What kernels share: aligned scratch memory, and the range of weights in a precision."""
 
 import numpy as np
 

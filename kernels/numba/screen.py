@@ -22,17 +22,19 @@ from numba.extending import intrinsic
 
 from fastthermo.kernels.bounds import SCREENED
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import CANDIDATES, SCREEN_BLOCK, SCREEN_BYTES, screen_tile
+from fastthermo.kernels.numba.config import CANDIDATES, SCREEN_BLOCK, SCREEN_BYTES, even_block, screen_tile
 from fastthermo.kernels.numba.dense import EXCESS, HEAD, PARTICIPATION, REST, SCALARS, SQUARE
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import (
+    F32,
     I32,
     I64,
     WORDS,
     address,
     constant,
+    fused,
     less,
     llvm,
     load,
@@ -168,7 +170,7 @@ def _find_candidates(
     packed: Packed, codes: Codes, probes: Probes, beta: np.ndarray, part: int, parts: int, lists: tuple[np.ndarray, ...]
 ) -> None:
     """Fill the lists of the parts from `part` on."""
-    block = max(1, -(-len(beta) // max(1, -(-len(beta) // SCREEN_BLOCK))))
+    block = even_block(len(beta), SCREEN_BLOCK)
     states = (codes.codes, codes.half_squares, codes.priors)
     tile = screen_tile(codes.codes.shape[1])
     tasks = parts * -(-len(beta) // block)
@@ -248,7 +250,6 @@ def _dots(
 @intrinsic
 def _screened(typing: Any, dots: Any, at: Any, offset: Any, half: Any, n: Any, scale: Any) -> Any:
     """|y - a|^2 / 2 - s (k.q - k.q_a) of 16 states, float32."""
-    from fastthermo.kernels.numba.simd import F32, fused
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         raw = builder.load(address(context, builder, dots, values[0], values[1], WORDS.ir), align=4)

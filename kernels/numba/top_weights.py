@@ -11,7 +11,7 @@ from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes
-from fastthermo.kernels.numba.weigh import NORM, arguments, start_query, weigh
+from fastthermo.kernels.numba.weigh import NORM, arguments, start_block, weigh
 
 
 def top_weights(
@@ -41,27 +41,9 @@ def _top_weights_kernel(  # type: ignore[no-untyped-def]
     for task in range(low, high):
         begin = task * block
         count = min(block, field.shape[0] - begin)
+        start_block(begin, count, data, field, beta, level, blur, dominant, log_rest, depth, pull, about, away)
         for q in range(count):
             b = begin + q
-            start_query(
-                q,
-                b,
-                dominant[b],
-                log_rest[b],
-                level[b],
-                blur[b],
-                -LOG2E * beta[b],
-                states,
-                log_weights,
-                anchor,
-                half_squares,
-                field,
-                zero,
-                about,
-                away,
-            )
-            for d in range(dimension):
-                pull[np.uint64(q * depth + d)] = anchor[d] - field[b, d]
             _insert(about[q, NORM], dominant[b], b, out, index)
         for start in range(0, size, tile):
             n = min(tile, size - start)

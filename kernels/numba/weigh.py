@@ -12,7 +12,7 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.boltzmann import Plan, plan, working_type
 from fastthermo.kernels.numba.compile import inner
-from fastthermo.kernels.numba.config import PRECISE, query_block, tile_length
+from fastthermo.kernels.numba.config import PRECISE, even_block, query_block, tile_length
 from fastthermo.kernels.numba.dense import DUST, NEVER, energies, fill, next_head, weighing, weight_of
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.scratch import LOG2E
@@ -35,8 +35,7 @@ def arguments(
     level = np.minimum(made.rest_level, 0)
     if moment and precision != "fast":
         level = np.minimum(level, _share(packed, h, sums, dtype, moment))
-    limit = query_block(h.shape[1], dtype.itemsize)
-    block = max(1, -(-len(h) // -(-len(h) // limit))) if len(h) else 1
+    block = even_block(len(h), query_block(h.shape[1], dtype.itemsize))
     return (
         packed.data,
         tile_length(h.shape[1], dtype.itemsize),
@@ -66,19 +65,26 @@ def _share(packed: Packed, field: np.ndarray, sums: Sums, dtype: np.dtype, momen
 
 
 @inner
-def start_query(q, b, r, log_rest, level, blur, c, states, log_weights, anchor, half_squares, field, zero, about, away):  # type: ignore[no-untyped-def]
-    """Fill about[q] (see the constants) and away[q] = y_r - h."""
-    origin = half_squares[r]
-    for d in range(anchor.size):
-        y = np.float64(states[r, d])
-        away[q, d] = y - field[b, d]
-        origin += (y - anchor[d]) * (anchor[d] - field[b, d])
-    about[q, BITS], about[q, ORIGIN] = c * origin + LOG2E * log_weights[r], origin
-    about[q, NORM] = 1 / (1 + np.exp(log_rest))
-    about[q, ABSENT] = 1.0 if blur > 0 else 0.0
-    about[q, DUSTY] = DUST * np.exp(log_rest) * about[q, NORM] if zero.itemsize == 4 else 0.0
-    share = max(LOG2E * log_rest, NEVER)
-    about[q, THRESHOLD] = about[q, BITS] + (NEVER - blur if blur > 0 else level + share if level < 0 else np.inf)
+def start_block(  # type: ignore[no-untyped-def]
+    begin, count, data, field, beta, level, blur, dominant, log_rest, depth, pull, about, away
+):
+    """Fill about (see the constants), away = y_r - h and pull = a - h, rows of `depth`, for queries from `begin` on."""
+    states, log_weights, anchor, half_squares = data
+    for q in range(count):
+        b, r = begin + q, dominant[begin + q]
+        c, origin = -LOG2E * beta[b], half_squares[r]
+        for d in range(anchor.size):
+            y = np.float64(states[r, d])
+            away[q, d] = y - field[b, d]
+            origin += (y - anchor[d]) * (anchor[d] - field[b, d])
+            pull[np.uint64(q * depth + d)] = anchor[d] - field[b, d]
+        about[q, BITS], about[q, ORIGIN] = c * origin + LOG2E * log_weights[r], origin
+        about[q, NORM] = 1 / (1 + np.exp(log_rest[b]))
+        about[q, ABSENT] = 1.0 if blur[b] > 0 else 0.0
+        about[q, DUSTY] = DUST * np.exp(log_rest[b]) * about[q, NORM] if pull.itemsize == 4 else 0.0
+        share = max(LOG2E * log_rest[b], NEVER)
+        head = NEVER - blur[b] if blur[b] > 0 else level[b] + share if level[b] < 0 else np.inf
+        about[q, THRESHOLD] = about[q, BITS] + head
 
 
 @inner
