@@ -5,15 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mpmath import mp, mpf
+from scipy.optimize import brentq
 
 import fastthermo as ft
 from fastthermo import solvable
+from fastthermo.solvable.bessel import ratios
 
 VE, OU = ft.VarianceExploding(), ft.OrnsteinUhlenbeck()
 RNG = np.random.default_rng(0)
 LAWS = {
     "two deltas": solvable.two_deltas([1.0, -0.5, 2.0], 0.6),
     "simplex": solvable.simplex(4, 1.3),
+    "circle": solvable.sphere(2, 1.5),
+    "sphere": solvable.sphere(5, 1.5),
     "gaussian": solvable.gaussian(np.cov(RNG.normal(size=(3, 9))), [0.3, -1.0, 0.5]),
     "mixture": solvable.gaussian_mixture(RNG.normal(size=(4, 3)), [0.0, 0.1, 0.7, 2.0], [0.1, 0.4, 0.3, 0.2]),
 }
@@ -123,9 +128,10 @@ def test_laws_answer_in_the_kind_and_shape_they_are_asked(law: Any) -> None:
     assert gain[:, 0] == pytest.approx(0.5 * np.linalg.eigvalsh(law.covariance(h.numpy(), 0.5))[:, -1])
 
 
-@law_of
-def test_samplers_take_a_law(law: Any) -> None:
-    x = ft.sample(law, OU, 2000, steps=60, scheme="ancestral", seed=1)
+@pytest.mark.parametrize("name", ["mixture", "sphere"])
+def test_samplers_take_a_law(name: str) -> None:
+    law = LAWS[name]
+    x = ft.sample(law, OU, 2000, steps=40, scheme="ancestral", seed=1)
     assert np.abs(x.mean(0) - law.data_mean).max() < 5 * np.sqrt(law.data_variance / 2000)
 
 
@@ -133,16 +139,15 @@ def test_samplers_take_a_law(law: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "beta", "match"),
     [
-        (np.zeros(7), 1.0, "field: "),
-        (np.full((2, 3), np.nan), 1.0, "field: .*nan"),
-        (np.zeros((2, 3)), 0.0, "beta: "),
-        (np.zeros((2, 3)), [1.0, np.inf], "beta: .*inf"),
-        (np.zeros((2, 3)), np.ones(3), "beta: "),
+        (np.nan, 1.0, "field: .*nan"),
+        (0.0, 0.0, "beta: "),
+        (0.0, [1.0, np.inf], "beta: .*inf"),
+        (0.0, np.ones(3), "beta: "),
     ],
 )
-def test_bad_queries_are_refused_by_name(law: Any, field: Any, beta: Any, match: str) -> None:
+def test_bad_queries_are_refused_by_name(law: Any, field: float, beta: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        law.boltzmann(field, beta)
+        law.boltzmann(np.full((2, law.dimension), field), beta)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +158,9 @@ def test_bad_queries_are_refused_by_name(law: Any, field: Any, beta: Any, match:
         (lambda: solvable.two_deltas(np.ones((2, 2))), "mu: .*axes"),
         (lambda: solvable.simplex(1), "q: .*from 2"),
         (lambda: solvable.simplex(3, -1.0), "r: .*-1"),
+        (lambda: solvable.sphere(0), "d: .*from 1"),
+        (lambda: solvable.sphere(2.0), "d: "),
+        (lambda: solvable.sphere(2, np.inf), "r: .*inf"),
         (lambda: solvable.gaussian(np.ones((2, 3))), "cov: .*symmetric"),
         (lambda: solvable.gaussian([1.0, -1.0]), "cov: .*negative"),
         (lambda: solvable.gaussian(1.0, [0.0, 1.0]), "mean: wanted 1"),
@@ -163,6 +171,7 @@ def test_bad_queries_are_refused_by_name(law: Any, field: Any, beta: Any, match:
         (lambda: solvable.ising(np.triu(np.ones((3, 3)))), "W: .*symmetric"),
         (lambda: solvable.ising(np.ones((21, 21))), "W: .*20"),
         (lambda: LAWS["simplex"].boltzmann(np.zeros(3), 1.0, rtol=1e-3), "rtol: "),
+        (lambda: LAWS["simplex"].mean(np.zeros(7), 1.0), "field: "),
         (lambda: LAWS["simplex"].cumulant(np.zeros(3), 1.0), "probes: "),
         (lambda: LAWS["simplex"].cumulant(np.zeros(3), 1.0, np.ones((2, 3))), "probe: "),
     ],
@@ -268,6 +277,67 @@ def test_information_of_gaussian_data() -> None:
     assert unit.mutual_information(1 / 0.581976706869326) / 256 == same(0.5)
     found = ft.mutual_information(LAWS["gaussian"], VE, 0.5, n=4000)
     assert abs(found.value - LAWS["gaussian"].mutual_information(2.0)) < 3 * found.error
+
+
+@pytest.mark.parametrize("nu", [0.0, 0.5, 1.0, 4.0, 31.5, 32.0, 499.0])
+def test_bessel_ratios_agree_with_long_arithmetic(nu: float) -> None:
+    k = np.r_[0.0, 1e-8, 0.3, 0.999, 1.0, 1.5, np.geomspace(2, 2e4, 6), 1e6, 1e9, 1e16]
+    got = ratios(nu, torch.from_numpy(k))
+    assert [float(x[0]) for x in got] == same([0, 1, 1, 1 / (2 * nu + 2)])
+    for i, x in enumerate(k[1:], 1):
+        with mp.workdps(80):
+            i0, i1 = mp.besseli(nu, mpf(x)), mp.besseli(nu + 1, mpf(x))
+            a = i1 / i0
+            log_integral = mp.log(mp.gamma(nu + 1) * (2 / mpf(x)) ** nu * i0) - x
+            want = (log_integral, 2 * (nu + 1) * a / x, 1 - a, 1 - a * a - (2 * nu + 1) * a / x)
+            for name, value, truth in zip(got._fields, got, want, strict=True):
+                size = max(1, abs(truth)) if name == "log_integral" else abs(truth)
+                assert abs(mpf(float(value[i])) - truth) < 2e-13 * size, (name, x)
+
+
+@pytest.mark.parametrize(
+    ("d", "log_partition", "mean", "radial", "transverse"),
+    [
+        (3, -1.14968146961081, 0.438124726315845, 0.223880422436205, 0.29208315087723),
+        (2, -1.00121263228438, 0.596133238831291, 0.247203002339655, 0.39742215922086),
+    ],
+)
+def test_sphere_in_a_field(d: int, log_partition: float, mean: float, radial: float, transverse: float) -> None:
+    law, h = solvable.sphere(d), np.array([0.3, 0.4, 0.0])[:d]
+    state = law.boltzmann(h, 3.0)
+    assert float(state.log_partition) == same(log_partition)
+    np.testing.assert_allclose(state.mean, mean * h / 0.5, rtol=1e-12)
+    n = np.outer(h, h) / 0.25
+    want = radial * n + transverse * (np.eye(d) - n)
+    np.testing.assert_allclose(law.covariance(h, 3.0), want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("d", "value"), [(2, 0.831462024754257), (3, 0.788886566629197), (10, 0.730981843703263)])
+def test_order_parameter_of_a_sphere_and_its_goldstone_modes(d: int, value: float) -> None:
+    law, r = solvable.sphere(d, np.sqrt(d)), np.sqrt(d)
+    unit = np.eye(d)[0]
+    root = brentq(lambda x: law.boltzmann(x * unit, 2.0).force[0], 0.3 * r, r, xtol=1e-15, rtol=1e-15)
+    assert root / r == same(value)
+    gains = 2 * np.linalg.eigvalsh(law.covariance(root * unit, 2.0))
+    np.testing.assert_allclose(gains[1:], 1, rtol=1e-12)
+    assert gains[0] < 1
+
+
+@pytest.mark.parametrize("d", [2, 3, 10])
+def test_critical_point_of_a_sphere(d: int) -> None:
+    """s_c = r^2/d, and (h*/r)^2 = (d + 2)/d (1 - s/s_c)"""
+    r = 1.7
+    law = solvable.sphere(d, r)
+    assert ft.critical_time(law, VE) == same(r**2 / d)
+    for eps in (1e-3, 1e-4):
+        beta, unit = d / r**2 / (1 - eps), np.eye(d)[0]
+        want = np.sqrt((d + 2) / d * eps)
+        root = brentq(lambda x: law.boltzmann(x * r * unit, beta).force[0], want / 2, 2 * want, xtol=1e-15)  # noqa: B023
+        assert root == pytest.approx(want, rel=eps)
+
+
+def test_sphere_of_one_dimension_is_two_deltas() -> None:
+    assert solvable.sphere(1, 2.0).boltzmann(np.array([0.1]), 1.0).mean == same(2 * np.tanh(0.2))
 
 
 def ring(n: int) -> np.ndarray:

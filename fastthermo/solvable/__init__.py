@@ -5,6 +5,7 @@ beta = 1e-8 to 1e8.
 
     two_deltas      +-mu                        pitchfork at s = |mu|^2, a saddle-node for unequal weights
     simplex         q equidistant points        first order for q >= 3 (mean-field Potts)
+    sphere          S^{d-1}(r)                  O(d) pitchfork at s = r^2/d
     gaussian        N(m, Sigma)                 no transition
     gaussian_mixture                            two at +-mu of variance v: s_c = |mu|^2 - v
     ising           phi ~ exp(y.W y / 2)        every coupling, to 20 spins
@@ -19,16 +20,19 @@ import numpy as np
 from fastthermo.solvable.base import ClosedForm, parameter, simplex_basis
 from fastthermo.solvable.gaussian import Gaussian
 from fastthermo.solvable.mixture import GaussianMixture
+from fastthermo.solvable.sphere import Sphere
 from fastthermo.solvable.spins import ising
 
 __all__ = [
     "ClosedForm",
     "Gaussian",
     "GaussianMixture",
+    "Sphere",
     "gaussian",
     "gaussian_mixture",
     "ising",
     "simplex",
+    "sphere",
     "two_deltas",
 ]
 
@@ -54,6 +58,15 @@ def simplex(q: int, r: float = 1.0) -> GaussianMixture:
     _whole("q", q, 2)
     corners = simplex_basis(q, q - 1).T
     return gaussian_mixture(_positive("r", r) * np.sqrt(q / (q - 1)) * corners, 0.0)
+
+
+def sphere(d: int, r: float = 1.0) -> ClosedForm:
+    """Uniform on the sphere of radius r in d dimensions; for d = 1 the two points +-r.
+
+    Order parameter (h*/r)^2 = (d + 2)/d (1 - s/s_c) near s_c = r^2/d.
+    """
+    radius = _positive("r", r)
+    return two_deltas(radius) if _whole("d", d, 1) == 1 else Sphere(int(d), radius)
 
 
 def gaussian(cov: Any, mean: Any = None) -> Gaussian:
