@@ -9,6 +9,8 @@ beta = 1e-8 to 1e8.
     gaussian        N(m, Sigma)                 no transition
     gaussian_mixture                            two at +-mu of variance v: s_c = |mu|^2 - v
     ising           phi ~ exp(y.W y / 2)        every coupling, to 20 spins
+    ising_ring      nearest neighbours          s_c = (1+u)/(1-u) (1-u^n)/(1+u^n), u = tanh K
+    curie_weiss     phi ~ exp(K M^2 / 2n)       s_c = 1/(1-K) for n -> inf; a uniform field at any n
 """
 
 from __future__ import annotations
@@ -18,19 +20,25 @@ from typing import Any
 import numpy as np
 
 from fastthermo.solvable.base import ClosedForm, parameter, simplex_basis
+from fastthermo.solvable.curie_weiss import CurieWeiss
 from fastthermo.solvable.gaussian import Gaussian
 from fastthermo.solvable.mixture import GaussianMixture
+from fastthermo.solvable.ring import IsingRing
 from fastthermo.solvable.sphere import Sphere
 from fastthermo.solvable.spins import ising
 
 __all__ = [
     "ClosedForm",
+    "CurieWeiss",
     "Gaussian",
     "GaussianMixture",
+    "IsingRing",
     "Sphere",
+    "curie_weiss",
     "gaussian",
     "gaussian_mixture",
     "ising",
+    "ising_ring",
     "simplex",
     "sphere",
     "two_deltas",
@@ -101,6 +109,24 @@ def gaussian_mixture(means: Any, var: Any, weights: Any = None) -> GaussianMixtu
         raise ValueError("weights: wanted at least one positive number, got 0 throughout")
     kept = pi > 0
     return GaussianMixture(mu[kept], v.expand(len(mu))[kept].clone(), pi[kept] / pi.sum())
+
+
+def ising_ring(n: int, K: float) -> IsingRing:
+    """n spins on a ring with phi ~ exp(K sum y_i y_{i+1}), K of either sign, by transfer matrices."""
+    if not np.isfinite(K):
+        raise ValueError(f"K: wanted a finite number, got {K}")
+    return IsingRing(_whole("n", n, 2), float(K))
+
+
+def curie_weiss(n: int, K: float) -> CurieWeiss:
+    """n spins with phi ~ exp(K (sum y)^2 / 2n), K >= 0, in any field; `.symmetric()` in uniform fields, to n = 1e6.
+
+    <y> = tanh((K + beta) <y>) for n -> inf. For K < 0 see `ising`.
+    """
+    if not 0 <= K < np.inf:
+        raise ValueError(f"K: wanted a finite number, at least 0, got {K}; ising(W, K) takes any, to 20 spins")
+    size = _whole("n", n, 2)
+    return CurieWeiss(size, float(K), size)
 
 
 def _positive(name: str, x: float) -> float:

@@ -1,8 +1,8 @@
 """What every closed form shares: the door for queries, and a law's questions answered from a few formulas.
 
-A model states its sums at field h and inverse temperature beta, how its covariance acts on vectors, and a third cumulant
-where it knows a better one than the derivative of that. All are torch formulas in float64, written so that no large
-numbers are subtracted at any temperature.
+A model states its sums at field h and inverse temperature beta, how its covariance acts on vectors, and a third
+cumulant where it knows a better one than the derivative of that. All are torch formulas in float64, written so that no
+large numbers are subtracted at any temperature.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class ClosedForm:
         if rtol is not None:
             raise ValueError(f"rtol: wanted None, a closed form carries no certified error bound, got {rtol}")
         q = self._read(field, beta)
-        m = Sums(*self._blocks(self._sums, q.field, q.beta))
+        m = Sums(*self._blocks(self._sums, self._width, q.field, q.beta))
 
         def scalar(x: Tensor | None) -> Any:
             return None if x is None else q.scalar(x)
@@ -145,9 +145,12 @@ class ClosedForm:
                 f"probe: wanted one vector or {len(q.field)}, one a query, got {[len(row) for row in rows]}"
             )
         v = [row.expand(len(q.field), -1) for row in rows]
-        if len(v) == 1:
-            return q.vector(self._blocks(lambda h, b, v: self._product(h, b)(v[:, None])[:, 0], q.field, q.beta, *v))
-        return q.vector(self._blocks(self._third, q.field, q.beta, *v))
+
+        def second(h: Tensor, beta: Tensor, v: Tensor) -> Tensor:
+            return self._product(h, beta)(v[:, None])[:, 0]
+
+        function = second if len(v) == 1 else self._third
+        return q.vector(self._blocks(function, self._product_width, q.field, q.beta, *v))
 
     def response(self, field: Any, beta: Any) -> tuple[Product, Callable[[], Tensor]]:
         """`apply(v) -> C v` on (B, K, D) float64 and `dense() -> C` (B, D, D)."""
@@ -156,12 +159,17 @@ class ClosedForm:
 
     @property
     def _width(self) -> int:
-        """Numbers that a formula holds for one query."""
-        return self.dimension
+        """Numbers that the sums of one query hold."""
+        return 8 * self.dimension
 
-    def _blocks(self, function: Any, *columns: Tensor) -> Any:
+    @property
+    def _product_width(self) -> int:
+        """Numbers that the covariance of one query holds, applied to a vector."""
+        return self._width
+
+    def _blocks(self, function: Any, width: int, *columns: Tensor) -> Any:
         """function(*columns), a tensor or a tuple of them, over blocks of queries that fit BLOCK."""
-        step = max(1, BLOCK // self._width)
+        step = max(1, BLOCK // width)
         if len(columns[0]) <= step:
             return function(*columns)
         parts = [function(*(c[i : i + step] for c in columns)) for i in range(0, len(columns[0]), step)]
@@ -170,8 +178,13 @@ class ClosedForm:
         return tuple(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True))
 
     def _dense(self, h: Tensor, beta: Tensor) -> Tensor:
-        unit = torch.eye(self.dimension, dtype=torch.float64, device=h.device).expand(len(h), -1, -1)
-        return self._product(h, beta)(unit)
+        unit = torch.eye(self.dimension, dtype=torch.float64, device=h.device)
+
+        def matrix(h: Tensor, beta: Tensor) -> Tensor:
+            return self._product(h, beta)(unit.expand(len(h), -1, -1))
+
+        out: Tensor = self._blocks(matrix, self._product_width + 2 * self.dimension**2, h, beta)
+        return out
 
     def _read(self, field: Any, beta: Any) -> Queries:
         q = Queries.read(field, beta, self.dimension, field.device if is_torch(field) else torch.device("cpu"))
