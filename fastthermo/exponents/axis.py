@@ -33,6 +33,8 @@ RATIO = 1e-2  # of even to odd forces, above which an axis is not one of symmetr
 PROBE = 0.05  # where they are compared, in units of sqrt(s_c)
 BLOCK = 2**16  # data projected at a time
 GRAIN = 2.0**-42  # relative distance below which data on an axis are one
+CLOSE = 1e-9  # relative step of Newton's method behind which the error is that times DIFFERENCE
+DIFFERENCE = 1e-5  # relative step of a slope for Newton's method
 STENCIL = 2e-3  # relative step of a fourth-order derivative in beta
 
 
@@ -61,10 +63,11 @@ class Axis:
             rows.append(along + 1j * np.sqrt(((delta - along[:, None] * self.direction) ** 2).sum(1)))
         plane = np.concatenate(rows)
         grain = GRAIN * np.abs(plane).max() or 1.0
-        plane, place, counts = np.unique(np.round(plane / grain) * grain, return_inverse=True, return_counts=True)
+        plane = np.round(plane / grain) * grain
         if law.log_weights is None:
-            weights = counts
+            plane, weights = np.unique(plane, return_counts=True)
         else:
+            plane, place = np.unique(plane, return_inverse=True)
             log_weights = np.asarray(law.log_weights if law.numpy else law.log_weights.cpu(), dtype=np.float64)
             weights = np.bincount(place, np.exp(log_weights - log_weights.max()))
         with np.errstate(divide="ignore"):
@@ -90,22 +93,24 @@ class Axis:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The field x = M(x) + H by Newton's method, which descends to the largest root from above it, and its gain.
 
-        NaN where it does not converge to a stable point.
+        NaN where it does not converge to a stable point, or comes from a positive start to a negative one.
         """
         x, live = x.copy(), np.ones(len(x), dtype=bool)
-        gain = np.full(len(x), np.nan)
-        external = np.broadcast_to(external, x.shape)
+        external, positive = np.broadcast_to(external, x.shape), x > 0
         scale = self.beta**-0.5
         for _ in range(STEPS):
             at, b = x[live], beta[live]
-            g = self.gain(at, b)
-            step = (self.force(at, b) + external[live]) / (1 - g)
-            x[live], gain[live] = at + step, g
-            moving = np.abs(step) > ROUNDING * scale / np.maximum(np.abs(1 - g), ROUNDING) + 1e-14 * np.abs(at)
-            live[live] = moving & (np.abs(at) < 1e6 * scale)
+            near = DIFFERENCE * (np.abs(at) + 1e-3 * scale)  # a slope by differences only takes a step more
+            force, ahead = self.force(np.concatenate([at, at + near]), np.tile(b, 2)).reshape(2, -1)
+            slope = (force - ahead) / near
+            step = (force + external[live]) / slope
+            x[live] = at + step
+            live[live] = np.abs(step) > CLOSE * np.abs(at) + ROUNDING * scale
+            live &= (np.abs(x) < 1e6 * scale) & ((x > 0) | ~positive)
             if not live.any():
                 break
-        lost = live | ~(gain < 1)
+        gain = self.gain(np.where(live, 0.0, x), beta)
+        lost = live | ~(gain < 1) | (positive & ~(x > 0))
         return np.where(lost, np.nan, x), np.where(lost, np.nan, gain)
 
     def heat_capacity(self, x: np.ndarray, beta: np.ndarray, gain: np.ndarray | None = None) -> np.ndarray:

@@ -11,6 +11,7 @@ from fastthermo.exponents.axis import ROUNDING, Axis
 
 EXACT = np.geomspace(1e-3, 0.4, 20)  # reduced temperatures at which an exact law is measured
 SAMPLED = np.geomspace(0.03, 0.5, 14)  # and a sampled one, whose transition is rounded off
+MARGIN = 1.3  # the roots of a sample are looked for from so far above the law's
 FIELDS = 2.0  # the isotherm's fields, epsilon^FIELDS sqrt(s_c): magnetisations of a size with the order parameter's
 
 
@@ -45,7 +46,13 @@ def observe(axis: Axis, laws: list[Any], epsilon: Any, field: Any) -> dict[str, 
     epsilon, field = (_positive(name, x) for name, x in (("epsilon", epsilon), ("field", field)))
     if not epsilon.max() < 1:
         raise ValueError(f"epsilon: wanted reduced temperatures 1 - s/s_c below 1, got {epsilon.max()}")
-    rows = [_observe_one(axis.of(law), epsilon, field) for law in laws]
+    t, n, scale = len(epsilon), len(field), axis.beta**-0.5
+    beta = axis.beta / np.concatenate([1 - epsilon, 1 + epsilon, np.ones(n)])
+    external = np.concatenate([np.zeros(2 * t), field])
+    far = np.concatenate([np.full(t, 10 * scale), np.zeros(t), np.full(n, 10 * scale)])
+    start, _ = axis.of(axis.law).solve(far, beta, external)
+    start = np.where(np.isfinite(start), MARGIN * start, far)
+    rows = [_observe_one(axis.of(law), start, beta, external, t) for law in laws]
     table = {"epsilon": epsilon, "field": field} | {name: np.stack([row[name] for row in rows]) for name in OBSERVABLES}
     for name, observable in OBSERVABLES.items():
         x = table[observable.axis]
@@ -55,14 +62,11 @@ def observe(axis: Axis, laws: list[Any], epsilon: Any, field: Any) -> dict[str, 
     return table
 
 
-def _observe_one(axis: Axis, epsilon: np.ndarray, field: np.ndarray) -> dict[str, np.ndarray]:
-    """One row of the table."""
-    t, n = len(epsilon), len(field)
-    below, above = axis.beta / (1 - epsilon), axis.beta / (1 + epsilon)
-    beta = np.concatenate([below, above, np.full(n, axis.beta)])
-    external = np.concatenate([np.zeros(2 * t), field])
-    start = np.full(len(beta), 10 * axis.beta**-0.5)
-    start[t : 2 * t] = 0
+def _observe_one(
+    axis: Axis, start: np.ndarray, beta: np.ndarray, external: np.ndarray, t: int
+) -> dict[str, np.ndarray]:
+    """One row of the table: t points below the transition, t above, the rest in a field."""
+    below, field = beta[:t], external[2 * t :]
     x, gain = axis.solve(start, beta, external)
     chi = gain / (1 - gain)
     ordered, found = x[:t], np.isfinite(x[:t])
