@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastthermo import solvable as solvable
     from fastthermo.critical import critical_time as critical_time
     from fastthermo.critical import critical_times as critical_times
     from fastthermo.denoiser import Denoiser as Denoiser
@@ -70,12 +71,15 @@ _HOME = {
     "state": ("BoltzmannState", "Law", "Posterior", "boltzmann", "posterior"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
+_SUBMODULES = ("solvable",)  # asked for as `ft.solvable.two_deltas`
 
-__all__ = sorted(_MODULE)
+__all__ = sorted((*_MODULE, *_SUBMODULES))
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used, so that `import fastthermo` stays light."""
+    if name in _SUBMODULES:
+        return import_module(f"fastthermo.{name}")
     if name in _MODULE:
         return getattr(import_module(f"fastthermo.{_MODULE[name]}"), name)
     raise AttributeError(f"module 'fastthermo' has no attribute {name!r}")

@@ -27,6 +27,7 @@ WITHIN = {  # importer -> imported, on one line
     ("adapters", "response"),
     ("response", "denoiser"),
     ("ensemble", "state"),
+    ("solvable", "ensemble"),
     ("solvable", "state"),
     ("ops", "_dispatch"),
 }
