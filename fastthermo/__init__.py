@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastthermo.critical import FixedPoints as FixedPoints
     from fastthermo.critical import critical_time as critical_time
     from fastthermo.critical import critical_times as critical_times
+    from fastthermo.critical import fixed_points as fixed_points
     from fastthermo.denoiser import Denoiser as Denoiser
     from fastthermo.denoiser import EmpiricalDenoiser as EmpiricalDenoiser
     from fastthermo.denoiser import Model as Model
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from fastthermo.state import posterior as posterior
 
 _HOME = {
-    "critical": ("critical_time", "critical_times"),
+    "critical": ("FixedPoints", "critical_time", "critical_times", "fixed_points"),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
     "process": (
