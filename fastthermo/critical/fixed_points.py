@@ -15,13 +15,13 @@ import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows, to_float
 from fastthermo.critical.newton import CHUNK, force, newton
-from fastthermo.critical.starts import averages, bins, clusters, data, spread
+from fastthermo.critical.starts import averages, bins, clusters, data, firsts, spread
 from fastthermo.response import susceptibility
 
 if TYPE_CHECKING:
     import torch
 
-DESCENTS = 24  # iterations h <- <y> before Newton's method takes over
+DESCENTS = 32  # iterations h <- <y> before Newton's method takes over
 SAME, COARSE = (
     1e-6,
     1e-3,
@@ -80,7 +80,7 @@ def fixed_points(
     n: int = 512,
     newton_starts: int = 256,
     tolerance: float = 1e-12,
-    max_steps: int = 40,
+    max_steps: int = 16,
     seed: int = 0,
 ) -> Any:
     """Solutions of h = <y> from many starts: `FixedPoints`, or a list of them for several beta.
@@ -112,10 +112,14 @@ def fixed_points(
     some = rows[rows.new_tensor(rng.permutation(len(rows))[:newton_starts]).long()]
     every = np.arange(len(betas))
     search.newton(some.repeat(len(betas), 1), rows.new_tensor(every).long().repeat_interleave(len(some)))
+    lost = np.full(len(betas), newton_starts + 1)
     for k in range(ROUNDS):
         # a start finds one point at most: where more are missing than there are starts, looking again is in vain
-        lost = np.array([abs(found.index_sum - 1) if not found.complete else -1 for found in map(search.at, every)])
-        missing = np.flatnonzero((lost >= 0) & (lost <= newton_starts))
+        before, lost = (
+            lost,
+            np.array([0 if found.complete else abs(found.index_sum - 1) for found in map(search.at, every)]),
+        )
+        missing = np.flatnonzero((lost > 0) & (lost < before))
         if not len(missing):
             break
         search.look_again(missing, newton_starts, seed + k)
@@ -160,18 +164,18 @@ class _Search:
             first, cell = bins(h, which, COARSE * self.scale)
             count = count.new_zeros(len(first)).index_add_(0, cell, count)
             h, which, size, before = h[first], which[first], size[first], before[first]
-            # what is there, and what is near but slow, is left to Newton's method
-            near = COARSE * self.scale
-            rest = (size < near) | ((size > 0.7 * before) & (size < 10 * near))
+            # what is there, and what is slow and near, is left to Newton's method
+            near, slow = COARSE * self.scale, size / before
+            rest = (size < self.tolerance * self.scale) | (size < near * (10 * (slow > 0.7) + (slow > 0.3)))
             kept.append((h[rest], which[rest], count[rest]))
             h, which, count, before = h[~rest], which[~rest], count[~rest], size[~rest]
             if not len(h):
                 break
         kept.append((h, which, count))
         h, which, count = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        first, cell = bins(h, which, COARSE * self.scale)
-        count = count.new_zeros(len(first)).index_add_(0, cell, count)
-        self.newton(h[first], which[first], count)
+        label = clusters(h, which, COARSE * self.scale)
+        first = firsts(label)
+        self.newton(h[first], which[first], count.new_zeros(len(first)).index_add_(0, label, count))
 
     def newton(self, h: torch.Tensor, which: torch.Tensor, count: torch.Tensor | None = None) -> None:
         """Add what Newton's method finds from h (B, D) at temperatures `which` (B,)."""
@@ -188,15 +192,13 @@ class _Search:
         group = torch.cat([self.which, which[good]])
         size = torch.cat([self.residual, residual[good]])
         label = clusters(points, group, SAME * self.scale)
-        number = int(label.max()) + 1 if len(label) else 0
-        first = torch.full((number,), len(label), device=h.device)
-        first.scatter_reduce_(0, label, torch.arange(len(label), device=h.device), "amin")
-        self.starts = h.new_zeros(number).index_add_(0, label, torch.cat([self.starts, count[good]]))
+        first = firsts(label)
+        self.starts = h.new_zeros(len(first)).index_add_(0, label, torch.cat([self.starts, count[good]]))
         old = first < known
         gain, index, degenerate = spectrum(self.model, points[first[~old]], self.beta[group[first[~old]]])
         merged = []
         for before, new in ((self.gain, gain), (self.index, index), (self.degenerate, degenerate)):
-            out = new.new_zeros(number)
+            out = new.new_zeros(len(first))
             out[old], out[~old] = before[first[old]], new
             merged.append(out)
         self.gain, self.index, self.degenerate = merged

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DENSE = 16  # dimensions up to which matrices are cheaper than products
 PRODUCTS = 16  # at most, a step
 CHUNK = 4096  # queries at a time
+ROUNDING = 1e-16  # a residual, in units of the scale, that no step improves
 REACH = 0.5  # longest step, in units of the scale
 
 
@@ -56,11 +57,13 @@ def newton(
             f[active] = force(model, x[active], b[active])
             r[active] = f[active].norm(dim=1)
             active = active[~(r[active] <= tolerance * scale)]
-        better = x + _step(model, x, b, f, scale)
-        last = force(model, better, b).norm(dim=1)
-        keep = (r <= tolerance * scale) & (last < r)
-        h[rows] = x.where(~keep[:, None], better)
-        residual[rows] = r.where(~keep, last)
+        last = ((r <= tolerance * scale) & (r > ROUNDING * scale)).nonzero()[:, 0]
+        if len(last):
+            better = x[last] + _step(model, x[last], b[last], f[last], scale)
+            r_last = force(model, better, b[last]).norm(dim=1)
+            x[last] = x[last].where((r_last >= r[last])[:, None], better)
+            r[last] = torch.minimum(r[last], r_last)
+        h[rows], residual[rows] = x, r
     return h, residual
 
 
@@ -82,9 +85,7 @@ def _step(model: Any, h: torch.Tensor, beta: torch.Tensor, f: torch.Tensor, scal
     return step * longest.clamp_max(1)[:, None]
 
 
-def krylov(
-    apply: Callable[[torch.Tensor], torch.Tensor], f: torch.Tensor, mu: torch.Tensor
-) -> torch.Tensor:
+def krylov(apply: Callable[[torch.Tensor], torch.Tensor], f: torch.Tensor, mu: torch.Tensor) -> torch.Tensor:
     """Re (A + i mu)^-1 f for a batch of operators A on (B, D), by full orthogonalisation (Saad 2003, section 6.4).
 
     To a relative residual of mu, which keeps Newton's convergence quadratic, between 1e-3 and 0.1.

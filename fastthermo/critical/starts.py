@@ -56,9 +56,15 @@ def bins(points: torch.Tensor, group: torch.Tensor, radius: float) -> tuple[torc
     cells = torch.cat([(points / radius).round().long(), group[:, None]], 1)
     keys = (cells * torch.as_tensor(factors, device=points.device)).sum(1)  # a hash: overflow is meant
     _, inverse = torch.unique(keys, return_inverse=True)
-    first = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), len(keys), device=points.device)
-    first.scatter_reduce_(0, inverse, torch.arange(len(keys), device=points.device), "amin")
-    return first, inverse
+    return firsts(inverse), inverse
+
+
+def firsts(label: torch.Tensor) -> torch.Tensor:
+    """The first point of each of the labels 0, 1, ..."""
+    import torch
+
+    first = torch.full((int(label.max()) + 1 if len(label) else 0,), len(label), device=label.device)
+    return first.scatter_reduce_(0, label, torch.arange(len(label), device=label.device), "amin")
 
 
 def clusters(points: torch.Tensor, group: torch.Tensor, radius: float) -> torch.Tensor:
