@@ -16,17 +16,24 @@ from typing import Any
 import numpy as np
 
 from fastthermo.exponents.axis import Axis, critical_axis
+from fastthermo.exponents.binder import binder_crossings, binder_ratio
+from fastthermo.exponents.collapse import Collapse, collapse, houdayer_hartmann
 from fastthermo.exponents.observe import EXACT, FIELDS, OBSERVABLES, SAMPLED, observe, samples
 from fastthermo.exponents.power_law import PowerLaw, power_law
 
 __all__ = [
     "OBSERVABLES",
     "Axis",
+    "Collapse",
     "Exponent",
     "Exponents",
     "PowerLaw",
+    "binder_crossings",
+    "binder_ratio",
+    "collapse",
     "critical_axis",
     "fit",
+    "houdayer_hartmann",
     "measure",
     "observe",
     "power_law",
