@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastthermo import exponents as exponents
     from fastthermo import solvable as solvable
+    from fastthermo.critical import FixedPoints as FixedPoints
     from fastthermo.critical import critical_time as critical_time
     from fastthermo.critical import critical_times as critical_times
+    from fastthermo.critical import fixed_points as fixed_points
     from fastthermo.denoiser import Denoiser as Denoiser
     from fastthermo.denoiser import EmpiricalDenoiser as EmpiricalDenoiser
     from fastthermo.denoiser import Model as Model
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from fastthermo.state import posterior as posterior
 
 _HOME = {
-    "critical": ("critical_time", "critical_times"),
+    "critical": ("FixedPoints", "critical_time", "critical_times", "fixed_points"),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
     "process": (
@@ -71,7 +74,7 @@ _HOME = {
     "state": ("BoltzmannState", "Law", "Posterior", "boltzmann", "posterior"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
-_SUBMODULES = ("solvable",)  # asked for as `ft.solvable.two_deltas`
+_SUBMODULES = ("exponents", "solvable")  # asked for as `ft.solvable.two_deltas`
 
 __all__ = sorted((*_MODULE, *_SUBMODULES))
 

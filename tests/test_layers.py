@@ -19,6 +19,7 @@ LINES = [
 ]
 WITHIN = {  # importer -> imported, on one line
     ("exponents", "critical"),
+    ("exponents", "regimes"),
     ("exponents", "sampling"),
     ("regimes", "critical"),
     ("regimes", "sampling"),
