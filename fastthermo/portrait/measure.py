@@ -14,7 +14,7 @@ from fastthermo._files import replacing
 from fastthermo.critical import critical_times
 from fastthermo.portrait.store import LATE_SAMPLES, OBSERVABLES, STARTS, Settings
 from fastthermo.process import Process
-from fastthermo.regimes import Estimate, average, choose, collapse_time, pointwise_information
+from fastthermo.regimes import Estimate, average, choose, collapse_time
 from fastthermo.response import susceptibility
 from fastthermo.sampling import START, sample
 
@@ -65,7 +65,6 @@ class _Recorder:
         n = len(field)
         self.generated = {name: value[:n] for name, value in values.items() if value is not None}
         self.noised = {name: value[n:] for name, value in values.items() if value is not None}
-        self.noised["information"] = pointwise_information(noised, self.y, beta, self.noised["log_evidence"])
         return field.new_tensor(state.mean[:n])
 
 
@@ -166,7 +165,7 @@ def summarise(
     size, dimension = ensemble.size, ensemble.dimension
     t = np.asarray(store["time"][:])
 
-    information, error = average(store["noised_information"][:])
+    information, error = average(-np.asarray(store["noised_entropy"][:]))
     curves = {"information": (information, error)}
     curves["excess_entropy"] = ((math.log(size) - information) / dimension, error / dimension)
     if settings.labelled:

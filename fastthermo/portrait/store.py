@@ -77,7 +77,6 @@ def open_store(
             for name, (long_name, units) in OBSERVABLES.items():
                 if name != "same_class" or classes is not None:
                     add(f"{path_name}_{name}", ("time", "query"), f"{long_name}, {path_name} data", units)
-        add("noised_information", ("time", "query"), "pointwise information log p(x|y)/p(x)", "nat")
         add("gain_mean", ("time", "eigenvalue"), "eigenvalues of beta C at the data mean", "1")
         add("gain_generated", ("time", "probe"), "top eigenvalue of beta C along trajectories", "1")
         for name, long_name, units in (
