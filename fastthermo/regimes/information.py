@@ -25,10 +25,10 @@ PROMINENCE = 5  # standard errors by which a peak stands out
 def mutual_information(law: Any, process: Process, t: Any, n: int = 1024, seed: int = 0) -> Estimate:
     """I(y; x_t) in nats at t, a scalar or (T,); exact in one dimension, where its error is 0.
 
-    A law that knows its `information(beta)` in closed form is asked for it.
+    A law that knows its `mutual_information(beta)` in closed form is asked for it.
     """
-    if hasattr(law, "information"):
-        value = np.asarray(law.information(process.beta(t)))[()]
+    if hasattr(law, "mutual_information"):
+        value = np.asarray(law.mutual_information(process.beta(t)))[()]
         return Estimate(value, 0 * value)
 
     def observe(field: Any, beta: float) -> tuple[Any, Any]:
@@ -171,7 +171,9 @@ def memorisation_gap(ens: Any, process: Process, t: Any, n: int = 1024, seed: in
     log_prior = host(ens._core.log_weights)[index]
 
     def at(s: float) -> Estimate:
-        return average(own_gap(own_odds(ens, index, noised_field(ens, process, s, y, seed), process.beta(s)), log_prior))
+        return average(
+            own_gap(own_odds(ens, index, noised_field(ens, process, s, y, seed), process.beta(s)), log_prior)
+        )
 
     if np.ndim(t) == 0:
         return at(float(t))

@@ -69,7 +69,7 @@ def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> E
 def population_collapse(law: Any, process: Process, size: float, n: int = 1024, seed: int = 0) -> Estimate:
     """The t at which x_t carries log N nats about its data point, N = `size` data drawn from `law`: their collapse.
 
-    Exact (error 0) for laws in one dimension or with information(beta) in closed form: t = log(1 + 1/(N^{2/D} - 1)) / 2
+    Exact (error 0) for laws in one dimension or with mutual_information(beta) in closed form: t = log(1 + 1/(N^{2/D} - 1)) / 2
     for unit Gaussian data and the Ornstein-Uhlenbeck process. Else the root over one set of noised data, with the
     standard error of I over its slope beta mmse / 2.
 
@@ -98,7 +98,9 @@ def population_collapse(law: Any, process: Process, size: float, n: int = 1024, 
 def energy_variance(law: Any, field: Any) -> np.ndarray:
     """V, the variance of H over the law itself at each field (B, ...): that of the Boltzmann state as beta -> 0."""
     rows = host(field).reshape(-1, law.dimension)
-    variance = float(np.sum(law.principal(law.dimension)[0])) if not hasattr(law, "data_variance") else law.data_variance
+    variance = (
+        float(np.sum(law.principal(law.dimension)[0])) if not hasattr(law, "data_variance") else law.data_variance
+    )
     reach = np.linalg.norm(rows - law.data_mean, axis=1)
     beta = 1e-9 / (variance + reach * math.sqrt(variance) + 1e-300)  # |beta H| << 1, so that weights are the prior's
     return host(law.boltzmann(field, beta).energy_variance)

@@ -7,7 +7,7 @@ import torch
 import fastthermo as ft
 from fastthermo.regimes import gap_dimension, score_singular_values, singular_dimension
 
-VE, OU = ft.VarianceExploding(), ft.OrnsteinUhlenbeck()
+VE, OU = ft.VarianceExploding(t_min=1e-13), ft.OrnsteinUhlenbeck()
 RNG = np.random.default_rng(0)
 
 
@@ -44,11 +44,9 @@ def test_gaps_are_counted_from_no_direction_to_all() -> None:
 def test_the_dimension_of_a_flat_sheet_shows_between_its_extent_and_its_neighbours(dimension: int) -> None:
     """Gains are 1 along it and 0 across it; hotter and colder there are none."""
     ens = sheet(dimension)
-    found = ft.manifold_dimension(ens, VE, np.array([30.0, 0.02, 1e-8]))
-    np.testing.assert_array_equal(found.gap.value, [0, dimension, 0])
-    np.testing.assert_array_equal(found.singular.value, [0, dimension, 0])
-    assert found.trace.value == pytest.approx([0, dimension, 0], abs=0.35 * dimension)
-    assert found.gap.error[1] == found.singular.error[1] == 0
+    found = ft.manifold_dimension(ens, VE, np.array([30.0, 0.01, 1e-12]))
+    for estimate in found:  # near its edges the sheet looks thinner
+        assert estimate.value == pytest.approx([0, dimension, 0], abs=0.2 * dimension)
 
 
 def test_the_dimension_of_a_sphere_is_less_than_that_of_its_space() -> None:

@@ -83,16 +83,15 @@ def test_speciation_needs_a_signal_that_falls() -> None:
         ft.speciation_time(PAIR, VE)
 
 
-
 class Gaussian:
-    """Unit Gaussian data in closed form; `information` only where asked for."""
+    """Unit Gaussian data in closed form; `mutual_information` only where asked for."""
 
     numpy = True
 
     def __init__(self, dimension: int, informed: bool) -> None:
-        self.dimension, self.shape, self.device = dimension, (dimension,), "cpu"
+        self.dimension, self.shape, self.device = dimension, (dimension,), torch.device("cpu")
         if informed:
-            self.information = lambda beta: dimension / 2 * np.log1p(beta)
+            self.mutual_information = lambda beta: dimension / 2 * np.log1p(beta)
 
     def draw(self, n: int, seed: int = 0) -> np.ndarray:
         return np.random.default_rng(seed).normal(size=(n, self.dimension))
