@@ -199,7 +199,7 @@ def test_an_earlier_portrait_stays_whole_until_a_new_one_is(digits, tmp_path, mo
 def test_a_folder_that_is_not_a_portrait_is_never_overwritten(digits, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("ten years")
-    with pytest.raises(ValueError, match="not a portrait"):
+    with pytest.raises(ValueError, match="not a portrait result"):
         portrait(digits, ft.OrnsteinUhlenbeck(), tmp_path / "mine", overwrite=True, progress=False)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "ten years"
 

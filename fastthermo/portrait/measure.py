@@ -11,8 +11,9 @@ import numpy as np
 
 from fastthermo import ops
 from fastthermo._files import replacing
+from fastthermo._results import Settings
 from fastthermo.critical import critical_times
-from fastthermo.portrait.store import LATE_SAMPLES, OBSERVABLES, STARTS, Settings
+from fastthermo.portrait.store import LATE_SAMPLES, OBSERVABLES, STARTS
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate, average, choose, collapse_time
 from fastthermo.response import susceptibility
@@ -29,6 +30,21 @@ def landmarks(ensemble: Any, process: Process, seed: int) -> dict[str, Estimate]
     found = critical_times(ensemble, process, (*CONVENTIONS, "speciation") if speciates else CONVENTIONS)
     marks = {name: Estimate(found.get(name, math.nan), 0.0) for name in (*CONVENTIONS, "speciation")}
     return marks | {"collapse": collapse_time(ensemble, process, min(512, ensemble.size), seed)}
+
+
+def landmark_times(process: Process, landmarks: dict[str, Estimate]) -> dict[str, Any]:
+    """Landmarks for a summary."""
+    marks = {name: mark(process, estimate) for name, estimate in landmarks.items()}
+    critical = {name: marks[name] for name in CONVENTIONS}
+    return {"critical_time": critical, "speciation_time": marks["speciation"], "collapse_time": marks["collapse"]}
+
+
+def mark(process: Process, estimate: Estimate) -> dict[str, float | None]:
+    """A time with its error and temperature for a summary; None where there is none."""
+    if math.isnan(estimate.value):
+        return {"time": None, "standard_error": None, "beta": None}
+    beta = float(process.beta(estimate.value))
+    return {"time": estimate.value, "standard_error": estimate.error, "beta": beta}
 
 
 def grid(ensemble: Any, process: Process, times: int, landmarks: dict[str, Estimate]) -> np.ndarray:
@@ -177,12 +193,6 @@ def summarise(
         i = int(values.argmax())
         return {"time": float(t[i]), "value": float(values[i])}
 
-    def mark(estimate: Estimate) -> dict[str, float | None]:
-        if math.isnan(estimate.value):
-            return {"time": None, "standard_error": None, "beta": None}
-        beta = float(process.beta(estimate.value))
-        return {"time": estimate.value, "standard_error": estimate.error, "beta": beta}
-
     late = []
     for j, start in enumerate(np.asarray(store["late_time"][:])):
         samples = np.asarray(store["late_samples"][j]).reshape(LATE_SAMPLES, -1)
@@ -196,9 +206,7 @@ def summarise(
         )
     return {
         **asdict(settings),
-        "critical_time": {name: mark(landmarks[name]) for name in CONVENTIONS},
-        "speciation_time": mark(landmarks["speciation"]),
-        "collapse_time": mark(landmarks["collapse"]),
+        **landmark_times(process, landmarks),
         "peaks": {
             "heat_capacity_noised": peak(average(store["noised_heat_capacity"][:]).value),
             "heat_capacity_generated": peak(average(store["generated_heat_capacity"][:]).value),
