@@ -74,9 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     regimes = commands.add_parser(
         "regimes",
         help="what noised data know of their point, class and manifold over diffusion time: figure, data and summary",
-        description="Measure information and the times at which it is gained, the memorisation gap, class posteriors and "
-        "critical windows, spectra of the score Jacobian and the dimension they imply. Interrupted, the same command "
-        "goes on.",
+        description="Measure information and its rate, the memorisation gap, class posteriors and critical windows, "
+        "spectra of the score Jacobian and the dimension they imply. Interrupted, the same command goes on.",
     )
     _add_data(regimes)
     regimes.add_argument("--times", type=int, default=64, help="temperatures (default 64)")
@@ -146,7 +145,7 @@ def _regimes(arguments: argparse.Namespace) -> int:
     summary = _measure(arguments, "regimes", "regimes", survey)
     for peak in summary["entropy_rate_peaks"]:
         _print_time("peak of the entropy rate", peak)
-    dimension = summary["dimension"]
+    dimension = summary["data_dimension"]
     for name, value in dimension.items():
         if name != "time" and value["value"] is not None:
             print(f"dimension ({name}) at t = {dimension['time']:.3g}: {value['value']:.3g} ± {value['error']:.2g}")

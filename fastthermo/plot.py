@@ -186,8 +186,8 @@ def _classes(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     axis.legend(loc="best")
 
 
-def mark(axis: Axes, summary: dict[str, Any]) -> None:
-    """The critical, speciation and collapse times of a summary as lines."""
+def mark(axis: Axes, summary: dict[str, Any], labels: bool = True) -> None:
+    """The critical, speciation and collapse times of a summary as lines, with or without labels in the legend."""
     found = {
         "critical": summary["critical_time"]["fixed_point"],
         "speciation": summary["speciation_time"],
@@ -196,7 +196,7 @@ def mark(axis: Axes, summary: dict[str, Any]) -> None:
     for name, landmark in found.items():
         if landmark["time"] is not None:
             color, label = MARKS[name]
-            legend = f"{label} $t = {landmark['time']:.3g}$"
+            legend = f"{label} $t = {landmark['time']:.3g}$" if labels else None
             axis.axvline(landmark["time"], color=color, linewidth=1.1, linestyle=(0, (4, 2)), label=legend, zorder=1)
 
 

@@ -47,10 +47,15 @@ def mark(process: Process, estimate: Estimate) -> dict[str, float | None]:
     return {"time": estimate.value, "standard_error": estimate.error, "beta": beta}
 
 
-def grid(ensemble: Any, process: Process, times: int, landmarks: dict[str, Estimate]) -> np.ndarray:
-    """times + 1 decreasing times; samples are at the first `times` of them and arrive at the last."""
+def grid(
+    ensemble: Any, process: Process, times: int, landmarks: dict[str, Estimate], signal: float = 0.02
+) -> np.ndarray:
+    """times + 1 decreasing times; samples are at the first `times` of them and arrive at the last.
+
+    signal : beta times the largest data variance where it starts.
+    """
     low, high = process.beta_range
-    start = 0.02 / float(ensemble.principal(1)[0][0])
+    start = signal / float(ensemble.principal(1)[0][0])
     collapse = landmarks["collapse"].value
     end = high if math.isnan(collapse) else 30 * float(process.beta(collapse))
     start, end = max(low, min(start, high / 10)), min(high, end)

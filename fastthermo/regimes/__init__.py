@@ -1,7 +1,7 @@
 """Dynamical regimes of generation (Biroli, Bonnaire, de Bortoli & Mezard, arXiv:2402.18491).
 
-Cooling from noise, samples first choose a class (speciation), later a single training point (collapse). What x_t knows of
-its data point, its class and its manifold is measured along noised data, with standard errors; times are scalars or (T,).
+Cooling from noise, samples first choose a class (speciation), later a single training point (collapse). What x_t knows
+of its data point, its class and its manifold is measured along noised data, with standard errors.
 """
 
 from fastthermo.regimes.averages import Estimate, average, choose

@@ -1,8 +1,8 @@
 """Averages along noised data x_t = alpha y + sigma z: Monte Carlo with standard errors, or exact in one dimension.
 
-In field units h = x/alpha = y + z / sqrt(beta) has density (beta / 2 pi)^{D/2} Z~(h). In one dimension averages over it
-are trapezoid sums, which converge faster than any power of the spacing because the density is smooth on the scale of the
-noise; their error is reported as 0.
+In field units h = x/alpha = y + z / sqrt(beta) has density (beta / 2 pi)^{D/2} Z~(h). In one dimension averages over
+it are trapezoid sums, which converge faster than any power of the spacing because the density is smooth on the scale of
+the noise; their error is reported as 0.
 """
 
 from __future__ import annotations

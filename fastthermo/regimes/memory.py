@@ -5,8 +5,9 @@
     clones   = the same number                         denoise x_t twice: both in one class (arXiv:2402.18491)
     TV(c, c') = E |tanh((log p(x_t|c) - log p(x_t|c')) / 2)|       x_t of either class with probability 1/2
 
-A critical window of two classes is the range of t in which their total variation distance goes from eps to 1 - eps (Li &
-Chen, arXiv:2403.01633). For a learned denoiser the experiments are run: `u_turn_samples`, `clone_samples`, `same_class`.
+A critical window of two classes is the range of t in which their total variation distance goes from eps to 1 - eps
+(Li & Chen, arXiv:2403.01633). For a learned denoiser the experiments are run: `u_turn_samples`, `clone_samples`,
+`same_class`.
 """
 
 from __future__ import annotations

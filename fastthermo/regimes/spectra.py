@@ -2,10 +2,10 @@
 
     J = (beta C - 1) / sigma^2        gains g of beta C:  sigma^2 J = g - 1
 
-Near a manifold of dimension d, cooler than its extent and warmer than the distance of neighbours, d gains are near 1 (the
-score is flat along the manifold) and the rest near 0 (it pushes back): d is where the spectrum has its gap. Colder, an
-empirical law loses its directions one after the other and ends with none, d = 0: memorisation seen from the spectrum
-(Achilli et al., arXiv:2410.08727; Ventura et al., arXiv:2410.05898).
+Near a manifold of dimension d, cooler than its extent and warmer than the distance of neighbours, d gains are near 1
+(the score is flat along the manifold) and the rest near 0 (it pushes back): d is where the spectrum has its gap.
+Colder, an empirical law loses its directions one after the other and ends with none, d = 0: memorisation seen from the
+spectrum (Achilli et al., arXiv:2410.08727; Ventura et al., arXiv:2410.05898).
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> E
 def population_collapse(law: Any, process: Process, size: float, n: int = 1024, seed: int = 0) -> Estimate:
     """The t at which x_t carries log N nats about its data point, N = `size` data drawn from `law`: their collapse.
 
-    Exact (error 0) for laws in one dimension or with mutual_information(beta) in closed form: t = log(1 + 1/(N^{2/D} - 1)) / 2
-    for unit Gaussian data and the Ornstein-Uhlenbeck process. Else the root over one set of noised data, with the
-    standard error of I over its slope beta mmse / 2.
+    Exact (error 0) for laws in one dimension or with mutual_information(beta) in closed form: for unit Gaussian data
+    and the Ornstein-Uhlenbeck process t = log(1 + 1/(N^{2/D} - 1)) / 2. Else the root over one set of noised data, with
+    the standard error of I over its slope beta mmse / 2.
 
     Returns
     -------

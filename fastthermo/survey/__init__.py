@@ -18,6 +18,8 @@ from fastthermo.process import Process
 from fastthermo.survey.figure import regimes_figure
 from fastthermo.survey.measure import Survey, measure, open_survey, summarise
 
+SIGNAL = 0.004  # beta times the largest data variance at the first time, where the farthest classes still overlap
+
 
 def survey(
     data: Dataset,
@@ -63,7 +65,7 @@ def survey(
     classes = None if data.labels is None else ensemble.split(data.labels)
     marks = landmarks(ensemble, process, seed)
     what = Survey(ensemble, classes, process, settings)
-    store = open_survey(folder, what, grid(ensemble, process, times, marks)[:-1])
+    store = open_survey(folder, what, grid(ensemble, process, times, marks, SIGNAL)[:-1])
     measure(store, what, progress)
     summary = summarise(store, what, marks, time.monotonic() - started)
     finish(folder, out, "regimes", summary, lambda arrays: regimes_figure(arrays, summary), save)

@@ -62,14 +62,14 @@ def _information(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any
 
 
 def _costs(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) -> None:
-    curve(axis, dataset, "gaussian_divergence", MEAN, r"Gaussian start: $KL(p_t\,\|\,{\rm Gaussian})$")
-    curve(axis, dataset, "mean_gap", GENERATED, "memorisation gap: own over unseen data")
-    mark(axis, summary)
+    curve(axis, dataset, "gaussian_divergence", MEAN, r"Gaussian start: $KL(p_t \| {\rm Gaussian})$")
+    curve(axis, dataset, "mean_gap", GENERATED, "memory: own over unseen data")
+    mark(axis, summary, labels=False)
     axis.set_yscale("log")
     axis.set_ylim(1e-3, 1e3)
-    axis.set_title("b  what a Gaussian start loses, what memory gains")
+    axis.set_title("b  cost of a Gaussian, gain of memory")
     axis.set_ylabel("nat")
-    axis.legend(loc="lower left")
+    axis.legend(loc="upper right")
 
 
 def _classes(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) -> None:
@@ -82,11 +82,11 @@ def _classes(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) -
         color = colormaps["tab10" if len(names) <= 10 else "turbo"](c if len(names) <= 10 else c / len(names))
         axis.plot(t, same[:, c], color=color, linewidth=1, label=name if few else None)
     curve(axis, dataset, "u_turn", "black", "mean")
-    mark(axis, {**summary, "critical_time": {"fixed_point": {"time": None}}})
+    mark(axis, summary, labels=False)
     axis.set_ylim(0, 1.02)
     axis.set_title("c  a U-turn returns to its class")
     axis.set_ylabel("probability")
-    axis.legend(loc="lower left", ncols=2)
+    axis.legend(loc="upper right", ncols=2)
 
 
 def _spectrum(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) -> None:
@@ -97,8 +97,8 @@ def _spectrum(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) 
     axis.figure.colorbar(
         mesh, ax=axis, pad=0.01, label=r"gain: eigenvalue of $\beta C = 1 + \sigma^2 \nabla^2 \log p_t$"
     )
-    axis.plot(t, dataset["dimension_trace"], color="white", linewidth=1, linestyle="--", label=r"$\beta$ mmse")
-    mark(axis, summary)
+    axis.plot(t, dataset["dimension_trace"], color="white", linewidth=1, linestyle="--")
+    mark(axis, summary, labels=False)
     axis.set_yscale("log")
     axis.set_ylim(0.9, gains.shape[1])
     axis.set_title(f"{'d' if summary['labelled'] else 'c'}  spectrum of the score Jacobian")
@@ -111,7 +111,7 @@ def _dimension(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any])
     curve(axis, dataset, "dimension_gap", NOISED, "gap of the spectrum")
     if dataset["dimension_singular"].notnull().any():
         curve(axis, dataset, "dimension_singular", GENERATED, "singular values of scores")
-    mark(axis, {**summary, "critical_time": {"fixed_point": {"time": None}}})
+    mark(axis, summary, labels=False)
     axis.set_ylim(bottom=0)
     axis.set_title(f"{'e' if summary['labelled'] else 'd'}  dimension of the data")
     axis.set_ylabel("dimension")

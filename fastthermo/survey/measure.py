@@ -13,7 +13,7 @@ from fastthermo._results import Settings, open_arrays, rows, times
 from fastthermo.portrait.measure import landmark_times, mark
 from fastthermo.process import Process
 from fastthermo.regimes.averages import Estimate, average, choose, host, noised_field
-from fastthermo.regimes.information import own_gap, own_odds, peaks_of, spread_of
+from fastthermo.regimes.information import matched_gaussian, own_gap, own_odds, peaks_of, spread_of
 from fastthermo.regimes.memory import distances, stratified, windows_of
 from fastthermo.regimes.spectra import gap_dimension, score_singular_values, singular_dimension, spectrum_at
 from fastthermo.regimes.times import condensation_time
@@ -58,6 +58,7 @@ PER_QUERY = {
     "information": (("time", "query"), "KL(w || phi), whose mean is I(y; x_t)", "nat"),
     "spread": (("time", "query"), "tr C, whose mean is the mmse", "data unit^2"),
     "memorisation_gap": (("time", "query"), "log p_t / p_t without the own state", "nat"),
+    "non_gaussianity": (("time", "query"), "what KL(w || phi) lacks to matched Gaussian data", "nat"),
     "gains": (("time", "probe", "gain"), "eigenvalues of beta C, decreasing", "1"),
     "singular_dimension": (("time", "point"), "dimension by singular values of score vectors", "1"),
 }
@@ -121,6 +122,7 @@ def measure(store: Any, what: Survey, progress: bool | None) -> None:
     index = choose(ensemble, settings.queries, settings.seed)
     y = ensemble.data(index)
     log_prior = host(ensemble._core.log_weights)[index]
+    gaussian = matched_gaussian(ensemble)
     staged = None if what.classes is None else stratified(what.classes, per_class(what), settings.seed)
     t, done = np.asarray(store["time"][:]), np.asarray(store["done"][:])
     bar = tqdm(
@@ -137,6 +139,7 @@ def measure(store: Any, what: Survey, progress: bool | None) -> None:
         field = noised_field(ensemble, process, s, y, settings.seed)
         state = ensemble.boltzmann(field, beta)
         values = {"information": -host(state.entropy), "spread": spread_of(state)}
+        values["non_gaussianity"] = gaussian(host(field), beta) - values["information"]
         values["memorisation_gap"] = own_gap(own_odds(ensemble, index, field, beta), log_prior)
         few = field[: what.sizes["probe"]]
         values["gains"] = spectrum_at(ensemble, process, s, few, None if what.complete else what.sizes["gain"]).gains
@@ -180,7 +183,7 @@ def summarise(store: Any, what: Survey, landmarks: dict[str, Estimate], seconds:
             {**mark(process, peak.time), "rate": peak.rate.value, "rate_error": peak.rate.error}
             for peak in peaks_of(process, beta, rate)
         ],
-        "dimension": {
+        "data_dimension": {
             "time": float(t[widest]),
             **{name: _number(curves[f"dimension_{name}"], widest) for name in ("gap", "trace", "singular")},
         },
@@ -193,14 +196,12 @@ def _averages(store: Any, what: Survey, beta: np.ndarray) -> dict[str, Estimate]
     """Every curve with its standard error, (T,)."""
     size, dimension = what.settings.states, what.settings.dimension
     information, spread = (average(np.asarray(store[name][:])) for name in ("information", "spread"))
-    eigenvalues = np.maximum(what.ensemble.principal(dimension)[0], 0)
-    gaussian = np.log1p(np.multiply.outer(beta, eigenvalues)).sum(1) / 2
     curves = {
         "mean_information": information,
         "entropy_rate": Estimate(beta / 2 * spread.value, beta / 2 * spread.error),
         "excess_entropy": Estimate((math.log(size) - information.value) / dimension, information.error / dimension),
         "mean_gap": average(np.asarray(store["memorisation_gap"][:])),
-        "gaussian_divergence": Estimate(gaussian - information.value, information.error),
+        "gaussian_divergence": average(np.asarray(store["non_gaussianity"][:])),
         "dimension_gap": average(gap_dimension(np.asarray(store["gains"][:]), what.complete)),
         "dimension_trace": Estimate(beta * spread.value, beta * spread.error),
     }
