@@ -109,8 +109,8 @@ def critical_windows(
 def windows_of(names: list[Any], process: Process, t: np.ndarray, distance: Estimate, eps: float) -> Windows:
     """Crossings of the distances (T, C, C) at decreasing times t, interpolated in log beta."""
     x = np.log(process.beta(t))
-    ends = [_crossing(process, x, distance, level) for level in (eps, 0.5, 1 - eps)]
-    return Windows(names, *ends, t, distance)
+    upper, middle, lower = (_crossing(process, x, distance, level) for level in (eps, 0.5, 1 - eps))
+    return Windows(names, upper, middle, lower, t, distance)
 
 
 def _crossing(process: Process, x: np.ndarray, distance: Estimate, level: float) -> Estimate:
