@@ -98,11 +98,9 @@ def population_collapse(law: Any, process: Process, size: float, n: int = 1024, 
 def energy_variance(law: Any, field: Any) -> np.ndarray:
     """V, the variance of H over the law itself at each field (B, ...): that of the Boltzmann state as beta -> 0."""
     rows = host(field).reshape(-1, law.dimension)
-    variance = (
-        float(np.sum(law.principal(law.dimension)[0])) if not hasattr(law, "data_variance") else law.data_variance
-    )
     reach = np.linalg.norm(rows - law.data_mean, axis=1)
-    beta = 1e-9 / (variance + reach * math.sqrt(variance) + 1e-300)  # |beta H| << 1, so that weights are the prior's
+    width = law.data_variance
+    beta = 1e-9 / (width + reach * math.sqrt(width) + 1e-300)  # |beta H| << 1: the weights are the prior's
     return host(law.boltzmann(field, beta).energy_variance)
 
 
@@ -127,7 +125,7 @@ def condensation_time(law: Any, process: Process, size: float | None = None) -> 
     if not count > 1:
         raise ValueError(f"size: wanted more than one state, got {count}")
     centre = energy_variance(law, np.asarray(law.data_mean)[None])[0]
-    total = float(np.sum(law.principal(law.dimension)[0]))
+    total = law.data_variance
     temperature = (total + math.sqrt(total**2 + 8 * centre * math.log(count))) / (4 * math.log(count))
     low, high = process.beta_range
     inside = temperature > 0 and low <= 1 / temperature <= high
