@@ -16,7 +16,7 @@ from fastthermo.plot import STYLE, save
 
 def figure(path: Path, panels: int, draw: Callable[..., Any]) -> None:
     """Write the figure that draw(*axes) makes on a row of panels."""
-    with rc_context(STYLE):
+    with rc_context({**STYLE, "legend.loc": "upper right"}):
         page = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
         draw(*page.subplots(1, panels, squeeze=False)[0])
         save(page, path)

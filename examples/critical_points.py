@@ -49,7 +49,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
             hierarchy.axvline(x, color="0.5", linestyle=":")
         hierarchy.set(title="valleys of a tree of 8 classes", xlabel="s", xscale="log", yscale="log")
         mixture.legend()
-        spins.legend()
+        spins.legend(loc="lower right")
 
     figure(out / "critical_points.png", 3, draw)
     return {"v": v, "mixture": pairs, "ring": rings, "ring theory": ring_theory, "curie-weiss": magnets, "s": s,

@@ -1,7 +1,7 @@
 """Free energy landscapes of a bimodal law over diffusion time.
 
-Generation descends F~(h) = -log Z~(h) / beta while it cools. Above s_c = 1 there is one valley, below it two; the density of
-one particle shows their growth, a bath of many sites sharing one field shows a sharp transition.
+Generation descends F~(h) = -log Z~(h) / beta while it cools. Above s_c = 1 there is one valley, below it two; the
+density of one particle shows their growth, a bath of many sites sharing one field shows a sharp transition.
 """
 
 from pathlib import Path
@@ -29,14 +29,14 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
     betas = process.beta(times[times < critical])
     valleys = np.array([np.abs(found.points).max() for found in ft.fixed_points(law, betas)])
     sites = (1, 10, 100)
-    baths = [Bath(law, m).nodes(1 / 0.8) for m in sites]
+    baths = [Bath(law, m).nodes(1 / 0.8, fineness=16) for m in sites]
 
     def draw(landscape: Any, flow: Any, bath: Any) -> None:
         middle = len(h) // 2
         for s, free in zip(temperatures, landscapes, strict=True):
             landscape.plot(h, free - free[middle], label=f"s = {s:g}")
         landscape.set(title="F~(h) − F~(0)", xlabel="field h", ylim=(-0.25, 0.8))
-        landscape.legend()
+        landscape.legend(loc="upper center")
         flow.pcolormesh(times, h, np.exp(density).T, cmap="Blues", rasterized=True)
         for sign in (-1, 1):
             flow.plot(times[times < critical], sign * valleys, color="#d1611b")

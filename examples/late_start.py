@@ -16,11 +16,11 @@ from fastthermo.datasets import load
 
 def main(out: Path, quick: bool = False) -> dict[str, Any]:
     data = load("digits")
-    count, n, steps = (300, 100, 20) if quick else (len(data.states), 1000, 100)
+    count, n, steps = (300, 100, 20) if quick else (len(data.states), 400, 50)
     ens = ft.Ensemble(data.states[:count], None, data.scale, data.shift)
     labels, process = data.labels[:count], ft.VariancePreserving()  # type: ignore[index]
     critical, speciation = ft.critical_time(ens, process), ft.speciation_time(ens, process)
-    t = np.linspace(0.02, 1.0, 4 if quick else 15)
+    t = np.linspace(0.02, 1.0, 4 if quick else 12)
     share = np.bincount(labels, minlength=10) / count
 
     def ends(start: float, kind: str) -> np.ndarray:

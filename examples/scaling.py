@@ -22,7 +22,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
     exponents = {name: np.array([f[name].value for f in found]) for name in names if name in found[0]}
     theory = {name: found[0][name].mean_field for name in exponents}
 
-    sizes = (100, 400, 1600) if quick else (100, 200, 400, 800, 1600, 3200)
+    sizes = (400, 1600, 6400) if quick else (400, 800, 1600, 3200, 6400, 12800)
     control = np.concatenate([1 + np.linspace(-1, 1, 9) * n**-0.5 for n in sizes])
     size = np.repeat(sizes, 9)
     value = np.empty(len(size))
@@ -36,7 +36,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
             (line,) = dimension.semilogx(dimensions, values, "o-", markersize=4, label=name.replace("_", " "))
             dimension.axhline(theory[name], color=line.get_color(), linestyle=":", linewidth=0.8)
         dimension.set(title="exponents of spheres", xlabel="dimension d")
-        dimension.legend()
+        dimension.legend(loc="center right")
         for n in sizes:
             raw.plot(control[size == n], value[size == n], "o-", markersize=3, label=f"n = {n}")
             collapsed.plot(scaled.x[size == n], scaled.y[size == n], "o", markersize=3)

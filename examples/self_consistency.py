@@ -13,20 +13,20 @@ from common import figure, run
 import fastthermo as ft
 from fastthermo.critical.branch import follow
 
-LOW, HIGH = 0.5, 5.0  # beta
+LOW, MIDDLE, HIGH = 0.5, 3.0, 5.0  # beta
 
 
 def main(out: Path, quick: bool = False) -> dict[str, Any]:
     pair, biased = ft.solvable.two_deltas(1.0), ft.solvable.two_deltas(1.0, 0.6)
     s_c = ft.critical_time(pair, ft.VarianceExploding())
-    s = np.linspace(0.3, 1.4, 12 if quick else 56)
+    s = np.linspace(0.3, 1.4, 11 if quick else 55)
     found = ft.fixed_points(pair, 1 / s)
     order = np.array([np.abs(f.points).max() for f in found])
     chi = np.array(
         [ft.susceptibility(pair, f.points[0], f.beta).self_consistent()[0, 0] if len(f) else np.nan for f in found]
     )
-    last = ft.fixed_points(biased, HIGH)
-    branches = [follow(biased, point, HIGH, (LOW, HIGH)) for point in last.points[last.stable]]
+    last = ft.fixed_points(biased, MIDDLE)
+    branches = [follow(biased, point, MIDDLE, (LOW, HIGH)) for point in last.points[last.stable]]
     fold = np.concatenate([b.fold_beta for b in branches])
 
     def draw(pitchfork: Any, response: Any, saddle: Any) -> None:
