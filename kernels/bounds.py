@@ -79,8 +79,9 @@ def cutoffs(shape, precision):  # type: ignore[no-untyped-def]
 
 
 def screened_error(shape, radius, spread, precision, beta, energy_min, excess, rest, tail, rough):  # type: ignore[no-untyped-def]
-    """|force error| / rms force of sums over the candidates of screening, a share `tail` of them with logits to `rough`.
+    """|force error| / rms force of sums over the candidates of screening.
 
+    tail : the share whose logits are known to `rough` only.
     rest : the sum of the weights relative to the largest, which is not in it.
     """
     size, dimension = shape

@@ -8,7 +8,7 @@ A query's way depends on the query and the states alone, so that its answer does
               else in float64.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch

@@ -12,7 +12,6 @@ FEATURE_BYTES = 1 << 22  # of the second moments of a block of queries
 DEPTH = 256  # dimensions summed in one chain
 SCREEN_BLOCK = 66  # queries a block
 PARTS = 8  # of the states, screened by tasks of their own
-HOPELESS = 20.0  # error of a screened logit beyond which too many states would be left
 SCREEN_BYTES = 3 << 22  # of candidates
 FIELD_BYTES = 1 << 23  # of the queries that are worked on at a time
 SCREEN_DIMENSION = 33  # from which screening pays
@@ -50,5 +49,5 @@ def screen_tile(quads: int) -> int:
 
 
 def candidates(size: int, dimension: int) -> int:
-    """States that screening keeps of a part, at most: twice an even share of those whose sums cost as much as `dense`."""
+    """States that screening keeps of a part, at most: twice an even share of those that cost as much as `dense`."""
     return max(64, min(1536, 2 * size * dimension // (PARTS * (825 + 17 * dimension))))

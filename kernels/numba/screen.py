@@ -19,7 +19,6 @@ from fastthermo.kernels.bounds import cutoffs
 from fastthermo.kernels.numba.codes import HIGH, PANEL, Codes, Probes, probe
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import (
-    HOPELESS,
     PARTS,
     SCREEN_BLOCK,
     SCREEN_BYTES,
@@ -82,7 +81,7 @@ def _screen(
     probes = probe(packed, codes, field, beta)
     limits = _limits(packed, probes, beta, precision)
     lists.found[:] = -1
-    rows = np.flatnonzero(beta * probes.error < HOPELESS)
+    rows = np.flatnonzero(np.isfinite(limits).all(1))
     for part, parts in ((0, 1), (1, PARTS - 1)):
         find_candidates(packed, codes, probes, limits, beta, rows, part, parts, lists)
         rows = rows[lists.found[0, rows] >= 0]  # a part with too many candidates spares the others

@@ -4,7 +4,7 @@ In two tiers, where the force is wanted to 1e-6 only: float64 for the states tha
 runner-up, float32 for the others, a small part of the sums, whose logits err by about 1e-5.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,9 +40,9 @@ def sparse_sums(
     few: np.ndarray,
     precision: str,
 ) -> tuple[np.ndarray, ...]:
-    """Of the queries that are `few`, `error` that of a screened energy: dominant, shift, scalars, energy_min as `dense`,
+    """Of the queries that are `few`: dominant, shift, scalars, energy_min as `dense`,
 
-    and the error of the logits of the states that make scalars[TAIL].
+    and the error of the logits of the states that make scalars[TAIL]. error : of screened energies.
     """
     queries, dimension = field.shape
     dominant, shift = np.zeros(queries, np.int64), np.zeros((queries, dimension))
