@@ -85,7 +85,7 @@ def _screen(
     for part, parts in ((0, 1), (1, PARTS - 1)):
         find_candidates(packed, codes, probes, limits, beta, rows, part, parts, lists)
         rows = rows[lists.found[0, rows] >= 0]  # a part with too many candidates spares the others
-    few = (lists.found[:, : len(beta)] >= 0).all(0)
+    few: np.ndarray = np.all(lists.found[:, : len(beta)] >= 0, axis=0)
     return few, *sparse_sums(packed, field, beta, limits, probes.error, lists, few, precision)
 
 

@@ -24,7 +24,7 @@ ROUGH = 0.5  # error of a float32 logit from which all are float64
 class Lists(NamedTuple):
     """Candidates of every part and query."""
 
-    index: np.ndarray  # (PARTS, B, width) int32
+    states: np.ndarray  # (PARTS, B, width) int32
     energy: np.ndarray  # (PARTS, B, width) float32
     found: np.ndarray  # (PARTS, B) their number, -1: too many
     best: np.ndarray  # (PARTS, B, 2) the two best energies
