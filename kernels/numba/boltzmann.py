@@ -14,7 +14,14 @@ import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import dense_error, near_error, screened_error
+from fastthermo.kernels.bounds import (
+    dense_error,
+    dense_log_error,
+    near_error,
+    near_log_error,
+    screened_error,
+    screened_log_error,
+)
 from fastthermo.kernels.numba import dense, near, screen
 from fastthermo.kernels.numba.config import (
     BLURRED,
@@ -95,7 +102,8 @@ def _screened(packed: Packed, codes: Any, field: np.ndarray, beta: np.ndarray) -
         scalars[:, k] for k in (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION)
     )
     bound = screened_error(packed.states.shape, packed.radius, packed.spread, beta[few], least, excess)
-    return few, _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    log_error = screened_log_error(packed.states.shape, packed.radius, packed.spread, beta[few], least)
+    return few, _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
@@ -160,7 +168,8 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
     rest, excess, square, participation, least = scalars
     shape = packed.states.shape
     bound = near_error(shape, packed.radius, packed.spread, dtype.itemsize, beta, least, excess, square)
-    return _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    log_error = near_log_error(shape, packed.spread, dtype.itemsize, beta, least, excess)
+    return _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _sums(dominant: np.ndarray, shift: np.ndarray, rest: np.ndarray, *others: np.ndarray) -> Sums:
@@ -190,7 +199,8 @@ def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtyp
     distance = np.sqrt(squares(field, packed.anchor))
     shape, itemsize = packed.states.shape, dtype.itemsize
     bound = dense_error(shape, packed.radius, packed.spread, itemsize, beta, distance, least, excess, tail, moves)
-    return _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    log_error = dense_log_error(shape, packed.radius, packed.spread, itemsize, beta, distance, least, tail, moves)
+    return _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _dense_part(
