@@ -13,13 +13,13 @@ from dataclasses import field as dataclass_field
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from fastthermo._arrays import Queries, check_bound, is_torch, read_rows, rounding, to_tensor
 from fastthermo.ensemble.mixture import Mixture, ops_module
-from fastthermo.ensemble.reading import read_states, read_weights
+from fastthermo.ensemble.reading import read_labels, read_states, read_weights
 from fastthermo.state import BoltzmannState
 
 if TYPE_CHECKING:
@@ -54,15 +54,12 @@ class Ensemble:
     scale: float = 1.0
     shift: float = 0.0
     shape: tuple[int, ...] = dataclass_field(init=False, default=())  # of one state
-    _core: ops.States = dataclass_field(init=False, repr=False, default=None)  # type: ignore[assignment]
+    _core: ops.States | ops.Divided = dataclass_field(init=False, repr=False, default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         from fastthermo import ops
 
-        if not (isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
-        if not isfinite(self.shift):
-            raise ValueError(f"shift: wanted a finite number, got {self.shift}")
+        self._check_units()
         if not is_torch(self.states):
             object.__setattr__(self, "states", np.asarray(self.states))
         states = read_states(self.states)
@@ -237,11 +234,7 @@ class Ensemble:
 
     def split(self, labels: Any) -> Mixture:
         """One ensemble a class, for class posteriors and class-wise thermodynamics."""
-        names = np.asarray(labels.cpu() if is_torch(labels) else labels)
-        if names.shape != (self.size,):
-            raise ValueError(f"labels: wanted shape ({self.size},), one a state, got {names.shape}")
-        if names.dtype.kind == "f" and not np.isfinite(names).all():
-            raise ValueError(f"labels: wanted class names, got NaN or infinity at {int(np.argmin(np.isfinite(names)))}")
+        names = read_labels(labels, self.size)
         parts, priors, indices = {}, [], []
         log_phi = self._core.log_weights.cpu().numpy()
         for name in np.unique(names):
@@ -266,7 +259,7 @@ class Ensemble:
             np.savez(stream, scale=self.scale, shift=self.shift, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> Ensemble:
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote, as NumPy arrays."""
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = {"states", "scale", "shift"} - set(file)
@@ -275,6 +268,12 @@ class Ensemble:
                     f"path: wanted an ensemble saved by fastthermo, {path} lacks {', '.join(sorted(missing))}"
                 )
             return cls(file["states"], file.get("log_weights"), float(file["scale"]), float(file["shift"]))
+
+    def _check_units(self) -> None:
+        if not (isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
+        if not isfinite(self.shift):
+            raise ValueError(f"shift: wanted a finite number, got {self.shift}")
 
     def _centre(self) -> torch.Tensor:
         """The mean of the states as they are stored."""

@@ -9,9 +9,12 @@ import torch
 from fastthermo import _dispatch
 from fastthermo.kernels.bounds import CUTOFF
 from fastthermo.ops import derivatives
+from fastthermo.ops.divided import Divided, Group
 from fastthermo.ops.moments import How, Moments, States, relative, second_pass
 
 __all__ = [
+    "Divided",
+    "Group",
     "Moments",
     "States",
     "boltzmann",
