@@ -186,9 +186,9 @@ class ShardedEnsemble(Ensemble):
                     f"{kind} on process {rank}, {every[0][1]} on process 0"
                 )
         sizes = [size for size, _, _ in every]
-        total = np.log(sum(sizes)) if mass is None else np.logaddexp.reduce([mass for _, _, mass in every])
         if sum(sizes) == 0:
             raise ValueError("states: wanted at least one, got none on any process")
+        total = np.log(sum(sizes)) if mass is None else np.logaddexp.reduce([mass for _, _, mass in every])
         if total == -np.inf:
             raise ValueError("log_weights: wanted at least one state of positive weight, got -inf throughout")
         group = _group(self.group)
