@@ -95,9 +95,10 @@ class ShardedEnsemble(Ensemble):
         """
         states, group = _opened(states), _group(options.get("group"))
         rank, processes = (0, 1) if group is None else (group.rank, group.size)
-        mine = slice(len(states) * rank // processes, len(states) * (rank + 1) // processes)
-        weights = None if log_weights is None else log_weights[mine]
-        return cls(cls._share(states, range(len(states))[mine]), weights, scale, shift, **options)
+        size = states.shape[0]
+        mine = range(size * rank // processes, size * (rank + 1) // processes)
+        weights = None if log_weights is None else log_weights[mine.start : mine.stop]
+        return cls(cls._share(states, mine), weights, scale, shift, **options)
 
     def draw(self, n: int, seed: int = 0) -> Any:
         """n data drawn from the prior weights with replacement, (n, ...) in data units."""
@@ -256,7 +257,7 @@ class StreamedEnsemble(ShardedEnsemble):
         weights, devices = self._agree(self._open)
         shape = tuple(int(x) for x in self.states.shape[1:])
         dtype = read_states(np.empty((0, *shape), self.states.dtype), empty=True).dtype
-        size, total = self._join(len(self.states), shape, dtype, weights)
+        size, total = self._join(self.states.shape[0], shape, dtype, weights)
         log_phi = None if weights is None else weights - total
 
         def own_weights() -> torch.Tensor:
@@ -289,7 +290,7 @@ class StreamedEnsemble(ShardedEnsemble):
         if self.block is not None and not (isinstance(self.block, int | np.integer) and self.block >= 1):
             raise ValueError(f"block: wanted the number of states to read at a time, got {self.block!r}")
         object.__setattr__(self, "states", states)
-        weights = None if self.log_weights is None else check_weights(self.log_weights, len(states))
+        weights = None if self.log_weights is None else check_weights(self.log_weights, states.shape[0])
         return weights, _devices(self.devices, "cpu")
 
     def _parts(
@@ -300,7 +301,7 @@ class StreamedEnsemble(ShardedEnsemble):
         from fastthermo import ops
 
         step = self.block or _block(self.states.dtype, self.dimension)
-        starts = range(0, len(self.states), step)
+        starts = range(0, self.states.shape[0], step)
         if log_phi is not None:
             starts = [i for i in starts if bool((log_phi[i : i + step] > -np.inf).any())]  # type: ignore[assignment]
 
@@ -338,9 +339,6 @@ class _Some:
             source = source.source
         self.source, self.index = source, index
         self.shape, self.dtype = (len(index), *source.shape[1:]), source.dtype
-
-    def __len__(self) -> int:
-        return len(self.index)
 
     def __getitem__(self, key: Any) -> Any:
         index = self.index

@@ -139,14 +139,15 @@ import numpy as np, torch
 import fastthermo as ft
 torch.set_num_threads(1)
 ft.boltzmann(ft.StreamedEnsemble(sys.argv[2]), np.zeros((4, 64), np.float32), 1e-4)  # compiled, warm
-status = dict(line.split(":") for line in open("/proc/self/status"))
-used = {name: int(status[name].split()[0]) << 10 for name in ("VmData", "VmRSS")}
+def memory():
+    status = dict(line.split(":") for line in open("/proc/self/status"))
+    return {name: int(status[name].split()[0]) << 10 for name in ("VmData", "VmRSS", "VmHWM")}
+used = memory()
 limit = 96 << 20
 resource.setrlimit(resource.RLIMIT_DATA, (used["VmData"] + limit,) * 2)
 ens = ft.StreamedEnsemble(sys.argv[1], block=1 << 17)
 state = ft.boltzmann(ens, np.full((4, 64), 100, np.float32), 1e-4)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-assert peak < used["VmRSS"] + limit, (peak, used)
+assert memory()["VmHWM"] < max(used["VmHWM"], used["VmRSS"] + limit), (memory(), used)
 try:
     np.array(np.load(sys.argv[1], mmap_mode="r"))
 except MemoryError:
