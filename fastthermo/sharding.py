@@ -126,8 +126,9 @@ class ShardedEnsemble(Ensemble):
     def split(self, labels: Any) -> Mixture:
         """One ensemble a class, in parts as this one; labels are of the states of this process."""
         names = self._agree(lambda: read_labels(labels, len(self._own)))
-        log_phi = self._core.own_weights().cpu().numpy()  # type: ignore[attr-defined]
-        parts, priors, indices = {}, [], []
+        log_phi = self._core.own_weights().cpu().numpy()
+        parts: dict[Any, Ensemble] = {}
+        priors, indices = [], []
         for name in np.unique(np.concatenate(self._gather(np.unique(names)))):
             index = np.flatnonzero(names == name)
             prior = np.logaddexp.reduce(self._gather(np.logaddexp.reduce(log_phi[index], initial=-np.inf)))
@@ -199,11 +200,18 @@ class ShardedEnsemble(Ensemble):
         return sum(sizes), float(total)
 
     def _set_core(
-        self, size: int, dimension: int, dtype: torch.dtype, devices: list[torch.device], *functions: Any
+        self,
+        size: int,
+        dimension: int,
+        dtype: torch.dtype,
+        devices: list[torch.device],
+        parts: Any,
+        rows: Any,
+        weights: Any,
     ) -> None:
         from fastthermo import ops
 
-        core = ops.Divided(size, dimension, dtype, devices[0], self._own, *functions, _group(self.group))
+        core = ops.Divided(size, dimension, dtype, devices[0], self._own, parts, rows, weights, _group(self.group))
         object.__setattr__(self, "_core", core)
 
     def _gather(self, x: Any) -> list[Any]:
@@ -221,9 +229,9 @@ class ShardedEnsemble(Ensemble):
         errors = self._gather(None if mine is None else str(mine))
         if mine is not None:
             raise mine
-        for rank, error in enumerate(errors):
-            if error is not None:
-                raise ValueError(f"process {rank} refuses what it was given: {error}")
+        for rank, other in enumerate(errors):
+            if other is not None:
+                raise ValueError(f"process {rank} refuses what it was given: {other}")
         return made  # type: ignore[return-value]
 
 
@@ -337,7 +345,8 @@ class _Some:
             inner = source.index
             index = inner.start + np.asarray(index) if isinstance(inner, range) else inner[np.asarray(index)]
             source = source.source
-        self.source, self.index = source, index
+        self.source: Any = source
+        self.index: Any = index
         self.shape, self.dtype = (len(index), *source.shape[1:]), source.dtype
 
     def __getitem__(self, key: Any) -> Any:
@@ -389,10 +398,10 @@ def _ahead(read: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
 
 def _forget(states: Any) -> None:
     """Give back the pages of a file that reading has mapped; they would count as memory of this process."""
-    source = states.source if isinstance(states, _Some) else states
-    while source is not None and not (isinstance(source, np.memmap) and getattr(source, "_mmap", None) is not None):
+    source: Any = states.source if isinstance(states, _Some) else states
+    while source is not None and getattr(source, "_mmap", None) is None:
         source = getattr(source, "base", None)
-    if source is not None and source.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+    if source is not None and source.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):  # "c" holds changes of its own
         source._mmap.madvise(mmap.MADV_DONTNEED)
 
 

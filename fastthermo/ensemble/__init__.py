@@ -54,7 +54,7 @@ class Ensemble:
     scale: float = 1.0
     shift: float = 0.0
     shape: tuple[int, ...] = dataclass_field(init=False, default=())  # of one state
-    _core: ops.States | ops.Divided = dataclass_field(init=False, repr=False, default=None)  # type: ignore[assignment]
+    _core: Any = dataclass_field(init=False, repr=False, default=None)  # ops.States, or ops.Divided
 
     def __post_init__(self) -> None:
         from fastthermo import ops

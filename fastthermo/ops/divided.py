@@ -58,7 +58,7 @@ class Group:
         """
         if tensors[0].device.type != "cpu":
             return
-        content = [crc32(x.detach().contiguous().numpy()) for x in tensors]
+        content = [crc32(x.detach().contiguous().numpy().tobytes()) for x in tensors]
         call = torch.tensor([crc32(name.encode()), *(x.numel() for x in tensors), *content][:8])
         calls = self.gather(torch.cat([call, call.new_zeros(8 - len(call))]))
         other = (calls != calls[0]).any(1)
@@ -201,7 +201,7 @@ class Divided:
             columns = [x.double().reshape(len(x), -1) for x in some[:-1]]
             gathered = self.group.gather(torch.cat(columns, 1)).split([x.shape[1] for x in columns], 2)
             shaped = [x.reshape(-1, *like.shape).to(like.dtype) for x, like in zip(gathered, some[:-1], strict=True)]
-            parts = [Moments(*(x[p] for x in shaped), some.parts) for p in range(self.group.size)]
+            parts = [Moments(*[x[p] for x in shaped] + [some.parts]) for p in range(self.group.size)]
             joined.append(union(parts, field[i : i + most], beta[i : i + most]))
         return Moments(*(torch.cat(x) for x in zip(*joined, strict=True)))
 

@@ -164,7 +164,7 @@ def union(parts: Sequence[Moments], field: Tensor, beta: Tensor) -> Moments:
 
     scale, rest, excess = logits.exp(), stack("log_rest").exp(), stack("excess")
     own = torch.nn.functional.one_hot(best, len(parts)).T
-    total_rest = (scale * (rest + 1 - own)).sum(0)
+    total_rest = (scale * (rest + (1 - own))).sum(0)  # rest + 1 - 1 would lose it
     share = scale * (1 + rest) / (1 + total_rest)
     deviation = stack("shift") + t
     shift = (share[..., None] * deviation).sum(0)

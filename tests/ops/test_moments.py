@@ -56,6 +56,14 @@ def test_merged_evidence_of_far_apart_parts_keeps_the_small_one() -> None:
     assert float(ops.merge(parts, field, beta).log_rest) == pytest.approx(-200, rel=1e-14)
 
 
+def test_a_part_that_joins_a_union_leaves_its_runner_up() -> None:
+    """log_rest of the first two parts, -200, is not lost when a third comes with e^-800."""
+    field, beta = torch.zeros(1, 1).double(), torch.full((1,), 400.0).double()
+    near, middle, far = (ops.boltzmann(pack([[x]], [1 / 3]), field, beta) for x in (0.0, 1.0, 2.0))
+    merged = ops.merge([ops.merge([near, middle], field, beta), far], field, beta)
+    assert float(merged.log_rest) == pytest.approx(-200, rel=1e-14)
+
+
 @pytest.mark.parametrize("beta", [1e-6, 0.1, 1.0, 30.0, 300.0])
 def test_log_odds_are_accurate_for_weights_near_zero_and_one(beta: float) -> None:
     y, h = [0.0, 1.0, 2.5, -1.5], 0.3
