@@ -68,7 +68,7 @@ def same(found: dict[str, Any], want: dict[str, Any], single: bool, rms: np.ndar
         np.testing.assert_array_equal(np.where(finite, 0, value), np.where(finite, 0, found[name]), err_msg=name)
         with np.errstate(invalid="ignore"):
             difference = np.where(finite, np.abs(found[name] - value), 0)
-        assert (difference <= slack * scale + 1e-290).all(), (name, difference / scale)
+        assert (difference <= slack * scale + 1e-290).all(), (name, difference, scale)
 
 
 def expected(name: str) -> tuple[dict[str, Any], bool, np.ndarray]:
