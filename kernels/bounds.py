@@ -27,8 +27,10 @@ reference state.
    squares of the rms_p average to that of rms). No share has to be large enough to be right.
 """
 
+import math
+
 CUTOFF = 60.0  # T: e^-60 = 9e-27
-SCREENED = 45.0  # T of screening, relative to the runner-up: e^-45 = 3e-20
+SCREENED = 45.0  # T of screening in float64: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number
 EXPONENTIAL = {4: 2e-7, 8: 1e-15}  # relative error of a weight beside that of its logit
@@ -98,20 +100,24 @@ def dense_log_error(shape, radius, spread, itemsize, beta, distance, energy_min,
     return _expm1(2 * near) / 2 + (_expm1(2 * far) + 512 * UNITS[itemsize]) * tail + (size + 8) * DOUBLE + dropped
 
 
-def screened_log_error(shape, radius, spread, beta, energy_min):  # type: ignore[no-untyped-def]
-    """Of the logarithm of a sum of `screened_error`."""
-    size, dimension = shape
-    logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
-    return _expm1(2 * logits) / 2 + (size + 8) * DOUBLE + 2 * size * E ** (-SCREENED)
+def cutoffs(shape, precision):  # type: ignore[no-untyped-def]
+    """T of screening: what is dropped weighs less than e^-T of the runner-up and than e^-T' of the largest."""
+    return (math.log(shape[0]) + 9.2, math.log(shape[0]) + 16.0) if precision == "single" else (SCREENED, SCREENED)
 
 
-def screened_error(shape, radius, spread, beta, energy_min, excess):  # type: ignore[no-untyped-def]
-    """|force error| / rms force of float64 sums over the candidates of screening."""
+def screened_error(shape, radius, spread, precision, beta, energy_min, excess, rest, tail, rough):  # type: ignore[no-untyped-def]
+    """|force error| / rms force of sums over the candidates of screening, a share `tail` of them with logits to `rough`.
+
+    rest : the sum of the weights relative to the largest, which is not in it.
+    """
     size, dimension = shape
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
     logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
-    dropped = 4 * size * E ** (-SCREENED) * radius / rms
-    return _expm1(2 * logits) / 2 + (size + 8) * DOUBLE * (1 + (2 * energy_min) ** 0.5 / rms) + dropped
+    share = (2 * tail * radius / rms).clip(None, tail**0.5)
+    runner_up, largest = cutoffs(shape, precision)
+    dropped = 4 * size * (rest * E**-runner_up).clip(None, E**-largest) * radius / rms
+    origin = (size + 8) * DOUBLE * (1 + (2 * energy_min) ** 0.5 / rms) + (size + 8) * UNITS[4] * tail * radius / rms
+    return _expm1(2 * logits) / 2 + _expm1(2 * (rough + 4 * UNITS[4])) * share + dropped + origin
 
 
 def force_error(size, radius, spread, logit_error, origin, energy_min, excess):  # type: ignore[no-untyped-def]
@@ -120,6 +126,15 @@ def force_error(size, radius, spread, logit_error, origin, energy_min, excess): 
     softmax = _expm1(2 * (logit_error + 16 * DOUBLE * (CUTOFF + spread))) / 2
     tail = 4 * size * E ** (-CUTOFF) * radius
     return softmax + (tail + (size + 8) * DOUBLE * origin) / rms
+
+
+def screened_log_error(shape, radius, spread, precision, beta, energy_min, rest, tail, rough):  # type: ignore[no-untyped-def]
+    """Of the logarithm of a sum of `screened_error`; what is dropped is relative to the runner-up, so to `rest`."""
+    size, dimension = shape
+    logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
+    dropped = 2 * size * E ** -cutoffs(shape, precision)[0] * rest / (1 + rest)
+    single = (size + 8) * UNITS[4] * tail + _expm1(2 * (rough + EXPONENTIAL[4])) * tail
+    return _expm1(2 * logits) / 2 + (size + 8) * DOUBLE + single + dropped
 
 
 def log_error(size, spread, logit_error):  # type: ignore[no-untyped-def]

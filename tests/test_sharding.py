@@ -57,12 +57,13 @@ def same(found: dict[str, Any], want: dict[str, Any], single: bool, rms: np.ndar
             assert (found[name] <= 10 * value + 1e-13).all()
             continue
         slack = 4e-6 if single else 2e-11
+        power = {"covariance": 2, "c_v": 2, "third": 3}.get(name, 1)
         if single:
-            power = {"covariance": 2, "c_v": 2, "third": 3}.get(name, 1)
             scale = (rms**power).reshape(-1, *(1,) * (value.ndim - 1)) if len(value) == len(rms) else 1.0
         else:
             flat = np.abs(value.reshape(len(value), -1)).max(1)
             flat = flat if name in RELATIVE else np.maximum(flat, 1)
+            flat = np.maximum(flat, rms**power) if power > 1 else flat
             scale = np.where(np.isfinite(flat), flat, 1).reshape(-1, *(1,) * (value.ndim - 1))
         finite = np.isfinite(value)
         np.testing.assert_array_equal(np.where(finite, 0, value), np.where(finite, 0, found[name]), err_msg=name)

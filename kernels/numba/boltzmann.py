@@ -78,7 +78,7 @@ def _boltzmann(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> 
         return sums
     if not packed.codes.worthwhile(packed) or precision == "fast" or len(h) == 0:
         return _by_products(packed, h, b, precision)
-    few, sums = _screened(packed, packed.codes.get(packed), h, b)
+    few, sums = _screened(packed, h, b, precision)
     if few.all():
         return sums
     others = _by_products(packed, h[~few], b[~few], precision)
@@ -95,14 +95,15 @@ def _join(rows: np.ndarray, first: Sums, second: Sums) -> Sums:
     return Sums(*joined)
 
 
-def _screened(packed: Packed, codes: Any, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, Sums]:
+def _screened(packed: Packed, field: np.ndarray, beta: np.ndarray, precision: str) -> tuple[np.ndarray, Sums]:
     """Which queries have few candidates, and their sums over them."""
-    few, dominant, shift, scalars, least = screen.screen(packed, codes, field, beta)
-    rest, excess, square, participation = (
-        scalars[:, k] for k in (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION)
-    )
-    bound = screened_error(packed.states.shape, packed.radius, packed.spread, beta[few], least, excess)
-    log_error = screened_log_error(packed.states.shape, packed.radius, packed.spread, beta[few], least)
+    few, sums = screen.screen(packed, packed.codes.get(packed), field, beta, precision)
+    dominant, shift, scalars, least, rough = sums
+    names = (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION, dense.TAIL)
+    rest, excess, square, participation, tail = (scalars[:, k] for k in names)
+    about = (packed.states.shape, packed.radius, packed.spread, precision)
+    bound = screened_error(*about, beta[few], least, excess, rest, tail, rough)
+    log_error = screened_log_error(*about, beta[few], least, rest, tail, rough)
     return few, _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
