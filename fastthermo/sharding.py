@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from math import prod
@@ -387,7 +387,7 @@ def _block(dtype: Any, dimension: int) -> int:
 def _ahead(read: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
     """read(item) of each, in a thread, one ahead of the caller."""
     with ThreadPoolExecutor(1, "fastthermo-read") as pool:
-        ahead = None
+        ahead: Future[T] | None = None
         for item in items:
             ready, ahead = ahead, pool.submit(read, item)
             if ready is not None:
