@@ -14,7 +14,14 @@ import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import dense_error, near_error, screened_error
+from fastthermo.kernels.bounds import (
+    dense_error,
+    dense_log_error,
+    near_error,
+    near_log_error,
+    screened_error,
+    screened_log_error,
+)
 from fastthermo.kernels.numba import dense, near, screen
 from fastthermo.kernels.numba.config import (
     BLURRED,
@@ -96,7 +103,8 @@ def _screened(packed: Packed, field: np.ndarray, beta: np.ndarray, precision: st
     rest, excess, square, participation, tail = (scalars[:, k] for k in names)
     about = (packed.states.shape, packed.radius, packed.spread, precision)
     bound = screened_error(*about, beta[few], least, excess, rest, tail, rough)
-    return few, _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    log_error = screened_log_error(*about, beta[few], least, rest, tail, rough)
+    return few, _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
@@ -161,7 +169,8 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
     rest, excess, square, participation, least = scalars
     shape = packed.states.shape
     bound = near_error(shape, packed.radius, packed.spread, dtype.itemsize, beta, least, excess, square)
-    return _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    log_error = near_log_error(shape, packed.spread, dtype.itemsize, beta, least, excess)
+    return _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _sums(dominant: np.ndarray, shift: np.ndarray, rest: np.ndarray, *others: np.ndarray) -> Sums:
@@ -191,7 +200,8 @@ def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtyp
     distance = np.sqrt(squares(field, packed.anchor))
     shape, itemsize = packed.states.shape, dtype.itemsize
     bound = dense_error(shape, packed.radius, packed.spread, itemsize, beta, distance, least, excess, tail, moves)
-    return _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    log_error = dense_log_error(shape, packed.radius, packed.spread, itemsize, beta, distance, least, tail, moves)
+    return _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _dense_part(
