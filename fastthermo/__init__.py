@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from fastthermo.sampling import Trajectory as Trajectory
     from fastthermo.sampling import noised as noised
     from fastthermo.sampling import sample as sample
+    from fastthermo.sharding import ShardedEnsemble as ShardedEnsemble
+    from fastthermo.sharding import StreamedEnsemble as StreamedEnsemble
     from fastthermo.state import BoltzmannState as BoltzmannState
     from fastthermo.state import Law as Law
     from fastthermo.state import Posterior as Posterior
@@ -103,6 +105,7 @@ _HOME = {
     ),
     "response": ("Susceptibility", "covariance", "susceptibility"),
     "sampling": ("Trajectory", "noised", "sample"),
+    "sharding": ("ShardedEnsemble", "StreamedEnsemble"),
     "state": ("BoltzmannState", "Law", "Posterior", "boltzmann", "posterior"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -117,9 +117,7 @@ def test_a_portrait_is_not_overwritten_by_a_survey(digits, tmp_path):
     ("states", "process"),
     [
         (np.random.default_rng(0).normal(size=(40, 1)), ft.VarianceExploding()),
-        (np.random.default_rng(0).normal(size=(30, 3, 4, 4)).astype(np.float32), ft.FlowMatching()),
         (np.random.default_rng(0).normal(size=(60, 1100)), ft.DDPM.linear()),
-        (np.random.default_rng(0).normal(size=(2, 2)), ft.OrnsteinUhlenbeck()),
     ],
 )
 def test_data_of_any_shape_without_labels_have_regimes(states, process, tmp_path):

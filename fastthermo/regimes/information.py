@@ -119,7 +119,7 @@ def entropy_rate_peaks(law: Any, process: Process, times: int | Any = 96, n: int
 
     Returns
     -------
-    Peaks that stand out by five standard errors, each the vertex of a parabola in log beta through the five times
+    Peaks that stand out by five standard errors, each the maximum of a cubic in log beta through the five times
     about it, with jackknife errors over the noised data.
     """
     t = process.times(times) if np.ndim(times) == 0 else process.check_time(times)
@@ -147,8 +147,11 @@ def peaks_of(process: Process, beta: np.ndarray, rate: np.ndarray) -> list[Peak]
         near = slice(i - 2, i + 3)
 
         def vertex(curve: np.ndarray, near: slice = near, at: float = x[i]) -> np.ndarray:
-            a, b, c = np.polyfit(x[near] - at, curve[near], 2)
-            return np.array([at + np.clip(-b / (2 * a), *(x[near][[0, -1]] - at)), c - b * b / (4 * a)])
+            cubic = np.polyfit(x[near] - at, curve[near], 3)
+            a, b, c = cubic[:3]
+            step = c / (np.sqrt(max(b * b - 3 * a * c, 0)) - b)  # the root of its derivative that is a maximum
+            step = np.clip(step, *(x[near][[0, -1]] - at))
+            return np.array([at + step, np.polyval(cubic, step)])
 
         value, deviation = jackknife(vertex, rate)
         peaks.append(Peak(time_of(process, value[0], deviation[0]), Estimate(float(value[1]), float(deviation[1]))))

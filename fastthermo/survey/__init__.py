@@ -15,8 +15,8 @@ from fastthermo.datasets import Dataset
 from fastthermo.plot import save
 from fastthermo.portrait.measure import grid, landmarks
 from fastthermo.process import Process
+from fastthermo.survey import measure
 from fastthermo.survey.figure import regimes_figure
-from fastthermo.survey.measure import Survey, measure, open_survey, summarise
 
 SIGNAL = 0.004  # beta times the largest data variance at the first time, where the farthest classes still overlap
 
@@ -64,9 +64,9 @@ def survey(
     started = time.monotonic()
     classes = None if data.labels is None else ensemble.split(data.labels)
     marks = landmarks(ensemble, process, seed)
-    what = Survey(ensemble, classes, process, settings)
-    store = open_survey(folder, what, grid(ensemble, process, times, marks, SIGNAL)[:-1])
-    measure(store, what, progress)
-    summary = summarise(store, what, marks, time.monotonic() - started)
+    what = measure.Survey(ensemble, classes, process, settings)
+    store = measure.open_survey(folder, what, grid(ensemble, process, times, marks, SIGNAL)[:-1])
+    measure.measure(store, what, progress)
+    summary = measure.summarise(store, what, marks, time.monotonic() - started)
     finish(folder, out, "regimes", summary, lambda arrays: regimes_figure(arrays, summary), save)
     return summary

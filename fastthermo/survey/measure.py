@@ -185,7 +185,10 @@ def summarise(store: Any, what: Survey, landmarks: dict[str, Estimate], seconds:
         ],
         "data_dimension": {
             "time": float(t[widest]),
-            **{name: _number(curves[f"dimension_{name}"], widest) for name in ("gap", "trace", "singular")},
+            **{
+                name: _number(curves[f"dimension_{name}"], widest)
+                for name in ("gap", "trace", *(("singular",) if what.complete else ()))
+            },
         },
         "classes": None if what.classes is None else _windows(store, what, t),
         "seconds": round(seconds, 2),

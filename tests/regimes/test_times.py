@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import brentq
 
 import fastthermo as ft
+from fastthermo import solvable
 from fastthermo.regimes import condensation_spectrum, condensation_temperature, rem_participation
 
 OU, VE = ft.OrnsteinUhlenbeck(), ft.VarianceExploding()
@@ -83,56 +84,32 @@ def test_speciation_needs_a_signal_that_falls() -> None:
         ft.speciation_time(PAIR, VE)
 
 
-class Gaussian:
-    """Unit Gaussian data in closed form; `mutual_information` only where asked for."""
-
-    numpy = True
-
-    def __init__(self, dimension: int, informed: bool) -> None:
-        self.dimension, self.shape, self.device = dimension, (dimension,), torch.device("cpu")
-        if informed:
-            self.mutual_information = lambda beta: dimension / 2 * np.log1p(beta)
-
-    def draw(self, n: int, seed: int = 0) -> np.ndarray:
-        return np.random.default_rng(seed).normal(size=(n, self.dimension))
-
-    def boltzmann(self, field: np.ndarray, beta: float) -> Any:
-        h2, d = (field**2).sum(1), self.dimension
-        log_evidence = -d / 2 * np.log1p(beta) - beta / (1 + beta) * h2 / 2
-        energy = (d / (1 + beta) + h2 / (1 + beta) ** 2) / 2
-        return ft.BoltzmannState(
-            field=field,
-            beta=np.full(len(field), beta),
-            mean=beta / (1 + beta) * field,
-            force=-field / (1 + beta),
-            log_evidence=log_evidence,
-            regularised_energy=energy,
-            entropy=log_evidence + beta * energy,
-            energy_variance=None,
-        )
+def sampled(dimension: int) -> Any:
+    """Unit Gaussian data by a law that does not know its information in closed form."""
+    return solvable.gaussian_mixture(np.zeros((1, dimension)), 1.0)
 
 
 @pytest.mark.parametrize(("dimension", "time"), [(256, 1.29878968675587), (1024, 1.97754671863216)])
 def test_collapse_of_gaussian_data(dimension: int, time: float) -> None:
-    found = ft.population_collapse(Gaussian(dimension, True), OU, 20_000)
+    found = ft.population_collapse(solvable.gaussian(np.eye(dimension)), OU, 20_000)
     assert found.value == pytest.approx(time, rel=1e-12)
     assert found.error == 0
 
 
 def test_collapse_of_gaussian_data_at_half_a_nat_a_dimension() -> None:
-    found = ft.population_collapse(Gaussian(8, True), VE, np.exp(0.5 * 8))
+    found = ft.population_collapse(solvable.gaussian(np.eye(8)), VE, np.exp(0.5 * 8))
     assert found.value == pytest.approx(0.581976706869326, rel=1e-12)
 
 
 def test_collapse_of_gaussian_data_in_one_dimension_is_found_by_quadrature() -> None:
-    found = ft.population_collapse(Gaussian(1, False), OU, 20)
+    found = ft.population_collapse(sampled(1), OU, 20)
     assert found.value == pytest.approx(np.log1p(1 / (20**2 - 1)) / 2, rel=1e-11)
     assert found.error == 0
 
 
 def test_collapse_of_gaussian_data_by_monte_carlo_has_an_honest_error() -> None:
     want = np.log1p(1 / (20_000 ** (2 / 16) - 1)) / 2
-    runs = [ft.population_collapse(Gaussian(16, False), OU, 20_000, n=300, seed=seed) for seed in range(20)]
+    runs = [ft.population_collapse(sampled(16), OU, 20_000, n=300, seed=seed) for seed in range(20)]
     deviations = np.array([(run.value - want) / run.error for run in runs])
     assert abs((deviations**2).sum() - 20) <= 3 * np.sqrt(40)
     assert all(run.error < 0.03 * want for run in runs)
