@@ -23,7 +23,7 @@ def bifurcation_diagram(
 ) -> list[Branch]:
     """The branches of fixed points for beta in `betas`, stable ones first.
 
-    Fixed points are looked for at `temperatures` of them, uniform in log beta and from cold to hot; those that lie on no
+    Fixed points are looked for at `temperatures` of them, uniform in log beta, from cold to hot; those that lie on no
     branch yet are followed both ways, through folds.
 
     n, seed : starts at each temperature, as in `fixed_points`.

@@ -11,6 +11,7 @@ of clean data are martingales of the reverse process: the chance to end in a cla
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ NODES, PANELS = 16, 8  # of Gauss-Legendre quadrature along a segment
 
 
 class Slice(NamedTuple):
-    """F~ minus its value at the origin on a line or plane of fields: coordinates (n,) or two of them, values (n[, m])."""
+    """F~ minus its value at the origin on a line (n,) or plane (n, n) of fields, and the coordinates of each axis."""
 
     coordinates: tuple[np.ndarray, ...]
     free_energy: np.ndarray
@@ -118,7 +119,7 @@ def lyapunov(
 ) -> Lyapunov:
     """The k fastest-growing tangents of the probability flow from x (D,) or (B, D) at t_start down to t_end.
 
-    Runge-Kutta of order four, uniform in log tau, with tangents orthonormalised after every step (Benettin et al. 1980).
+    Runge-Kutta of order four, uniform in log tau; tangents are orthonormalised after every step (Benettin et al. 1980).
     In one dimension the growth is p_start(h) / p_end(h'), since the flow conserves probability.
     """
     import torch
@@ -142,7 +143,7 @@ def lyapunov(
 
     log_tau = -np.log(beta) / 2
     with torch.no_grad():
-        for now, after in zip(log_tau[:-1], log_tau[1:], strict=True):
+        for now, after in pairwise(log_tau):
             d = float(after - now)
             h1, v1 = slope(h, v, now)
             h2, v2 = slope(h + d / 2 * h1, v + d / 2 * v1, now + d / 2)

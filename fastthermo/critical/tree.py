@@ -17,8 +17,9 @@ from fastthermo.critical.newton import force
 if TYPE_CHECKING:
     import torch
 
-DESCENTS = 2000  # iterations h <- <y>: near a split they are slow
-SETTLED = 1e-7  # |<y> - h| in units of the spread of the class means
+DESCENTS = 300
+LONGEST = 0.1  # step, in units of the spread of the class means
+SETTLED = 1e-6  # |<y> - h| in units of the spread of the class means
 SAME = 1e-2  # distance of two minima that are one, in the same units
 HALVINGS = 8
 
@@ -51,7 +52,7 @@ def symmetry_breaking(
     """The tree of an ensemble split by labels, `Ensemble.split(labels)`.
 
     betas : the range looked at; by default from 0.3 to 30 over the data's variance in its leading direction.
-    model : another landscape for the same classes (a learned denoiser, an ensemble of class means); by default the data.
+    model : another landscape for the same classes, a learned denoiser or an ensemble of class means; by default theirs.
     """
     import torch
     from scipy.cluster.hierarchy import cophenet, linkage
@@ -106,15 +107,25 @@ def symmetry_breaking(
 
 
 def _descend(model: Any, starts: torch.Tensor, beta: torch.Tensor, scale: float) -> tuple[torch.Tensor, int]:
-    """Where h <- <y> leads from starts (C, D) at each beta (T,): (T, C, D), and how many had not settled."""
+    """The minima below starts (C, D) at each beta (T,), (T, C, D), and how many descents had not settled.
+
+    h <- h + a (<y> - h) with the step a >= 1 of Barzilai & Borwein 1988: near a split a = 1 would be slow.
+    """
     import torch
 
     h = starts.repeat(len(beta), 1)
     b = beta.repeat_interleave(len(starts))
     active = torch.arange(len(h), device=h.device)
+    step, before = torch.zeros_like(h), torch.zeros_like(h)
     for _ in range(DESCENTS):
         f = force(model, h[active], b[active])
-        h[active] += f
+        moved, change = step[active], before[active] - f
+        size = (moved * moved).sum(1) / (moved * change).sum(1)
+        size = torch.where(size > 0, size, torch.inf).nan_to_num(1.0, posinf=30.0).clamp(1, 30)
+        longest = LONGEST * scale / f.norm(dim=1).clamp_min(1e-300)
+        size = torch.maximum(torch.minimum(size, longest), torch.ones_like(size))
+        step[active], before[active] = size[:, None] * f, f
+        h[active] += step[active]
         active = active[f.norm(dim=1) > SETTLED * scale]
         if not len(active):
             break
