@@ -111,7 +111,7 @@ def bifurcation_figure(branches: list[Any], direction: Any = None) -> Figure:
             height, s = (rows - centre) @ axis_of, 1 / branch.beta
             axis.plot(s, height, color=GENERATED, linewidth=0.7, linestyle="--", zorder=1)
             axis.plot(s, np.where(branch.stable, height, np.nan), color=NOISED, zorder=2)
-            turned = np.asarray(branch.fold_points, dtype=np.float64).reshape(len(branch.fold_beta), -1)
+            turned = np.asarray(branch.fold_points, dtype=np.float64).reshape(len(branch.fold_beta), len(axis_of))
             axis.plot(1 / branch.fold_beta, (turned - centre) @ axis_of, "o", color=MARKS["collapse"][0], markersize=3)
         axis.set_xscale("log")
         axis.set_xlabel(r"temperature $s = 1/\beta$  (cold → hot)")

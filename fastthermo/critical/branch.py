@@ -122,10 +122,11 @@ def trace(
     range_: tuple[float, float],
     scale: float,
     max_points: int = 400,
+    longest: float = LONGEST,
 ) -> list[Curve]:
     """Branches from points h (B, D) at log s (B,), all at once, first in the direction (B,) of log s that is wanted.
 
-    range_ : of log s.
+    range_ : of log s; longest : step. Where branches almost meet, long steps may go from one to the other.
     """
     import torch
 
@@ -134,7 +135,7 @@ def trace(
     along[:, -1] = u.new_tensor(direction)
     u, _, _ = _correct(model, u, along, scale)
     tangent = _tangent(model, u, along, scale)
-    step = u.new_full((len(u),), FIRST)
+    step = u.new_full((len(u),), min(FIRST, longest))
     curves: list[list[tuple[torch.Tensor, torch.Tensor]]] = [
         [(u[i].clone(), tangent[i].clone())] for i in range(len(u))
     ]
@@ -149,7 +150,7 @@ def trace(
         good = (size <= TOLERANCE * 10) & ((turned * t).sum(1) > TURN)
         good &= (new - x).norm(dim=1) < 2 * ds
         faster = torch.where(count <= 3, 1.6, torch.where(count >= 6, 0.7, 1.0)).to(ds)
-        step[active] = torch.where(good, ds * faster, ds / 3).clamp_max(LONGEST)
+        step[active] = torch.where(good, ds * faster, ds / 3).clamp_max(longest)
         moved = active[good]
         u[moved], tangent[moved] = new[good], turned[good]
         for i in moved.tolist():

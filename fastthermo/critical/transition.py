@@ -31,6 +31,8 @@ MEET = 1e-6  # relative distance in s of a fold to the instability that makes th
 NEAR = 1e-3  # of what is one point, in units of the spread
 DEEPER = 4.0  # how much colder than a fold its Maxwell point is looked for, as a factor of s
 TOLERANCE = 1e-12
+SOFT = 1e-4  # |gain - 1| of a point that is critical
+FINER = (0.03, 0.006, 0.0012)  # steps of arclength
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,12 +120,20 @@ class _Cooling:
         self.warmest = max(top, float(-np.log(betas[0])))
         start = rows(hot)[:1]
         log_s = start.new_tensor([-np.log(hot.beta)])
-        self.old = trace(model, start, log_s, np.array([-1.0]), (self.coldest, top), scale)[0]
+        self.start = start, log_s, np.array([-1.0]), (self.coldest, top), scale
+        self.old = trace(model, *self.start)[0]
 
     def classify(self) -> Transition:
         import torch
 
         critical = self._instability()
+        for finer in FINER:
+            if critical is None or self._softness(critical) < SOFT:
+                break
+            # no gain passes 1 continuously: the curve has jumped from the old phase to a branch that almost meets it
+            points = int(8 / finer)
+            self.old = trace(self.model, *self.start, max_points=points, longest=finer)[0]
+            critical = self._instability()
         others, at = self.points, self.points.new_full((len(self.points),), -np.log(self.cold_beta))
         here = self.old_at(float(at[0]))
         if here is not None:
@@ -142,6 +152,11 @@ class _Cooling:
         if critical is None:  # several phases, and where they come from is outside of the range
             return self._result("none")
         return self._result("pitchfork", critical, spinodal=(_beta(critical), _beta(critical)))
+
+    def _softness(self, u: torch.Tensor) -> float:
+        """|gain - 1| at a point."""
+        h = u[None, :-1] * self.scale
+        return abs(float(spectrum(self.model, h, (-u[-1:]).exp())[0][0]) - 1)
 
     def _instability(self) -> torch.Tensor | None:
         """u where the old phase gets a gain of 1 without a fold."""

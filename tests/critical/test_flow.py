@@ -24,9 +24,9 @@ def test_trajectories_end_as_the_committor_says() -> None:
 @pytest.mark.parametrize(("start", "end"), [(4.0, 2.0), (0.9, 0.3), (4.0, 0.25)])
 def test_tangent_at_the_centre_is_the_ratio_of_densities(start: float, end: float) -> None:
     """p_start(0) / p_end(0), since the flow conserves the distribution function."""
-    found = ft.lyapunov(PAIR, VE, np.zeros((1, 1)), start, end)
+    found = ft.lyapunov(PAIR, VE, np.zeros((1, 1)), start, end, steps=48)
     density = np.exp(-1 / (2 * np.array([start, end]))) / np.sqrt([start, end])
-    assert np.exp(found.log_growth[-1, 0, 0]) == pytest.approx(density[0] / density[1], rel=1e-7)
+    assert np.exp(found.log_growth[-1, 0, 0]) == pytest.approx(density[0] / density[1], rel=2e-7)
 
 
 def test_tangents_contract_above_the_critical_temperature_and_expand_below() -> None:
@@ -42,13 +42,13 @@ def test_the_flow_conserves_the_distribution_function() -> None:
     def cdf(h: float, s: float) -> float:
         return float(norm.cdf([(h - 1) / s**0.5, (h + 1) / s**0.5]).mean())
 
-    found = ft.lyapunov(PAIR, VE, np.array([[0.7]]), 3.0, 0.4)
-    assert cdf(float(found.field[0, 0]), 0.4) == pytest.approx(cdf(0.7, 3.0), rel=1e-8)
+    found = ft.lyapunov(PAIR, VE, np.array([[0.7]]), 3.0, 0.4, steps=48)
+    assert cdf(float(found.field[0, 0]), 0.4) == pytest.approx(cdf(0.7, 3.0), rel=1e-7)
 
 
 def test_exponents_of_gaussian_like_directions_are_those_of_the_leading_variance() -> None:
     corners = np.array([[3.0, 0.2], [3.0, -0.2], [-3.0, 0.2], [-3.0, -0.2]])
-    found = ft.lyapunov(ft.Ensemble(corners), VE, np.zeros((2, 2)), 4.0, 1.0, k=2)
+    found = ft.lyapunov(ft.Ensemble(corners), VE, np.zeros((2, 2)), 4.0, 1.0, k=2, steps=48)
     assert (found.exponents[:, 0] > 0).all()
     assert (found.exponents[:, 1] < 0).all()
     assert np.abs(found.tangents[:, 0, 0]) == pytest.approx(1, abs=1e-2)
