@@ -19,7 +19,7 @@ import numpy as np
 from fastthermo.critical.branch import Curve, check_betas, fold, trace
 from fastthermo.critical.fixed_points import fixed_points, spectrum
 from fastthermo.critical.flow import free_energy_difference
-from fastthermo.critical.newton import newton
+from fastthermo.critical.newton import force, newton
 from fastthermo.critical.starts import averages, data, spread
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ MEET = 1e-6  # relative distance in s of a fold to the instability that makes th
 NEAR = 1e-3  # of what is one point, in units of the spread
 DEEPER = 4.0  # how much colder than a fold its Maxwell point is looked for, as a factor of s
 TOLERANCE = 1e-12
-SOFT = 1e-4  # |gain - 1| of a point that is critical
+BESIDE = 1e-4  # of log s
 FINER = (0.03, 0.006, 0.0012)  # steps of arclength
 
 
@@ -128,12 +128,14 @@ class _Cooling:
 
         critical = self._instability()
         for finer in FINER:
-            if critical is None or self._softness(critical) < SOFT:
+            if critical is None or not self._jumps(critical):
                 break
-            # no gain passes 1 continuously: the curve has jumped from the old phase to a branch that almost meets it
+            # the curve has gone from the old phase to a branch that almost meets it and has its fold here
             points = int(8 / finer)
             self.old = trace(self.model, *self.start, max_points=points, longest=finer)[0]
             critical = self._instability()
+        if critical is not None and self._jumps(critical):
+            critical = None
         others, at = self.points, self.points.new_full((len(self.points),), -np.log(self.cold_beta))
         here = self.old_at(float(at[0]))
         if here is not None:
@@ -153,10 +155,14 @@ class _Cooling:
             return self._result("none")
         return self._result("pitchfork", critical, spinodal=(_beta(critical), _beta(critical)))
 
-    def _softness(self, u: torch.Tensor) -> float:
-        """|gain - 1| at a point."""
-        h = u[None, :-1] * self.scale
-        return abs(float(spectrum(self.model, h, (-u[-1:]).exp())[0][0]) - 1)
+    def _jumps(self, u: torch.Tensor) -> bool:
+        """Whether the old curve has no fixed point a little above a temperature, or has it far from the one there."""
+        log_s = float(u[-1]) + BESIDE
+        above = self.old_at(log_s)
+        if above is None:
+            return False
+        lost = force(self.model, above, above.new_tensor([np.exp(-log_s)])).norm() > 1e-9 * self.scale
+        return bool(lost) or float((above[0] - u[:-1] * self.scale).norm()) > NEAR * self.scale
 
     def _instability(self) -> torch.Tensor | None:
         """u where the old phase gets a gain of 1 without a fold."""
