@@ -10,7 +10,7 @@ is x = M(x + H); at s = s_c (1 - epsilon) the ordered fixed point x* > 0 has the
     relaxation time        s / (1 - g)                        ~ epsilon^-(z nu)
     barrier                F~(0) - F~(x*)                     ~ epsilon^(2 - alpha)
 
-x is the field that acts in all, so that the magnetisation is x - H. On the branch dF~*/dT = -S, whence the heat capacity
+x is the whole field, so that the magnetisation is x - H. On the branch dF~*/dT = -S, whence the heat capacity
 beta^2 Var(H~) + beta^3 Cov(y.u, H~)^2 / (1 - g). Theory: Ambrogioni, arXiv:2310.17467.
 """
 
@@ -105,7 +105,8 @@ class Axis:
             slope = (force - ahead) / near
             step = (force + external[live]) / slope
             x[live] = at + step
-            live[live] = np.abs(step) > CLOSE * np.abs(at) + ROUNDING * scale
+            rounding = ROUNDING * scale / np.maximum(np.abs(slope), ROUNDING)
+            live[live] = np.abs(step) > CLOSE * (np.abs(at) + 1e-2 * scale) + rounding
             live &= (np.abs(x) < 1e6 * scale) & ((x > 0) | ~positive)
             if not live.any():
                 break

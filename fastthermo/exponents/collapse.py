@@ -176,9 +176,8 @@ def _read(control: Any, size: Any, value: Any, error: Any) -> _Data:
         raise ValueError("control, size, value, error: wanted finite numbers and positive sizes")
     sizes, counts = np.unique(n, return_counts=True)
     if len(sizes) < 3 or counts.min() < 5:
-        raise ValueError(
-            f"size: wanted at least 3 sizes with 5 measurements each, got {dict(zip(sizes.tolist(), counts.tolist(), strict=True))}"
-        )
+        got = ", ".join(f"{count} at {size:g}" for size, count in zip(sizes, counts, strict=True))
+        raise ValueError(f"size: wanted at least 3 sizes with 5 measurements each, got {got}")
     data = _Data(t, n, rows, extra, float(t.mean()), float(t.std()))
     if not (data.error > 0).all():
         raise ValueError(f"error: wanted positive standard errors, got 0 at {int((data.error <= 0).argmax())}")
