@@ -13,6 +13,7 @@ FAR = 16.0  # beta H~_r from which float32 differences of |y - h|^2 are not prec
 # of a product is about a third of u beta R (R/2 + |g|).
 TYPICAL = 1 / 3
 TOLERANCE = {4: 1e-7, 8: 3e-13}  # of a logit by float64 products, by the bytes of the precision wanted
+NARROW = 1e-2  # sqrt(<|y - m|^2>) / R below which second passes are not done by products
 WORKSPACE = 1 << 29  # bytes of energies, weights or bounds of a chunk of queries
 PROGRAMS = 8192  # of kernels that take one query after another, at most
 FEW_PROGRAMS = 512  # below which the states are split between programs
@@ -41,11 +42,14 @@ TILES = MappingProxyType(
         ("products float32", None): Tile(128, 128, 32, 8, 3),
         ("average float64", None): Tile(64, 16, 64, 8, 2),
         ("average float32", None): Tile(64, 32, 64, 8, 2),
-        ("covariance float64", 16): Tile(1, 32, 16, 4, 1),
+        ("covariance float64", 16): Tile(1, 128, 16, 4, 1),
         ("covariance float64", None): Tile(1, GROUP, 32, 4, 1),
-        ("covariance float32", 16): Tile(1, 64, 16, 4, 1),
+        ("covariance float32", 16): Tile(1, 128, 16, 4, 1),
         ("covariance float32", 32): Tile(1, GROUP, 32, 4, 1),
         ("covariance float32", None): Tile(1, GROUP, 64, 4, 1),
+        ("stored float64", None): Tile(1, 32, 32, 4, 2),
+        ("stored float32", 32): Tile(1, 64, 32, 4, 2),
+        ("stored float32", None): Tile(1, 64, 64, 4, 2),
         ("row", None): Tile(1, 1024, 1, 8, 1),
     }
 )
