@@ -33,6 +33,11 @@ step(x, mean, a, b, c, seed, step, first_sample, stream) -> (B, D)
     key = seed (64 bits), counter = (sample, step, dimension // 4, stream), sample = first_sample + row;
     Box-Muller on the pairs (0, 1) and (2, 3) of the four words, u1 = (word + 1/2) 2^-32, u2 = word 2^-32.
 
+    a, b, c and step are numbers or, where the backend is for GPUs, tensors of one element on the device.
+
+evolve(packed, x, schedule, noise, path) -> (B, D)
+    x after the steps of a `Schedule`, in float64 averages; into `path` (T, B, D), or None, x after each of them.
+
 Every element of an output is written; memory beyond inputs and outputs is a tile, never B x N.
 """
 
@@ -53,3 +58,23 @@ class Sums(NamedTuple):
     excess_square: Any  # (B,): sum w (H~ - H~_r)^2
     participation: Any  # (B,): sum w^2
     error_bound: Any  # (B,): bounds |force error| / sqrt(sum w |y - h|^2), arithmetic only
+
+
+class Schedule(NamedTuple):
+    """T steps x' = a x + b <y> + c z at the field x / alpha. Data are scale * states + shift, x is in their units."""
+
+    table: Any  # (T, 5) float64, on the device of x: a, b, c, 1 / alpha, beta
+    after: Any = (
+        None  # (T, 3) float64: 1 / alpha and beta at the new x, and the weight of the mean there in a second try
+    )
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+class Noise(NamedTuple):
+    """The key and counter of the noise of a trajectory, as `step` takes them."""
+
+    seed: int
+    first_step: int = 0
+    first_sample: int = 0
+    stream: int = 0

@@ -230,7 +230,7 @@ def interpreted() -> Iterator[SimpleNamespace]:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """compiled(cases) -> for each the facts that tests/triton/aot.py finds, or the exception it ended with.
 
-    A case holds the arguments of `compile` there. Every processor compiles in a process of its own.
+    A case holds the arguments of `facts` there. Every processor compiles in a process of its own.
     """
     pytest.importorskip("triton")
     cache = str(tmp_path_factory.mktemp("triton"))
@@ -241,10 +241,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     for worker in workers:
         idle.put(worker)
 
-    def facts(case: dict[str, Any]) -> Any:
+    def of(case: dict[str, Any]) -> Any:
         worker = idle.get()
         try:
-            return worker.call("aot:compile", **case)
+            return worker.call("aot:facts", **case)
         except Exception as problem:
             return problem
         finally:
@@ -252,7 +252,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
     def compile_all(cases: list[dict[str, Any]]) -> list[Any]:
         with ThreadPoolExecutor(len(workers)) as pool:
-            return list(pool.map(facts, cases))
+            return list(pool.map(of, cases))
 
     yield compile_all
     for worker in workers:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from fastthermo import _dispatch
+from fastthermo.kernels import Noise as Noise
+from fastthermo.kernels import Schedule as Schedule
 from fastthermo.kernels.bounds import CUTOFF
 from fastthermo.ops import derivatives
 from fastthermo.ops.moments import How, Moments, States, as_sums, relative, second_pass
@@ -17,6 +19,7 @@ __all__ = [
     "boltzmann",
     "covariance",
     "cumulant",
+    "evolve",
     "field_error",
     "log_odds",
     "merge",
@@ -158,6 +161,24 @@ def step(
         )
     kernel = _dispatch.load(_dispatch.backend_name(x.device.type, backend)).step
     out: Tensor = kernel(x, mean, a, b, c, seed, step, first_sample, stream)
+    return out
+
+
+def evolve(
+    states: States,
+    x: Tensor,
+    schedule: Schedule,
+    noise: Noise,
+    path: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """x (B, D) after the steps of a schedule, with averages as exact as those of `boltzmann`. Values only.
+
+    path : (T, B, D) of the dtype of x, filled with x after each step.
+    """
+    _leave_graph("evolve")
+    name = _dispatch.backend_name(x.device.type, backend)
+    out: Tensor = _dispatch.load(name).evolve(states.packed(name), x, schedule, noise, path)
     return out
 
 

@@ -9,7 +9,6 @@ import triton.language as tl
 from fastthermo.kernels.triton.noise import in_order, normals
 
 GROUPS = 256  # of four numbers, a program
-SIGN = 1 << 63
 
 
 def step(
@@ -32,16 +31,22 @@ def step(
     factors, place, numbers = None, None, (a, b, c, step)
     if on_device:
         factors, place, numbers = torch.stack((a, b, c)).double(), step, (0.0, 0.0, 0.0, 0)
+    key = signed(seed), first_sample, stream
     groups = triton.cdiv(dimension, 4)
-    block_d = min(triton.next_power_of_2(groups), 64)
-    block_b = GROUPS // block_d
-    grid = triton.cdiv(rows, block_b), triton.cdiv(groups, block_d)
+    block_g = min(triton.next_power_of_2(groups), 64)
+    block_b = GROUPS // block_g
+    grid = triton.cdiv(rows, block_b), triton.cdiv(groups, block_g)
     with torch.cuda.device_of(x):
         _step_kernel[grid](
-            x, mean, out, factors, place, rows, dimension, *numbers, (seed + SIGN) % (2 * SIGN) - SIGN, first_sample, stream,
-            BLOCK_B=block_b, BLOCK_G=block_d, WIDE=x.dtype == torch.float64, ON_DEVICE=on_device,
+            x, mean, out, factors, place, rows, dimension, *numbers, *key,
+            BLOCK_B=block_b, BLOCK_G=block_g, WIDE=x.dtype == torch.float64, ON_DEVICE=on_device,
         )  # fmt: skip
     return out
+
+
+def signed(seed: int) -> int:
+    """The same 64 bits as a signed number."""
+    return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @triton.jit(do_not_specialize=["rows", "step", "seed", "first_sample", "stream"])

@@ -19,7 +19,7 @@ SHARED_LIMIT = {"sm_80": 166912, "sm_89": 101376, "sm_90": 232448, "sm_100": 232
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
-def compile(
+def facts(
     kernel: str,
     signature: dict[str, str],
     tile: dict[str, Any],
