@@ -4,6 +4,7 @@
 a result twice the error of `plain` in the same precision, plus rounding of the output.
 """
 
+import hashlib
 import math
 import os
 import pickle
@@ -215,13 +216,26 @@ class Worker:
         return process.returncode
 
 
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same answer to the same arguments: many tests look at one slow call."""
+    answers: dict[bytes, Any] = {}
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        key = hashlib.sha256(pickle.dumps((arguments, options))).digest()
+        if key not in answers:
+            answers[key] = function(*arguments, **options)
+        return answers[key]
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def interpreted() -> Iterator[SimpleNamespace]:
     """The Triton backend in Triton's interpreter, on the CPU, in a process of its own."""
     pytest.importorskip("triton")
     worker = Worker(TRITON_INTERPRET="1", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     names = "boltzmann", "covariance", "cumulant", "evolve", "pack", "step", "top_weights"
-    calls = {name: partial(worker.call, f"fastthermo.kernels.triton:{name}") for name in names}
+    calls = {name: remembered(partial(worker.call, f"fastthermo.kernels.triton:{name}")) for name in names}
     yield SimpleNamespace(call=worker.call, **calls)
     worker.stop()
 

@@ -32,19 +32,18 @@ class Tile(NamedTuple):
 # (kernel, largest D) -> tile; the first row that holds D counts. None: any.
 TILES = MappingProxyType(
     {
-        ("near", 4): Tile(32, 128, 1, 4, 1),
-        ("near", 16): Tile(16, 128, 1, 4, 1),
-        ("screen", None): Tile(128, 128, 64, 8, 3),
+        ("near", 16): Tile(16, 64, 1, 4, 1),
+        ("screen", None): Tile(128, 64, 64, 8, 3),
         ("differences", 16): Tile(1, 128, 16, 4, 1),
         ("differences", 64): Tile(1, GROUP, 64, 4, 1),
-        ("differences", None): Tile(1, GROUP, 128, 4, 1),
+        ("differences", None): Tile(1, GROUP, 128, 8, 1),
         ("products float64", None): Tile(64, 64, 16, 8, 2),
-        ("products float32", None): Tile(128, 128, 32, 8, 3),
+        ("products float32", None): Tile(64, 128, 32, 8, 2),
         ("average float64", None): Tile(64, 16, 64, 8, 2),
         ("average float32", None): Tile(64, 32, 64, 8, 2),
         ("covariance float64", None): Tile(1, 32, 32, 4, 2),
-        ("covariance float32", 32): Tile(1, 64, 32, 4, 2),
-        ("covariance float32", None): Tile(1, 64, 64, 4, 2),
+        ("covariance float32", 32): Tile(1, 32, 32, 4, 2),
+        ("covariance float32", None): Tile(1, 32, 64, 8, 2),
         ("row", None): Tile(1, 1024, 1, 8, 1),
     }
 )
@@ -52,10 +51,9 @@ TILES = MappingProxyType(
 # program, not a number.
 INSTEAD = MappingProxyType(
     {
-        ("sm_89", "screen", None): Tile(128, 64, 64, 8, 3),
-        ("sm_89", "products float32", None): Tile(64, 128, 32, 8, 2),
         ("gfx942", "screen", None): Tile(64, 128, 64, 4, 2),
         ("gfx942", "products float32", None): Tile(64, 64, 32, 4, 2),
+        ("cpu", "near", 16): Tile(64, 512, 1, 4),
         ("cpu", "differences", None): Tile(1, GROUP, 1024, 4),
         ("cpu", "products float64", None): Tile(32, 128, 64, 4),
         ("cpu", "covariance float64", None): Tile(1, 64, 512, 4),

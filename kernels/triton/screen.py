@@ -129,10 +129,9 @@ def _screen_kernel(
         u = tl.dot(g, tl.trans(t), u, input_precision="tf32")  # float16: the name is not used
     unit = tl.load(UNIT + b, mask=row, other=0)
     half = tl.load(HALF + n, mask=column, other=0).to(tl.float32)
-    beta = tl.load(BETA + b, mask=row, other=1)
-    prior = tl.load(PHI + n, mask=column, other=float("-inf"))
-    tilt = (prior[None, :] / beta[:, None]).to(tl.float32)
-    u = (u * unit[:, None] - half[None, :]) + tilt
+    temperature = (1 / tl.load(BETA + b, mask=row, other=1)).to(tl.float32)
+    prior = tl.load(PHI + n, mask=column, other=float("-inf")).to(tl.float32)
+    u = (u * unit[:, None] - half[None, :]) + prior[None, :] * temperature[:, None]
     u = tl.where(u == u, u, float("inf"))  # what overflows is kept
     best = tl.max(tl.reshape(u, [BLOCK_B, BLOCK_N // GROUP, GROUP]), 2)
     group = tl.program_id(1) * (BLOCK_N // GROUP) + tl.arange(0, BLOCK_N // GROUP)
