@@ -271,3 +271,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     yield compile_all
     for worker in workers:
         worker.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu are skipped where torch finds none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no GPU"))

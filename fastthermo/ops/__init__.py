@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Tensor = torch.Tensor
-PRECISIONS = ("exact", "fast")
+PRECISIONS = {"exact": "double", "fast": "fast", "tf32": "tf32"}
 
 
 def boltzmann(
@@ -44,7 +44,8 @@ def boltzmann(
 ) -> Moments:
     """Boltzmann averages of the states for field (B, D) and beta (B,), float64; see `Moments`.
 
-    precision : "exact", certified by error_bound, or "fast", arithmetic in the precision of the states.
+    precision : "exact", certified by error_bound, or "fast", arithmetic in the precision of the states; on a GPU
+        also "tf32", products of 11 bits, whose error nothing bounds.
     single : the force is wanted to 1e-6 of its rms only, which is faster where states are float32 or bytes.
     rtol : queries whose bound is above half of it are computed in float64 after all.
 
@@ -90,9 +91,11 @@ def cumulant(
 
 def _how(field: Tensor, backend: str | None, single: bool, precision: str = "exact") -> How:
     if precision not in PRECISIONS:
-        raise ValueError(f"precision: wanted 'exact' or 'fast', got {precision!r}")
+        raise ValueError(f"precision: wanted 'exact' or 'fast' (or, on a GPU, 'tf32'), got {precision!r}")
     name = _dispatch.backend_name(field.device.type, backend)
-    return How(name, "fast" if precision == "fast" else "single" if single else "double")
+    if precision == "tf32" and name != "triton":
+        raise ValueError(f"precision: 'tf32' is arithmetic of backend 'triton', not of {name!r}")
+    return How(name, "single" if single and precision == "exact" else PRECISIONS[precision])
 
 
 def merge(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
