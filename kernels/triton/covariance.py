@@ -13,7 +13,7 @@ from fastthermo.kernels.triton.config import PROGRAMS, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.differences import parts_of
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.products import FLOAT32, chunks, working_type
+from fastthermo.kernels.triton.products import chunks, multiplied, working_type
 from fastthermo.kernels.triton.screen import Queries
 from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights
 from fastthermo.kernels.triton.tile import group_of, row, share
@@ -41,9 +41,6 @@ def _covariance(
         parts = parts_of(packed, queries)
     partial = out if parts == 1 else field.new_empty(queries, parts, dimension, dimension)
     group = tile("differences", dimension, packed.architecture).n
-    options = {"NUMBER": getattr(tl, number), "PRECISION": "ieee"}
-    if number == "float32":
-        options["PRECISION"] = FLOAT32.get(precision, "tf32x3")
 
     def launched(rows: Queries, work: torch.Tensor, listed: bool, into: torch.Tensor, parts: int) -> None:
         t = tile(f"covariance {number}", dimension, packed.architecture)
@@ -53,7 +50,7 @@ def _covariance(
             packed.states, work, seen.groups, seen.kept, rows.index, rows.count, given.dominant, given.shift, into,
             len(packed.states), dimension, seen.groups.shape[1],
             LISTED=listed, BLOCK_N=group if listed else t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages,
-            **options,
+            **multiplied(packed, precision, number),
         )  # fmt: skip
 
     launched(seen.sparse, weights(packed, field, beta, seen, given), True, partial, parts)

@@ -8,6 +8,7 @@ Energies are float64 products, or tf32x3 ("fast") or tf32 products.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import triton
@@ -19,13 +20,20 @@ from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.screen import Queries
 from fastthermo.kernels.triton.tile import row
 
-FLOAT32 = {"fast": "tf32x3", "tf32": "tf32"}  # precision -> of a float32 product
+FLOAT32 = ("fast", "tf32")  # precisions that take energies from float32 products
 
 
 def chunks(packed: Packed, queries: int) -> Iterator[tuple[int, int]]:
     """Begin and length of chunks of queries whose float64 weights fit the workspace."""
     most = max(64, WORKSPACE // (8 * len(packed.states)) // 64 * 64)
     return ((i, min(most, queries - i)) for i in range(0, queries, most))
+
+
+def multiplied(packed: Packed, precision: str, number: str) -> dict[str, Any]:
+    """How a kernel multiplies `number`: three products of tf32, or float32 where AMD has it on its matrix cores."""
+    wide = number == "float64" or packed.architecture.startswith("gfx")
+    how = "tf32" if precision == "tf32" and number == "float32" else "ieee" if wide else "tf32x3"
+    return {"NUMBER": getattr(tl, number), "PRECISION": how}
 
 
 def working_type(packed: Packed, precision: str) -> str:
@@ -77,8 +85,7 @@ def energies(
         (triton.cdiv(length, t.b), triton.cdiv(len(packed.states), t.n)),
         vectors, packed.states, packed.anchor, packed.half_squares, rows.index, rows.count, begin, length, out,
         len(packed.states), vectors.shape[1],
-        FIELDS=origin is not None, SQUARE=square != 0, NUMBER=getattr(tl, number),
-        PRECISION="ieee" if exact else FLOAT32[precision],
+        FIELDS=origin is not None, SQUARE=square != 0, **multiplied(packed, precision, number),
         BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
 
@@ -102,7 +109,7 @@ def average(
         (triton.cdiv(length, t.b), triton.cdiv(dimension, t.d)),
         work, packed.states, packed.anchor, rows.index, rows.count, begin, length, dominant, scalars, shift,
         len(packed.states), dimension, scalars.shape[1],
-        NUMBER=getattr(tl, number), PRECISION="ieee" if number == "float64" else FLOAT32.get(precision, "tf32x3"),
+        **multiplied(packed, precision, number),
         BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
 

@@ -55,7 +55,10 @@ def tilted(
     precision: str,
     scalars: torch.Tensor,
 ) -> torch.Tensor:
-    """p_n = w_n a_1 .. a_K, (length, N), of a chunk of dense queries; sums of p and p (H~ - <H~>) into scalars (B, 2)."""
+    """p_n = w_n a_1 .. a_K, (length, N), of a chunk of dense queries.
+
+    Sums of p and p (H~ - <H~>) go to scalars (B, 2).
+    """
     begin, length = chunk
     size = len(packed.states)
     work = field.new_empty(length, size)

@@ -52,8 +52,13 @@ LISTS = f"{ARRAYS}, GROUPS: *i32, KEPT: *i32, ORDER: *i64, COUNT: *i32, N: i32, 
 SECOND = f"{LISTS}, DOMINANT: *i64, NORM: *fp64"
 CHUNK = "ORDER: *i64, COUNT: *i32, begin: i32"
 NUMBERS = {"float64": ("fp64", tl.float64, "ieee"), "float32": ("fp32", tl.float32, "tf32x3")}
-MMA = {"sm_80": "HMMA", "sm_89": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA"}
-OF_DOUBLES = dict.fromkeys(("sm_80", "sm_89", "sm_90", "sm_100"), "DMMA")
+MMA = {  # of tiles that are large enough for the newest
+    "sm_80": "HMMA",
+    "sm_89": "HMMA",
+    "sm_90": "HGMMA",
+    "sm_100": "UTCHMMA",
+}
+OF_DOUBLES = {"sm_80": "DMMA", "sm_90": "DMMA", "gfx942": "v_mfma_f64_16x16x4_f64"}  # others multiply without
 
 
 def _tiles(kernel: str, *dimensions: int, **constants: Any) -> dict[str, list[dict[str, Any]]]:
@@ -65,7 +70,9 @@ def _tiles(kernel: str, *dimensions: int, **constants: Any) -> dict[str, list[di
         sizes = {"BLOCK_B": t.b, "BLOCK_N": t.n, "BLOCK_D": t.d, "BLOCK_S": block}
         sizes |= {"BLOCK_S": t.d} if kernel.startswith("covariance") else {}
         sizes |= {"D": dimension, "WIDE": 1 << (dimension - 1).bit_length()} if kernel == "near" else {}
-        return sizes | {"num_warps": t.warps, "num_stages": t.stages} | constants
+        if target.startswith("gfx") and constants.get("PRECISION") == "tf32x3":
+            sizes |= {"PRECISION": "ieee"}
+        return constants | sizes | {"num_warps": t.warps, "num_stages": t.stages}
 
     return {target: [read(target, d) for d in dimensions] for target in TARGETS}
 
@@ -80,6 +87,7 @@ def _by_number(number: str) -> dict[str, Kernel]:
     """Kernels with products, of float64 or float32 numbers."""
     y, dtype, precision = NUMBERS[number]
     how = {"NUMBER": dtype, "PRECISION": precision}
+    slack = {"average float64": 8, "average float32": 24}  # bytes of stack, on sm_100
     opcode = OF_DOUBLES if number == "float64" else MMA
     return {
         f"products {number}": _sums(
@@ -91,11 +99,12 @@ def _by_number(number: str) -> dict[str, Kernel]:
         ),
         f"average {number}": _sums(
             "products:_average_kernel",
-            f"WORK: *fp64, Y: *{{y}}, ANCHOR: *fp64, {CHUNK}, length: i32, DOMINANT: *i64, SCALARS: *fp64, SHIFT: *fp64, "
-            "N: i32, D: i32, WIDTH: i32",
+            f"WORK: *fp64, Y: *{{y}}, ANCHOR: *fp64, {CHUNK}, length: i32, DOMINANT: *i64, SCALARS: *fp64, "
+            "SHIFT: *fp64, N: i32, D: i32, WIDTH: i32",
             _tiles(f"average {number}", 784, **how),
             y,
             opcode=opcode,
+            stack=slack[f"average {number}"],
         ),
         f"covariance {number}": _sums(
             "covariance:_covariance_kernel",
@@ -103,7 +112,7 @@ def _by_number(number: str) -> dict[str, Kernel]:
             "OUT: *fp64, N: i32, D: i32, CAPACITY: i32",
             _tiles(f"covariance {number}", *((64,) if number == "float64" else (32, 64)), LISTED=False, **how),
             y,
-            opcode=opcode,
+            opcode=opcode if number == "float64" else dict.fromkeys(("sm_80", "sm_89"), "HMMA"),
         ),
     }
 
@@ -114,6 +123,7 @@ SUMS = {
         "Y: *{y}, PHI: *fp64, H: *fp64, HIGH: *fp32, LOW: *fp32, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
         "SCALARS: *fp64, B: i32, N: i32",
         _tiles("near", 2, 16),
+        stack=8,
     ),
     "screen": _sums(
         "screen:_screen_kernel",
