@@ -36,7 +36,7 @@ step(x, mean, a, b, c, seed, step, first_sample, stream) -> (B, D)
     a, b, c and step are numbers or, where the backend is for GPUs, tensors of one element on the device.
 
 evolve(packed, x, schedule, noise, path) -> (B, D)
-    x after the steps of a `Schedule`, in float64 averages; into `path` (T, B, D), or None, x after each of them.
+    x after the steps of a `Schedule`, averages in precision "single" for float32 samples and else in "double"; into `path` (T, B, D), or None, x after each of them.
 
 Every element of an output is written; memory beyond inputs and outputs is a tile, never B x N.
 """

@@ -7,7 +7,7 @@ import torch
 
 from fastthermo.kernels import Noise, Schedule, Sums
 
-Average = Callable[[torch.Tensor, torch.Tensor], Sums]
+Average = Callable[..., Sums]
 
 
 def evolve(
@@ -54,6 +54,7 @@ def _mean(
     boltzmann: Average, states: torch.Tensor, x: torch.Tensor, schedule: Schedule, inverse: Any, beta: Any
 ) -> torch.Tensor:
     field = (x.double() * inverse - schedule.shift) / schedule.scale
-    sums = boltzmann(field, torch.ones_like(field[:, 0]) * (beta * schedule.scale**2))
+    precision = "single" if x.dtype == torch.float32 else "double"
+    sums = boltzmann(field, torch.ones_like(field[:, 0]) * (beta * schedule.scale**2), precision=precision)
     mean = schedule.scale * (states[sums.dominant].double() + sums.shift) + schedule.shift
     return mean.to(x.dtype)

@@ -219,7 +219,8 @@ class Worker:
 def interpreted() -> Iterator[SimpleNamespace]:
     """The Triton backend in Triton's interpreter, on the CPU, in a process of its own."""
     pytest.importorskip("triton")
-    worker = Worker(TRITON_INTERPRET="1", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    ways = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    worker = Worker(**ways, PYTHONPATH=str(Path(__file__).parent / "triton"))
     names = "boltzmann", "covariance", "cumulant", "evolve", "pack", "step", "top_weights"
     calls = {name: partial(worker.call, f"fastthermo.kernels.triton:{name}") for name in names}
     yield SimpleNamespace(call=worker.call, **calls)

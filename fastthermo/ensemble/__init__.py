@@ -148,9 +148,9 @@ class Ensemble:
         out, _ = ops_module().cumulant(self._core, *inner, moments, v, backend=backend, single=single)
         return q.vector(self.scale ** (1 + len(probes)) * out)
 
-    def mean(self, field: Any, beta: Any) -> Any:
-        """<y>, shaped like `field`."""
-        return self.boltzmann(field, beta).mean
+    def mean(self, field: Any, beta: Any, single: bool | None = None) -> Any:
+        """<y>, shaped like `field`; see `boltzmann`."""
+        return self.boltzmann(field, beta, single=single).mean
 
     def evolve(self, x: torch.Tensor, table: Any, after: Any, noise: tuple[int, ...], path: Any = None) -> torch.Tensor:
         """x (n, D) after len(table) steps a x + b <y> + c z, without a return to Python where the device allows.

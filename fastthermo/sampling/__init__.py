@@ -156,7 +156,8 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
 
 
 def _mean(model: Model, x: torch.Tensor, inverse: float, beta: float) -> torch.Tensor:
-    mean: torch.Tensor = model.mean(x.double() * inverse, beta)
+    options = {"single": x.dtype.itemsize <= 4} if hasattr(model, "evolve") else {}
+    mean: torch.Tensor = model.mean(x.double() * inverse, beta, **options)
     return mean.to(x.dtype)
 
 

@@ -1,8 +1,8 @@
 """w_n = phi_n exp(-beta H~_n) / Z~ and its moments: which kernel for which query, decided on the device.
 
-    D <= 16, float32 arithmetic : `near`, and `differences` for far queries, where |y - h|^2 is too coarse
-    few states matter           : `differences` of those that `screen` lists, in float64
-    most states matter          : `products` of all, in float64, averages in tf32x3 where the force is wanted to 1e-6
+D <= 16, float32 arithmetic : `near`, and `differences` for far queries, where |y - h|^2 is too coarse
+few states matter           : `differences` of those that `screen` lists, in float64
+most states matter          : `products` of all, in float64, averages in tf32x3 where the force is wanted to 1e-6
 """
 
 from collections.abc import Iterator
@@ -61,7 +61,9 @@ def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precisio
 
 
 def _choose(rows: torch.Tensor, these: Sums, others: Sums) -> Sums:
-    return Sums(*(torch.where(rows if x.ndim == 1 else rows[:, None], x, y) for x, y in zip(these, others, strict=True)))
+    return Sums(
+        *(torch.where(rows if x.ndim == 1 else rows[:, None], x, y) for x, y in zip(these, others, strict=True))
+    )
 
 
 def _sparse(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> Sums:
@@ -84,9 +86,7 @@ def _dense(packed: Packed, field: torch.Tensor, beta: torch.Tensor, rows: Querie
     number = 4 if working_type(packed, precision) == "float32" else 8
     of_energies = 4 if number == 4 and precision in FLOAT32 else 8
     # beta twice: the logits of both the state and the dominant one are products
-    bound = dense_error(
-        shape, packed.radius, packed.spread, of_energies, 2 * beta, distance, least, excess, tail, 0
-    )
+    bound = dense_error(shape, packed.radius, packed.spread, of_energies, 2 * beta, distance, least, excess, tail, 0)
     if number != of_energies:
         rms = (2 * (least + excess)).sqrt() + 1e-300
         bound = bound + EXPONENTIAL[number] + 512 * UNITS[number] * tail * packed.radius / rms

@@ -32,9 +32,7 @@ def covariance(
     return torch.cat(parts)
 
 
-def _covariance(
-    packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Given, precision: str
-) -> torch.Tensor:
+def _covariance(packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Given, precision: str) -> torch.Tensor:
     (queries, dimension), number = field.shape, working_type(packed, precision)
     seen = surveyed(packed, field, beta, given, precision)
     parts = parts_of(packed, queries) if dimension <= SPLIT_DIMENSION else 1

@@ -25,7 +25,9 @@ class Given(NamedTuple):
     @classmethod
     def of(cls, sums: Sums, rows: slice) -> "Given":
         norm = torch.sigmoid(-sums.log_rest[rows])
-        return cls(sums.dominant[rows].contiguous(), norm, sums.shift[rows].contiguous(), sums.excess[rows].contiguous())
+        return cls(
+            sums.dominant[rows].contiguous(), norm, sums.shift[rows].contiguous(), sums.excess[rows].contiguous()
+        )
 
 
 def surveyed(packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Given, precision: str) -> Survey:
