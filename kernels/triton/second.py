@@ -7,11 +7,13 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.triton.config import NARROW, tile
+from fastthermo.kernels.triton.config import NARROW, PROGRAMS, tile
 from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.differences import arguments, parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import energies
 from fastthermo.kernels.triton.screen import Queries, Survey, survey
+from fastthermo.kernels.triton.tile import group_of, relative_energy, share
 
 
 class Given(NamedTuple):
@@ -79,11 +81,37 @@ def tilted(
 
 def lists(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey, given: Given) -> tuple[Any, ...]:
     """What every kernel of a second pass over the lists takes first."""
-    return (
-        packed.states, packed.log_weights, field, beta,
-        seen.groups, seen.kept, seen.sparse.index, seen.sparse.count,
-        len(packed.states), field.shape[1], seen.groups.shape[1], given.dominant, given.norm,
+    return (*arguments(packed, field, beta, seen), given.dominant, given.norm)
+
+
+def weights(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey, given: Given) -> torch.Tensor:
+    """w_n (B, N) of the sparse queries, by differences; 0 of states that are not listed."""
+    out = field.new_zeros(len(field), len(packed.states))
+    t = tile("differences", field.shape[1], packed.architecture)
+    launch(
+        _weights_kernel,
+        (min(len(field), PROGRAMS), parts_of(packed, len(field))),
+        *lists(packed, field, beta, seen, given), out,
+        BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
+    return out
+
+
+@triton.jit
+def _weights_kernel(
+    Y, PHI, H, BETA, GROUPS, KEPT, ORDER, COUNT, N, D, CAPACITY, DOMINANT, NORM, OUT,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    part, parts = tl.program_id(1), tl.num_programs(1)
+    for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
+        b = tl.load(ORDER + i)
+        beta, r, norm, kept = tl.load(BETA + b), tl.load(DOMINANT + b), tl.load(NORM + b), tl.load(KEPT + b)
+        low, high = share(kept, part, parts)
+        for j in range(low, high):
+            n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
+            x = relative_energy(Y, H, b, r, n, N, D, True, BLOCK_N, BLOCK_D)
+            logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - tl.load(PHI + r)) - beta * x
+            tl.store(OUT + b * N + n, norm * tl.exp(logit), mask=n < N)
 
 
 @triton.jit
