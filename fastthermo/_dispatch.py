@@ -5,7 +5,10 @@ from importlib import import_module
 from types import ModuleType
 
 BACKENDS = ("reference", "numba", "triton")
-BY_DEVICE = {"cpu": "numba", "cuda": "triton"}  # HIP calls itself cuda; any other device: reference, which is plain torch
+BY_DEVICE = {
+    "cpu": "numba",
+    "cuda": "triton",
+}  # HIP calls itself cuda; any other device: reference, which is plain torch
 
 
 def backend_name(device_type: str, name: str | None = None) -> str:

@@ -35,8 +35,8 @@ step(x, mean, a, b, c, seed, step, first_sample, stream) -> (B, D)
 
     a, b, c and step are numbers or, where the backend is for GPUs, tensors of one element on the device.
 
-evolve(packed, x, schedule, noise, path) -> (B, D)
-    x after the steps of a `Schedule`, averages in precision "single" for float32 samples and else in "double"; into `path` (T, B, D), or None, x after each of them.
+evolve(packed, x, schedule, noise, whole) -> (B, D), or (T, B, D) if `whole`
+    x after all steps of a `Schedule`, or after each; averages in "single" for float32 samples, else in "double".
 
 Every element of an output is written; memory beyond inputs and outputs is a tile, never B x N.
 """

@@ -17,15 +17,16 @@ def evolve(
     x: torch.Tensor,
     schedule: Schedule,
     noise: Noise,
-    path: torch.Tensor | None,
+    whole: bool,
 ) -> torch.Tensor:
     table, after = schedule.table.tolist(), None if schedule.after is None else schedule.after.tolist()
+    path = []
     for i, row in enumerate(table):
         following = None if after is None else after[i]
         x = one_step(boltzmann, step, states, x, schedule, row, following, noise.first_step + i, noise)
-        if path is not None:
-            path[i] = x
-    return x
+        if whole:
+            path.append(x)
+    return torch.stack(path) if whole else x
 
 
 def one_step(
@@ -47,7 +48,8 @@ def one_step(
     if following is None:
         return new
     inverse, beta, weight = following
-    return step(x, torch.lerp(mean, _mean(boltzmann, states, new, schedule, inverse, beta), weight), a, b, c, *key)
+    later = _mean(boltzmann, states, new, schedule, inverse, beta)
+    return step(x, mean + weight * (later - mean), a, b, c, *key)
 
 
 def _mean(

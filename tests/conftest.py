@@ -32,6 +32,11 @@ FLOAT64 = 1e-12  # relative rounding allowed to a float64 result
 LONG = np.longdouble
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+
+
 def exact_logits(states: np.ndarray, log_weights: np.ndarray, field: np.ndarray, beta: np.ndarray) -> Any:
     """log phi_n - beta H~_n and H~_n as mpf, B lists of N; squared distances are sums of integers."""
     magnitudes = np.abs(np.concatenate([states.ravel(), field.ravel()]))

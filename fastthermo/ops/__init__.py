@@ -169,16 +169,13 @@ def evolve(
     x: Tensor,
     schedule: Schedule,
     noise: Noise,
-    path: Tensor | None = None,
+    whole: bool = False,
     backend: str | None = None,
 ) -> Tensor:
-    """x (B, D) after the steps of a schedule, with averages as exact as those of `boltzmann`. Values only.
-
-    path : (T, B, D) of the dtype of x, filled with x after each step.
-    """
+    """x (B, D) after the steps of a schedule or, if `whole`, after each of them, (T, B, D). Values only."""
     _leave_graph("evolve")
     name = _dispatch.backend_name(x.device.type, backend)
-    out: Tensor = _dispatch.load(name).evolve(states.packed(name), x, schedule, noise, path)
+    out: Tensor = _dispatch.load(name).evolve(states.packed(name), x, schedule, noise, whole)
     return out
 
 

@@ -1,5 +1,6 @@
 """What the kernels' noise is made of, brought out; runs where Triton is interpreted."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,8 +52,13 @@ def box_muller(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype) ->
     return out
 
 
-def evolve(packed: Any, x: torch.Tensor, schedule: Any, noise: Any, path: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """x and the path, which is not shared between processes."""
-    from fastthermo.kernels import triton as backend
+def replayed(packed: Any, x: torch.Tensor, schedule: Any, noise: Any) -> torch.Tensor:
+    """(T, B, D): the steps that a CUDA graph would take."""
+    from fastthermo.kernels.triton import boltzmann, step
+    from fastthermo.kernels.triton.evolve import by_tables
 
-    return backend.evolve(packed, x, schedule, noise, path), path
+    x, path = x.clone(), x.new_empty(len(schedule.table), *x.shape)
+    once = by_tables((partial(boltzmann, packed), step, packed.states), x, schedule, noise, path)
+    for _ in range(len(path)):
+        once()
+    return path
