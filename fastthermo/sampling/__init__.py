@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STEP, START, GAUSSIAN = range(3)  # streams of noise
 Tables = list["torch.Tensor | None"]
-Key = tuple[int, ...]  # seed, first step, first sample, stream
+Key = tuple[int, int, int, int]  # seed, first step, first sample, stream
 BLOCK = 64  # steps between two looks at the bar where the device runs behind
 
 
@@ -99,13 +99,13 @@ def _evolve(
 
     table, after = (None if part is None else part.to(x.device) for part in schedule)
     assert table is not None
-    seed, first_step, *rest = noise
+    seed, first_step, first_sample, stream = noise
     several = 1 if x.device.type == "cpu" else BLOCK
     path = []
     for i in _bar(range(0, len(table), several), progress):
         some = slice(i, i + several)
         following = None if after is None else after[some]
-        found = law.evolve(x, table[some], following, (seed, first_step + i, *rest), whole)
+        found = law.evolve(x, table[some], following, (seed, first_step + i, first_sample, stream), whole)
         x = found[-1] if whole else found
         if whole:
             path.append(found)
@@ -129,18 +129,18 @@ def _walk(
 
     table, after = (None if part is None else part.tolist() for part in schedule)
     assert table is not None
-    seed, first_step, *rest = noise
+    seed, first_step, first_sample, stream = noise
     path = []
     for i in _bar(range(len(table)), progress):
-        *factors, inverse, beta = table[i]
+        a, b, c, inverse, beta = table[i]
         mean = _mean(model, x, inverse, beta)
         if callback is not None:
             callback(i, times[i], x, mean)
-        new = ops.step(x, mean, *factors, seed, first_step + i, *rest)
+        new = ops.step(x, mean, a, b, c, seed, first_step + i, first_sample, stream)
         if after is not None:
             inverse, beta, weight = after[i]
             blend = mean + weight * (_mean(model, new, inverse, beta) - mean)
-            new = ops.step(x, blend, *factors, seed, first_step + i, *rest)
+            new = ops.step(x, blend, a, b, c, seed, first_step + i, first_sample, stream)
         x = new
         if whole:
             path.append(x)

@@ -28,7 +28,9 @@ FUSED_BYTES = 100_000  # of states, at most
 FUSED_DIMENSION = {torch.float32: 8, torch.float64: 4}  # at most, by the dtype of samples: beyond, registers spill
 SAMPLES, STATES = 4, 32  # a tile: a warp a sample
 CAPTURED = 4  # steps from which a graph pays
-How = tuple[Any, ...]  # average, step and states, as `trajectory` takes them
+How = tuple[
+    Callable[..., Any], Callable[..., torch.Tensor], torch.Tensor
+]  # average, step and states, as `trajectory` takes them
 BITS = tl.constexpr(1.4426950408889634)
 
 
