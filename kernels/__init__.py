@@ -20,6 +20,8 @@ boltzmann(packed, field, beta, precision) -> Sums
 
 covariance(packed, field, beta, sums, precision) -> (B, D, D)
     C = sum_n w_n (y_n - m)(y_n - m)^T, centred on the mean m of `sums`.
+    This and the op below take from `sums` the state r and log_rest, which normalise, and shift and excess, which are
+    where moments are centred: the mean of a larger ensemble serves as well as its own.
 
 cumulant(packed, field, beta, sums, probes, energy_probes, precision) -> (B, D), (B,)
     With a_k = v_k.(y - m) + u_k (H~ - <H~>) for probes v (B, K, D) and energy_probes u (B, K), K = 1 or 2:
@@ -35,8 +37,8 @@ step(x, mean, a, b, c, seed, step, first_sample, stream) -> (B, D)
 
     a, b, c and step are numbers or, where the backend is for GPUs, tensors of one element on the device.
 
-evolve(packed, x, schedule, noise, path) -> (B, D)
-    x after the steps of a `Schedule`, in float64 averages; into `path` (T, B, D), or None, x after each of them.
+evolve(packed, x, schedule, noise, whole) -> (B, D), or (T, B, D) if `whole`
+    x after all steps of a `Schedule`, or after each; averages in "single" for float32 samples, else in "double".
 
 Every element of an output is written; memory beyond inputs and outputs is a tile, never B x N.
 """
@@ -58,15 +60,14 @@ class Sums(NamedTuple):
     excess_square: Any  # (B,): sum w (H~ - H~_r)^2
     participation: Any  # (B,): sum w^2
     error_bound: Any  # (B,): bounds |force error| / sqrt(sum w |y - h|^2), arithmetic only
+    log_error: Any = None  # (B,): bounds the error of log(1 + exp(log_rest)), by which unions weigh their parts
 
 
 class Schedule(NamedTuple):
     """T steps x' = a x + b <y> + c z at the field x / alpha. Data are scale * states + shift, x is in their units."""
 
     table: Any  # (T, 5) float64, on the device of x: a, b, c, 1 / alpha, beta
-    after: Any = (
-        None  # (T, 3) float64: 1 / alpha and beta at the new x, and the weight of the mean there in a second try
-    )
+    after: Any = None  # (T, 3): 1 / alpha and beta at the new x, and the weight of the mean there in a second try
     scale: float = 1.0
     shift: float = 0.0
 

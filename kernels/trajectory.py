@@ -7,7 +7,7 @@ import torch
 
 from fastthermo.kernels import Noise, Schedule, Sums
 
-Average = Callable[[torch.Tensor, torch.Tensor], Sums]
+Average = Callable[..., Sums]
 
 
 def evolve(
@@ -17,15 +17,16 @@ def evolve(
     x: torch.Tensor,
     schedule: Schedule,
     noise: Noise,
-    path: torch.Tensor | None,
+    whole: bool,
 ) -> torch.Tensor:
     table, after = schedule.table.tolist(), None if schedule.after is None else schedule.after.tolist()
+    path = []
     for i, row in enumerate(table):
         following = None if after is None else after[i]
         x = one_step(boltzmann, step, states, x, schedule, row, following, noise.first_step + i, noise)
-        if path is not None:
-            path[i] = x
-    return x
+        if whole:
+            path.append(x)
+    return torch.stack(path) if whole else x
 
 
 def one_step(
@@ -47,13 +48,15 @@ def one_step(
     if following is None:
         return new
     inverse, beta, weight = following
-    return step(x, torch.lerp(mean, _mean(boltzmann, states, new, schedule, inverse, beta), weight), a, b, c, *key)
+    later = _mean(boltzmann, states, new, schedule, inverse, beta)
+    return step(x, mean + weight * (later - mean), a, b, c, *key)
 
 
 def _mean(
     boltzmann: Average, states: torch.Tensor, x: torch.Tensor, schedule: Schedule, inverse: Any, beta: Any
 ) -> torch.Tensor:
     field = (x.double() * inverse - schedule.shift) / schedule.scale
-    sums = boltzmann(field, torch.ones_like(field[:, 0]) * (beta * schedule.scale**2))
+    precision = "single" if x.dtype == torch.float32 else "double"
+    sums = boltzmann(field, torch.ones_like(field[:, 0]) * (beta * schedule.scale**2), precision=precision)
     mean = schedule.scale * (states[sums.dominant].double() + sums.shift) + schedule.shift
     return mean.to(x.dtype)

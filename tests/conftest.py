@@ -33,6 +33,11 @@ FLOAT64 = 1e-12  # relative rounding allowed to a float64 result
 LONG = np.longdouble
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+
+
 def exact_logits(states: np.ndarray, log_weights: np.ndarray, field: np.ndarray, beta: np.ndarray) -> Any:
     """log phi_n - beta H~_n and H~_n as mpf, B lists of N; squared distances are sums of integers."""
     magnitudes = np.abs(np.concatenate([states.ravel(), field.ravel()]))
@@ -233,7 +238,8 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 def interpreted() -> Iterator[SimpleNamespace]:
     """The Triton backend in Triton's interpreter, on the CPU, in a process of its own."""
     pytest.importorskip("triton")
-    worker = Worker(TRITON_INTERPRET="1", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    ways = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    worker = Worker(**ways, PYTHONPATH=str(Path(__file__).parent / "triton"))
     names = "boltzmann", "covariance", "cumulant", "evolve", "pack", "step", "top_weights"
     calls = {name: remembered(partial(worker.call, f"fastthermo.kernels.triton:{name}")) for name in names}
     yield SimpleNamespace(call=worker.call, **calls)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STEP, START, GAUSSIAN = range(3)  # streams of noise
 Tables = list["torch.Tensor | None"]
-Key = tuple[int, ...]  # seed, first step, first sample, stream
+Key = tuple[int, int, int, int]  # seed, first step, first sample, stream
 BLOCK = 64  # steps between two looks at the bar where the device runs behind
 
 
@@ -80,36 +80,36 @@ def sample(
     x = x.float() if dtype.itemsize < 4 else x
     schedule = [None if table is None else torch.from_numpy(table) for table in tables(scheme, process, times)]
     noise = seed, first_step, first_sample, STEP
-    path = x.new_empty(len(times) - 1, *x.shape) if trajectory else None
     evolve = _evolve if callback is None and hasattr(denoiser, "evolve") else partial(_walk, times, callback)
     with torch.no_grad():
-        end = evolve(denoiser, x, schedule, noise, path, progress)
+        kept = evolve(denoiser, x, schedule, noise, trajectory, progress)
 
     def out(rows: torch.Tensor) -> Any:
         shaped = rows.to(dtype).unflatten(-1, denoiser.shape)
         return shaped.numpy() if numpy else shaped
 
-    return out(end) if path is None else Trajectory(times, out(torch.cat([x[None], path])))
+    return Trajectory(times, out(torch.cat([x[None], kept]))) if trajectory else out(kept)
 
 
 def _evolve(
-    law: Any, x: torch.Tensor, schedule: Tables, noise: Key, path: torch.Tensor | None, progress: bool | None
+    law: Any, x: torch.Tensor, schedule: Tables, noise: Key, whole: bool, progress: bool | None
 ) -> torch.Tensor:
     """By the law's own steps, several in one go where the device runs behind the host."""
+    import torch
+
     table, after = (None if part is None else part.to(x.device) for part in schedule)
     assert table is not None
-    seed, first_step, *rest = noise
+    seed, first_step, first_sample, stream = noise
     several = 1 if x.device.type == "cpu" else BLOCK
+    path = []
     for i in _bar(range(0, len(table), several), progress):
         some = slice(i, i + several)
-        x = law.evolve(
-            x,
-            table[some],
-            None if after is None else after[some],
-            (seed, first_step + i, *rest),
-            None if path is None else path[some],
-        )
-    return x
+        following = None if after is None else after[some]
+        found = law.evolve(x, table[some], following, (seed, first_step + i, first_sample, stream), whole)
+        x = found[-1] if whole else found
+        if whole:
+            path.append(found)
+    return torch.cat(path) if whole else x
 
 
 def _walk(
@@ -119,29 +119,32 @@ def _walk(
     x: torch.Tensor,
     schedule: Tables,
     noise: Key,
-    path: torch.Tensor | None,
+    whole: bool,
     progress: bool | None,
 ) -> torch.Tensor:
     """By any model's means, one after another."""
+    import torch
+
     from fastthermo import ops
 
     table, after = (None if part is None else part.tolist() for part in schedule)
     assert table is not None
-    seed, first_step, *rest = noise
+    seed, first_step, first_sample, stream = noise
+    path = []
     for i in _bar(range(len(table)), progress):
-        *factors, inverse, beta = table[i]
+        a, b, c, inverse, beta = table[i]
         mean = _mean(model, x, inverse, beta)
         if callback is not None:
             callback(i, times[i], x, mean)
-        new = ops.step(x, mean, *factors, seed, first_step + i, *rest)
+        new = ops.step(x, mean, a, b, c, seed, first_step + i, first_sample, stream)
         if after is not None:
             inverse, beta, weight = after[i]
-            blended = torch.lerp(mean, _mean(model, new, inverse, beta), weight)
-            new = ops.step(x, blended, *factors, seed, first_step + i, *rest)
+            blend = mean + weight * (_mean(model, new, inverse, beta) - mean)
+            new = ops.step(x, blend, a, b, c, seed, first_step + i, first_sample, stream)
         x = new
-        if path is not None:
-            path[i] = x
-    return x
+        if whole:
+            path.append(x)
+    return torch.stack(path) if whole else x
 
 
 def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sample: int = 0) -> Any:
@@ -156,7 +159,8 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
 
 
 def _mean(model: Model, x: torch.Tensor, inverse: float, beta: float) -> torch.Tensor:
-    mean: torch.Tensor = model.mean(x.double() * inverse, beta)
+    options = {"single": x.dtype.itemsize <= 4} if hasattr(model, "evolve") else {}
+    mean: torch.Tensor = model.mean(x.double() * inverse, beta, **options)
     return mean.to(x.dtype)
 
 

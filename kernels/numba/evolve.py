@@ -10,9 +10,6 @@ from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.step import step
 
 
-def evolve(
-    packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, path: torch.Tensor | None = None
-) -> torch.Tensor:
-    return trajectory.evolve(
-        partial(boltzmann, packed), step, torch.from_numpy(packed.states), x, schedule, noise, path
-    )
+def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool = False) -> torch.Tensor:
+    states = torch.from_numpy(packed.states)
+    return trajectory.evolve(partial(boltzmann, packed), step, states, x, schedule, noise, whole)

@@ -10,7 +10,5 @@ from fastthermo.kernels.reference.pack import Packed
 from fastthermo.kernels.reference.step import step
 
 
-def evolve(
-    packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, path: torch.Tensor | None = None
-) -> torch.Tensor:
-    return trajectory.evolve(partial(boltzmann, packed), step, packed.states, x, schedule, noise, path)
+def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool = False) -> torch.Tensor:
+    return trajectory.evolve(partial(boltzmann, packed), step, packed.states, x, schedule, noise, whole)

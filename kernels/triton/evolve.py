@@ -9,6 +9,7 @@ Of others, a step is captured once in a CUDA graph that reads its row of the sch
 """
 # ruff: noqa: RUF005
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ import triton.language as tl
 
 from fastthermo.kernels import Noise, Schedule, trajectory
 from fastthermo.kernels.triton.boltzmann import boltzmann
+from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.noise import normals
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.step import signed, step
@@ -26,49 +28,62 @@ FUSED_BYTES = 100_000  # of states, at most
 FUSED_DIMENSION = {torch.float32: 8, torch.float64: 4}  # at most, by the dtype of samples: beyond, registers spill
 SAMPLES, STATES = 4, 32  # a tile: a warp a sample
 CAPTURED = 4  # steps from which a graph pays
+How = tuple[
+    Callable[..., Any], Callable[..., torch.Tensor], torch.Tensor
+]  # average, step and states, as `trajectory` takes them
 BITS = tl.constexpr(1.4426950408889634)
 
 
-def evolve(
-    packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, path: torch.Tensor | None = None
-) -> torch.Tensor:
-    if x.numel() == 0 or len(schedule.table) == 0:
-        return x.clone()
+def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool = False) -> torch.Tensor:
     if _fits(packed.states, x, schedule):
-        return _fused(packed, x, schedule, noise, path)
+        return _fused(packed, x, schedule, noise, whole)
     how = partial(boltzmann, packed), step, packed.states
     if x.is_cuda and len(schedule.table) >= CAPTURED and not torch.cuda.is_current_stream_capturing():
-        return _replayed(how, x, schedule, noise, path)
-    return trajectory.evolve(*how, x, schedule, noise, path)
+        return _replayed(how, x, schedule, noise, whole)
+    return trajectory.evolve(*how, x, schedule, noise, whole)
 
 
-def _replayed(
-    how: tuple[Any, ...], x: torch.Tensor, schedule: Schedule, noise: Noise, path: torch.Tensor | None
-) -> torch.Tensor:
-    """The first step compiles what there is to compile, the second is captured, and replayed for all others."""
+def _replayed(how: How, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool) -> torch.Tensor:
+    """The first step compiles what there is to compile; the second is captured, and replayed for all others."""
+    x, path = x.clone(), _room(x, schedule, whole)
+    once = by_tables(how, x, schedule, noise, path)
+    with torch.cuda.device_of(x):
+        stream, aside, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        aside.wait_stream(stream)
+        with torch.cuda.stream(aside):
+            once()
+            graph.capture_begin(capture_error_mode="thread_local")  # without the synchronisation of torch.cuda.graph
+            try:
+                once()
+            finally:
+                graph.capture_end()
+        stream.wait_stream(aside)
+        for _ in range(1, len(schedule.table)):
+            graph.replay()
+    return x if path is None else path
+
+
+def by_tables(
+    how: How, x: torch.Tensor, schedule: Schedule, noise: Noise, path: torch.Tensor | None
+) -> Callable[[], None]:
+    """A function that takes the next step of x in place, all that changes between steps being read from the device."""
     place = torch.zeros(1, dtype=torch.int64, device=x.device)
-    x = x.clone()
 
     def once() -> None:
-        row = schedule.table.index_select(0, place)[0].unbind()
-        following = None if schedule.after is None else schedule.after.index_select(0, place)[0].unbind()
+        row, following = (
+            None if table is None else table.index_select(0, place)[0].unbind()
+            for table in (schedule.table, schedule.after)
+        )
         x.copy_(trajectory.one_step(*how, x, schedule, row, following, place + noise.first_step, noise))
         if path is not None:
             path.index_copy_(0, place, x[None])
         place.add_(1)
 
-    with torch.cuda.device_of(x):
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            once()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            once()
-        for _ in range(1, len(schedule.table)):
-            graph.replay()
-    return x
+    return once
+
+
+def _room(x: torch.Tensor, schedule: Schedule, whole: bool) -> torch.Tensor | None:
+    return x.new_empty(len(schedule.table), *x.shape) if whole else None
 
 
 def _fits(states: torch.Tensor, x: torch.Tensor, schedule: Schedule) -> bool:
@@ -76,25 +91,23 @@ def _fits(states: torch.Tensor, x: torch.Tensor, schedule: Schedule) -> bool:
     return few and schedule.after is None and schedule.scale == 1 and schedule.shift == 0
 
 
-def _fused(
-    packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, path: torch.Tensor | None
-) -> torch.Tensor:
+def _fused(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool) -> torch.Tensor:
     x, (rows, dimension) = x.contiguous(), x.shape
-    out = torch.empty_like(x)
+    out, path = torch.empty_like(x), _room(x, schedule, whole)
     key = signed(noise.seed), noise.first_step, noise.first_sample, noise.stream
-    with torch.cuda.device_of(x):
-        _evolve_kernel[(triton.cdiv(rows, SAMPLES),)](
-            packed.states.double(), packed.log_weights, x, out, path, schedule.table.contiguous(),
-            rows, len(packed.states), len(schedule.table), *key,
-            D=dimension, WIDE=x.dtype == torch.float64, KEEP=path is not None, BLOCK_B=SAMPLES, BLOCK_N=STATES,
-            num_stages=1,
-        )  # fmt: skip
-    return out
+    launch(
+        _evolve_kernel,
+        (triton.cdiv(rows, SAMPLES),),
+        x, packed.states.double(), packed.log_weights, out, path, schedule.table.contiguous(),
+        rows, len(packed.states), len(schedule.table), *key,
+        D=dimension, WIDE=x.dtype == torch.float64, KEEP=whole, BLOCK_B=SAMPLES, BLOCK_N=STATES, num_stages=1,
+    )  # fmt: skip
+    return out if path is None else path
 
 
 @triton.jit(do_not_specialize=["rows", "states", "steps", "seed", "first_step", "first_sample", "stream"])
 def _evolve_kernel(
-    Y, PHI, X, OUT, PATH, TABLE, rows: tl.int64, states: tl.int32, steps: tl.int32,
+    X, Y, PHI, OUT, PATH, TABLE, rows: tl.int64, states: tl.int32, steps: tl.int32,
     seed: tl.int64, first_step: tl.int64, first_sample: tl.int64, stream: tl.int64,
     D: tl.constexpr, WIDE: tl.constexpr, KEEP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip

@@ -13,16 +13,22 @@ TURN = tl.constexpr(6.283185307179586 * 2.0**-32)
 @triton.jit
 def normals(seed, step, sample, draw, stream, WIDE: tl.constexpr):
     """Four standard normal numbers each for `sample` and `draw`, integers that broadcast; float64 where WIDE."""
+    w0, w1, w2, w3 = words(seed, step, sample, draw, stream)
+    if WIDE:
+        z0, z1 = box_muller_wide(w0, w1)
+        z2, z3 = box_muller_wide(w2, w3)
+    else:
+        z0, z1 = box_muller(w0, w1)
+        z2, z3 = box_muller(w2, w3)
+    return z0, z1, z2, z3
+
+
+@triton.jit
+def words(seed, step, sample, draw, stream):
+    """Four 32-bit words each for the counter (sample, step, draw, stream)."""
     sample, draw = tl.broadcast(sample.to(tl.uint32), draw.to(tl.uint32))
     zero = tl.zeros_like(sample)
-    w0, w1, w2, w3 = tl.philox(seed, sample, zero + step.to(tl.uint32), draw, zero + stream.to(tl.uint32))
-    if WIDE:
-        z0, z1 = _box_muller_wide(w0, w1)
-        z2, z3 = _box_muller_wide(w2, w3)
-    else:
-        z0, z1 = _box_muller(w0, w1)
-        z2, z3 = _box_muller(w2, w3)
-    return z0, z1, z2, z3
+    return tl.philox(seed, sample, zero + step.to(tl.uint32), draw, zero + stream.to(tl.uint32))
 
 
 @triton.jit
@@ -33,14 +39,14 @@ def in_order(z0, z1, z2, z3):
 
 
 @triton.jit
-def _box_muller_wide(first, second):
+def box_muller_wide(first, second):
     radius = tl.sqrt(-2 * tl.log((first.to(tl.float64) + 0.5) * 2.0**-32))
     angle = second.to(tl.float64) * TURN
     return radius * tl.cos(angle), radius * tl.sin(angle)
 
 
 @triton.jit
-def _box_muller(first, second):
+def box_muller(first, second):
     radius = _radius(first.to(tl.int32, bitcast=True))
     cosine, sine = _cos_sin(second)
     return radius * cosine, radius * sine

@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.noise import in_order, normals
 
 GROUPS = 256  # of four numbers, a program
@@ -25,8 +26,6 @@ def step(
     x, mean = x.contiguous(), mean.contiguous()
     out = torch.empty_like(x)
     rows, dimension = x.shape
-    if out.numel() == 0:
-        return out
     on_device = isinstance(a, torch.Tensor)
     factors, place, numbers = None, None, (a, b, c, step)
     if on_device:
@@ -35,12 +34,12 @@ def step(
     groups = triton.cdiv(dimension, 4)
     block_g = min(triton.next_power_of_2(groups), 64)
     block_b = GROUPS // block_g
-    grid = triton.cdiv(rows, block_b), triton.cdiv(groups, block_g)
-    with torch.cuda.device_of(x):
-        _step_kernel[grid](
-            x, mean, out, factors, place, rows, dimension, *numbers, *key,
-            BLOCK_B=block_b, BLOCK_G=block_g, WIDE=x.dtype == torch.float64, ON_DEVICE=on_device,
-        )  # fmt: skip
+    launch(
+        _step_kernel,
+        (triton.cdiv(rows, block_b), triton.cdiv(groups, block_g)),
+        x, mean, out, factors, place, rows, dimension, *numbers, *key,
+        BLOCK_B=block_b, BLOCK_G=block_g, WIDE=x.dtype == torch.float64, ON_DEVICE=on_device,
+    )  # fmt: skip
     return out
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastthermo.kernels import Sums
+from fastthermo.kernels import Schedule, Sums
 
 BETAS = np.array([1e-6, 1e-3, 1.0, 30.0, 1e3, 1e6])
 
@@ -158,8 +158,8 @@ def moved_to(device: str, x: Any) -> Any:
     """x with all tensors but those of a pack on the device."""
     if isinstance(x, torch.Tensor):
         return x.to(device)
-    if isinstance(x, Sums):
-        return Sums(*(moved_to(device, y) for y in x))
+    if isinstance(x, Sums | Schedule):
+        return type(x)(*(moved_to(device, y) for y in x))
     return tuple(moved_to(device, y) for y in x) if type(x) is tuple else x
 
 

@@ -47,6 +47,14 @@ def _step(number: str, graph: bool, stack: int = 0) -> Kernel:
     return Kernel("step:_step_kernel", f"{arrays}, {ends}{STEP}", [tiles, few], ("X", "MEAN", "OUT"), stack=stack)
 
 
+def _fused(number: str, *dimensions: int, stack: int = 0) -> Kernel:
+    arrays = f"X: *{number}, Y: *fp64, PHI: *fp64, OUT: *{number}, PATH: *{number}, TABLE: *fp64"
+    sizes = "rows: i64, states: i32, steps: i32, seed: i64, first_step: i64, first_sample: i64, stream: i64"
+    tile = {"WIDE": number == "fp64", "KEEP": True, "BLOCK_B": 4, "BLOCK_N": 32, "num_stages": 1}
+    tiles = [tile | {"D": dimension} for dimension in dimensions]
+    return Kernel("evolve:_evolve_kernel", f"{arrays}, {sizes}", tiles, ("X", "Y", "OUT", "PATH"), stack=stack)
+
+
 ARRAYS = "Y: *{y}, PHI: *fp64, H: *fp64, BETA: *fp64"
 LISTS = f"{ARRAYS}, GROUPS: *i32, KEPT: *i32, ORDER: *i64, COUNT: *i32, N: i32, D: i32, CAPACITY: i32"
 SECOND = f"{LISTS}, DOMINANT: *i64, NORM: *fp64"
@@ -177,6 +185,8 @@ KERNELS = SUMS | {
     "step": _step("fp32", False),
     "step in a graph": _step("fp32", True),
     "step in float64": _step("fp64", False, stack=48),  # of the reduction of large angles, never reached
+    "steps in one kernel": _fused("fp32", 2, 8),
+    "steps in one kernel, float64": _fused("fp64", 2, 4, stack=48),
 }
 CASES = {
     (name, target, i): kernel

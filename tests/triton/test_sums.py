@@ -92,9 +92,7 @@ def test_second_passes_are_exact(interpreted: Any, problem: Any, precision: str,
     for count in (1, 2):
         probes = torch.randn(len(size), count, problem.field.shape[1], generator=generator).double()
         none = torch.zeros(len(size), count).double()
-        vectors, energies = interpreted.cumulant(
-            packed, problem.field, problem.beta, sums, probes, none, precision
-        )
+        vectors, energies = interpreted.cumulant(packed, problem.field, problem.beta, sums, probes, none, precision)
         want, want_energies = reference.cumulant(*given, probes, none)
         scale = size * probes.norm(dim=2).prod(1) * (1 if count == 1 else problem.rms)
         assert ((vectors - want).norm(dim=1)[wide] <= (wanted * scale)[wide]).all()
