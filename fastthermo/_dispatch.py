@@ -22,8 +22,8 @@ def backend_name(device_type: str, name: str | None = None) -> str:
         )
     if name == "triton" and device_type != "cuda" and not _interpreted():
         raise ValueError(
-            f"backend: 'triton' runs on a GPU, the states are on {device_type!r}; move them with .to('cuda'), use another "
-            "backend or, to try the kernels without a GPU, set TRITON_INTERPRET=1 before Python starts"
+            f"backend: 'triton' runs on a GPU, the states are on {device_type!r}; move them with .to('cuda'), use "
+            "another backend or, to try the kernels without a GPU, set TRITON_INTERPRET=1 before Python starts"
         )
     return name
 

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import EXPONENTIAL, UNITS, dense_error, screened_error
+from fastthermo.kernels.bounds import (
+    EXPONENTIAL,
+    UNITS,
+    dense_error,
+    dense_log_error,
+    screened_error,
+    screened_log_error,
+)
 from fastthermo.kernels.triton import differences, products
 from fastthermo.kernels.triton.config import FAR, SMALL_DIMENSION, WORKSPACE
 from fastthermo.kernels.triton.near import near
@@ -31,6 +38,7 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision
         energy_min=sums.energy_min + bad,
         participation=sums.participation + bad,
         error_bound=sums.error_bound + bad,
+        log_error=sums.log_error + bad,
     )
 
 
@@ -70,9 +78,12 @@ def _sparse(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Surve
     r = differences.dominant_state(packed, field, beta, seen)
     scalars, shift = differences.summed(packed, field, beta, seen, r)
     r, least, excess, square, participation, shift = _normalised(packed, field, r, scalars, shift)
-    shape = tuple(packed.states.shape)
-    bound = screened_error(shape, packed.radius, packed.spread, beta, least, excess)
-    return Sums(r, shift, scalars[:, 0].log(), least, excess, square, participation, bound)
+    # the cutoffs of "double" hold in any precision here, and all that is not dropped is float64
+    about = (tuple(packed.states.shape), packed.radius, packed.spread, "double", beta, least)
+    rest, none = scalars[:, 0], torch.zeros_like(beta)
+    bound = screened_error(*about, excess, rest, none, none)
+    log_error = screened_log_error(*about, rest, none, none)
+    return Sums(r, shift, rest.log(), least, excess, square, participation, bound, log_error)
 
 
 def _dense(packed: Packed, field: torch.Tensor, beta: torch.Tensor, rows: Queries, precision: str) -> Sums:
@@ -86,13 +97,14 @@ def _dense(packed: Packed, field: torch.Tensor, beta: torch.Tensor, rows: Querie
     number = 4 if working_type(packed, precision) == "float32" else 8
     of_energies = 4 if number == 4 and precision in FLOAT32 else 8
     # beta twice: the logits of both the state and the dominant one are products
-    bound = dense_error(shape, packed.radius, packed.spread, of_energies, 2 * beta, distance, least, excess, tail, 0)
+    about = (shape, packed.radius, packed.spread, of_energies, 2 * beta, distance, least)
+    bound, log_error = dense_error(*about, excess, tail, 0), dense_log_error(*about, tail, 0)
     if number != of_energies:
         rms = (2 * (least + excess)).sqrt() + 1e-300
         bound = bound + EXPONENTIAL[number] + 512 * UNITS[number] * tail * packed.radius / rms
     if precision == "tf32":
-        bound = bound + torch.inf  # its error is documented, not certified
-    return Sums(r, shift, scalars[:, 0].log(), least, excess, square, participation, bound)
+        bound, log_error = bound + torch.inf, log_error + torch.inf  # nothing bounds its error
+    return Sums(r, shift, scalars[:, 0].log(), least, excess, square, participation, bound, log_error)
 
 
 def _normalised(

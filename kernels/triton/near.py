@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import near_error
+from fastthermo.kernels.bounds import near_error, near_log_error
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
@@ -28,13 +28,15 @@ def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
     launch(
         _near_kernel,
         (triton.cdiv(queries, t.b),),
-        packed.states, packed.log_weights, field, high, low, beta, dominant, shift, scalars, queries, len(packed.states),
-        D=dimension, WIDE=triton.next_power_of_2(dimension), BLOCK_B=t.b, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
+        packed.states, packed.log_weights, field, high, low, beta, dominant, shift, scalars,
+        queries, len(packed.states), D=dimension, WIDE=triton.next_power_of_2(dimension), BLOCK_B=t.b, BLOCK_N=t.n,
+        num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     rest, excess, square, participation, least = scalars
     shape = tuple(packed.states.shape)
     bound = near_error(shape, packed.radius, packed.spread, 4, beta, least, excess, square)
-    return Sums(dominant, shift, rest.log(), least, excess, square, participation, bound)
+    log_error = near_log_error(shape, packed.spread, 4, beta, least, excess)
+    return Sums(dominant, shift, rest.log(), least, excess, square, participation, bound, log_error)
 
 
 @triton.jit

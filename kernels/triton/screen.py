@@ -105,8 +105,8 @@ def _screen(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> tuple[to
     launch(
         _screen_kernel,
         (triton.cdiv(queries, t.b), triton.cdiv(len(packed.states), t.n)),
-        rounded, codes.codes, (1 / (scale * codes.scale)).float(), packed.half_squares, packed.log_weights, beta, bounds,
-        queries, len(packed.states), dimension, count,
+        rounded, codes.codes, (1 / (scale * codes.scale)).float(),
+        packed.half_squares, packed.log_weights, beta, bounds, queries, len(packed.states), dimension, count,
         GROUP=GROUP, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return bounds, eps
