@@ -51,8 +51,8 @@ TILES = MappingProxyType(
 # program, not a number.
 INSTEAD = MappingProxyType(
     {
-        ("sm_80", "products float32", None): Tile(64, 64, 32, 8, 2),
-        ("sm_89", "products float32", None): Tile(64, 64, 32, 8, 2),
+        ("sm_80", "products float32", None): Tile(32, 64, 32, 8, 2),
+        ("sm_89", "products float32", None): Tile(32, 64, 32, 8, 2),
         ("sm_80", "average float32", None): Tile(32, 32, 64, 8, 2),
         ("sm_89", "average float32", None): Tile(32, 32, 64, 8, 2),
         ("gfx942", "screen", None): Tile(64, 128, 64, 4, 2),
