@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -36,9 +35,9 @@ def entries(problem: Problem | StepProblem) -> list[Entry]:
         found.append(entry(ALL, both, _mean))
         if op == "mean" and isinstance(problem, Problem) and problem.as_bytes is not None:
             found.append(entry(BYTES, both, _mean, as_bytes=True))
-        if op == "mean":
-            found.append(replace(entry(FAST, both, _mean, precision="fast"), devices=("cuda",)))
-            found.append(replace(entry(TF32, both, _mean, precision="tf32"), devices=("cuda",)))
+        if op == "mean" and isinstance(problem, Problem) and problem.field.is_cuda:
+            found.append(entry(FAST, both, _mean, precision="fast"))
+            found.append(entry(TF32, both, _mean, precision="tf32"))
     return found
 
 

@@ -47,7 +47,7 @@ def _covariance(
         launch(
             _covariance_kernel,
             (min(queries, PROGRAMS), _pairs(dimension, t.d), parts),
-            packed.states, work, seen.groups, seen.kept, rows.index, rows.count, given.dominant, given.shift, into,
+            packed.states, work, seen.groups, seen.kept, rows.places, rows.number, given.dominant, given.shift, into,
             len(packed.states), dimension, seen.groups.shape[1],
             LISTED=listed, BLOCK_N=group if listed else t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages,
             **multiplied(packed, precision, number),

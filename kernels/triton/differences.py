@@ -28,7 +28,7 @@ def parts_of(packed: Packed, queries: int) -> int:
 
 def arguments(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> tuple[Any, ...]:
     """What every kernel that goes over the lists takes first."""
-    lists = (seen.groups, seen.kept, seen.sparse.index, seen.sparse.count)
+    lists = (seen.groups, seen.kept, seen.sparse.places, seen.sparse.number)
     sizes = (len(packed.states), field.shape[1], seen.groups.shape[1])
     return (packed.states, packed.log_weights, field, beta, *lists, *sizes)
 

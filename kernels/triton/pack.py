@@ -34,7 +34,7 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     """Once an ensemble and device; unlike a call it waits for the device."""
     states, log_phi = states.contiguous(), log_weights.contiguous()
     arch = architecture(states.device)
-    mean = sum(block.double().sum(0) for block in _blocks(states)) / len(states)
+    mean = torch.stack([block.double().sum(0) for block in _blocks(states)]).sum(0) / len(states)
     anchor = states[_squares(states, mean).argmin()].double()
     squares = _squares(states, anchor)
     radius = float(squares.max().sqrt()) * (1 + 1e-12)

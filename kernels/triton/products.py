@@ -59,7 +59,7 @@ def summed(
         launch(
             _weigh_kernel,
             (length,),
-            work, packed.log_weights, beta, dense.index, dense.count, begin, dominant, scalars, size,
+            work, packed.log_weights, beta, dense.places, dense.number, begin, dominant, scalars, size,
             BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
         average(packed, work, dense, begin, length, precision, dominant, scalars, shift)
@@ -76,14 +76,14 @@ def energies(
     precision: str,
     out: torch.Tensor,
 ) -> None:
-    """out[i] = square |t_n|^2/2 - t_n.(v - origin) for the rows i of a chunk, v = vectors[rows.index[begin + i]]."""
+    """out[i] = square |t_n|^2/2 - t_n.(v - origin) for the rows i of a chunk, v = vectors[rows.places[begin + i]]."""
     exact = precision not in FLOAT32 or packed.states.dtype == torch.float64
     number = "float64" if exact else "float32"
     t = tile(f"products {number}", vectors.shape[1], packed.architecture)
     launch(
         _products_kernel,
         (triton.cdiv(length, t.b), triton.cdiv(len(packed.states), t.n)),
-        vectors, packed.states, packed.anchor, packed.half_squares, rows.index, rows.count, begin, length, out,
+        vectors, packed.states, packed.anchor, packed.half_squares, rows.places, rows.number, begin, length, out,
         len(packed.states), vectors.shape[1],
         FIELDS=origin is not None, SQUARE=square != 0, **multiplied(packed, precision, number),
         BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
@@ -101,13 +101,13 @@ def average(
     scalars: torch.Tensor,
     shift: torch.Tensor,
 ) -> None:
-    """shift[b] = sum_n work[i, n] (y_n - y_r), b = rows.index[begin + i], with sum_n work[i, n] = scalars[b, 0]."""
+    """shift[b] = sum_n work[i, n] (y_n - y_r), b = rows.places[begin + i], with sum_n work[i, n] = scalars[b, 0]."""
     number, dimension = working_type(packed, precision), shift.shape[1]
     t = tile(f"average {number}", dimension, packed.architecture)
     launch(
         _average_kernel,
         (triton.cdiv(length, t.b), triton.cdiv(dimension, t.d)),
-        work, packed.states, packed.anchor, rows.index, rows.count, begin, length, dominant, scalars, shift,
+        work, packed.states, packed.anchor, rows.places, rows.number, begin, length, dominant, scalars, shift,
         len(packed.states), dimension, scalars.shape[1],
         **multiplied(packed, precision, number),
         BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,

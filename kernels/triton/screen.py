@@ -27,10 +27,10 @@ DOUBLE_CUTOFF = 700.0  # T in double precision: e^-700 = 1e-304
 
 
 class Queries(NamedTuple):
-    """Indices of some queries, first in `index`; how many, on the device."""
+    """Some queries: which, first in `places`; how many, on the device."""
 
-    index: torch.Tensor  # (B,) int64
-    count: torch.Tensor  # (1,) int32
+    places: torch.Tensor  # (B + 1,) int64
+    number: torch.Tensor  # (1,) int32
 
     @classmethod
     def where(cls, flag: torch.Tensor) -> "Queries":

@@ -75,7 +75,7 @@ def tilted(
     launch(
         _tilt_kernel,
         (length,),
-        work, along[0], along[1], packed.log_weights, beta, rows.index, rows.count, begin,
+        work, along[0], along[1], packed.log_weights, beta, rows.places, rows.number, begin,
         given.dominant, given.norm, given.excess, offsets, u, scalars, size, u.shape[1],
         K=len(probes), BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip

@@ -106,8 +106,8 @@ def test_queries_go_by_differences_and_by_products(interpreted: Any) -> None:
     packed = interpreted.pack(states, torch.full((700,), -6.5).double())
     field = states[:12].double() + 0.1
     seen = interpreted.call("fastthermo.kernels.triton.screen:survey", packed, field, BETAS, "single")
-    assert 2 <= int(seen.dense.count) <= 10
-    assert int(seen.sparse.count) == 12 - int(seen.dense.count)
+    assert 2 <= int(seen.dense.number) <= 10
+    assert int(seen.sparse.number) == 12 - int(seen.dense.number)
 
 
 def test_screening_keeps_every_state_that_matters(interpreted: Any) -> None:
@@ -119,7 +119,7 @@ def test_screening_keeps_every_state_that_matters(interpreted: Any) -> None:
     seen = interpreted.call("fastthermo.kernels.triton.screen:survey", packed, field, beta, "single")
     logits = -beta[:, None] * torch.cdist(field, states.double()) ** 2 / 2
     runner_up = logits.topk(2).values[:, 1:]
-    for b in seen.sparse.index[: int(seen.sparse.count)].tolist():
+    for b in seen.sparse.places[: int(seen.sparse.number)].tolist():
         if seen.kept[b] <= seen.groups.shape[1]:
             matter = set((logits[b] >= runner_up[b] - 45).nonzero()[:, 0].floor_divide(16).tolist())
             assert matter <= set(seen.groups[b, : seen.kept[b]].tolist())
