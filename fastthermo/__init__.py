@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastthermo.adapters import Denoised as Denoised
+    from fastthermo.adapters import LearnedDenoiser as LearnedDenoiser
+    from fastthermo.adapters import to_azula as to_azula
+    from fastthermo.adapters import to_edm as to_edm
+    from fastthermo.adapters import wrap as wrap
     from fastthermo.critical import critical_time as critical_time
     from fastthermo.critical import critical_times as critical_times
     from fastthermo.denoiser import Denoiser as Denoiser
@@ -43,8 +48,11 @@ if TYPE_CHECKING:
     from fastthermo.state import Posterior as Posterior
     from fastthermo.state import boltzmann as boltzmann
     from fastthermo.state import posterior as posterior
+    from fastthermo.training import load_denoiser as load_denoiser
+    from fastthermo.training import train as train
 
 _HOME = {
+    "adapters": ("Denoised", "LearnedDenoiser", "to_azula", "to_edm", "wrap"),
     "critical": ("critical_time", "critical_times"),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
@@ -68,6 +76,7 @@ _HOME = {
     "response": ("Susceptibility", "covariance", "susceptibility"),
     "sampling": ("Trajectory", "noised", "sample"),
     "state": ("BoltzmannState", "Law", "Posterior", "boltzmann", "posterior"),
+    "training": ("load_denoiser", "train"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
