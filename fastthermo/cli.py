@@ -91,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a small denoiser on a data set: U-Net for images, MLP for vectors",
-        description="Train a denoiser with the preconditioning of EDM; weights and loss are kept in the folder. The same "
-        "command goes on where an interrupted run stopped, with the weights an uninterrupted one would have.",
+        description="Train a denoiser with the preconditioning of EDM; weights and loss are kept in the folder. The "
+        "same command goes on where an interrupted run stopped, with the weights an uninterrupted one would have.",
     )
     _add_source(train)
     train.add_argument("--steps", type=int, default=10_000, help="in all, since the beginning (default 10000)")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 2**19  # numbers in one forward pass on a CPU
-PROBES = 4  # noisy x with which a time convention is tried
+PROBES, SAMPLE = 8, 256  # noisy x with which a time convention is tried, and data for their variance
+TOLERANCE = 4.0  # a denoiser whose squared error is so many times that of the trivial ones is none
 
 
 def _v(p: Process, t: Any) -> tuple[Any, Any]:
@@ -272,7 +273,7 @@ def wrap(
         for all queries, or one row a query. guidance : weight w of m_u + w (m_c - m_u).
     batch : states in one forward pass; by default as many as make half a million numbers.
     dtype, device : of the network's input: those of its parameters; for functions float64, on the CPU.
-    check : try the time convention on a few noisy x, with eight forward passes of four states at most.
+    check : try the time convention on a few noisy x, in five small forward passes at most.
 
     Raises
     ------
@@ -315,26 +316,25 @@ def check_times(model: LearnedDenoiser) -> None:
     """Raise ValueError where the means at t -> t_min cannot be those of nearly clean data.
 
     With data at hand, E|m - y|^2 must not be many times that of the better of the two trivial answers, x/alpha and the
-    mean of the data. Without, the means of four x must not lie closer at the end of the data than at that of the noise.
+    mean of the data. Without, the means of unlike x must not lie closer at the end of the data than at that of the noise.
     """
     import torch
 
     p, ends = model.process, np.array([model.process.t_min, model.process.t_max])
-    rng = np.random.default_rng(0)
-    z = torch.as_tensor(rng.standard_normal((PROBES // 2, model.dimension)))
+    z = torch.as_tensor(np.random.default_rng(0).standard_normal((PROBES // 2, model.dimension)))
     z = torch.cat([z, -z]).to(model.device)
     advice = (
         f"{model.name}: the mean at t -> {ends[0]:.3g} is not x: time runs otherwise than time= says, or the network "
         f"predicts something else than {model.predicts!r}"
     )
     if model.law is not None:
-        y = model.law.draw(PROBES, 0)
-        y = (y if is_torch(y) else torch.as_tensor(np.asarray(y))).to(model.device).double().reshape(PROBES, -1)
-        variance = float(((y - y.mean(0)) ** 2).mean()) * PROBES / (PROBES - 1)
-        for t in (*p.time(np.geomspace(*p.beta_range, 5)),):
+        y = model.law.draw(SAMPLE, 0)
+        y = (y if is_torch(y) else torch.as_tensor(np.asarray(y))).to(model.device).double().reshape(SAMPLE, -1)
+        variance, y = float(((y - y.mean(0)) ** 2).mean()), y[:PROBES]
+        for t in p.time(np.geomspace(*p.beta_range, 5)):
             mean = model._means(float(p.alpha(t)) * y + float(p.sigma(t)) * z, np.asarray(t))
             error, least = float(((mean - y) ** 2).mean()), min(variance, 1 / float(p.beta(t)))
-            if error > 16 * least + 1e-6 * variance:
+            if error > TOLERANCE * least + 1e-6 * variance:
                 raise ValueError(f"{advice}; at t = {t:.3g} its squared error is {error:.3g} where {least:.3g} is easy")
         return
     spreads = []

@@ -50,7 +50,11 @@ def azula(
     """
     if process is None:
         process = Schedule(function=_attribute("azula", denoiser, "schedule"), t_min=t_min, t_max=t_max)
-    return _wrap(denoiser, lambda x, t, **more: denoiser(x, t, **more).mean, "mean", process, "t", "azula", options)
+
+    def call(x: Any, t: Any, **more: Any) -> Any:  # some of its denoisers take one time only
+        return denoiser(x, t[0] if bool((t == t[0]).all()) else t, **more).mean
+
+    return _wrap(denoiser, call, "mean", process, "t", "azula", options)
 
 
 def edm(net: Any, process: Process | None = None, **options: Any) -> LearnedDenoiser:
@@ -150,7 +154,7 @@ def to_edm(model: Model, sigma_min: float = 0.002, sigma_max: float = 80.0) -> A
 
 
 @dataclass(frozen=True, eq=False)
-class to_azula:  # noqa: N801
+class to_azula:
     """Any model under any process in azula's calling convention: d(x, t).mean and d.schedule(t)."""
 
     model: Model

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SPREAD = 1.5  # of log sigma: from far above the critical temperatures of data to well below their collapse
 GAMMA = 6.94  # of the average of weights: a relative width of 0.1
-WARM_UP, DECAY = 200, 4000  # steps until the learning rate is full, and after which it falls as 1/sqrt(step)
+WARM_UP, DECAY = 100, 4000  # steps until the learning rate is full, and after which it falls as 1/sqrt(step)
 PAUSE = 60.0  # seconds between checkpoints
 
 __all__ = ["load_denoiser", "subset", "train"]
@@ -61,12 +61,14 @@ def train(
 
     Raises
     ------
-    ValueError for impossible numbers, a truncated checkpoint or one of other settings; FloatingPointError where the
-    loss stops being finite, with the last checkpoint kept.
+    ValueError for impossible numbers, a truncated checkpoint or one of other settings, and where the loss stops being
+    finite, with the last checkpoint kept.
     """
     for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: wanted an integer of at least {least}, got {value!r}")
+    if width is not None and (not isinstance(width, int) or width < 1):
+        raise ValueError(f"width: wanted an integer of at least 1 or None, got {width!r}")
     if not 0 < rate < float("inf"):
         raise ValueError(f"rate: wanted a positive number, got {rate!r}")
     out = Path(out)
@@ -224,7 +226,7 @@ def _loop(run: _Run, out: Path, settings: Settings, steps: int, progress: bool |
                 if len(losses) == 50 or run.step == steps:
                     loss = float(sum(losses) / len(losses))
                     if not np.isfinite(loss):
-                        raise FloatingPointError(
+                        raise ValueError(
                             f"rate: the loss is {loss} at step {run.step}; the last checkpoint is kept, go on with a "
                             f"smaller learning rate than {settings.rate}"
                         )

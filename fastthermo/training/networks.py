@@ -112,7 +112,7 @@ class UNet(nn.Module):
     shape : of one image, (H, W), (C, H, W) or (H, W, C).
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, depth: int = 2) -> None:
+    def __init__(self, shape: tuple[int, ...], width: int, depth: int = 1) -> None:
         super().__init__()
         channels, *size = channels_first(shape)
         self.last = tuple(shape) == (*size, channels)
