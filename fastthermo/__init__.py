@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fastthermo.ensemble import Ensemble as Ensemble
     from fastthermo.ensemble import Mixture as Mixture
     from fastthermo.ensemble import top_weights as top_weights
+    from fastthermo.paths import Difference as Difference
+    from fastthermo.paths import free_energy_difference as free_energy_difference
     from fastthermo.process import DDPM as DDPM
     from fastthermo.process import EDM as EDM
     from fastthermo.process import FlowMatching as FlowMatching
@@ -56,6 +58,7 @@ _HOME = {
     "critical": ("critical_time", "critical_times"),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
+    "paths": ("Difference", "free_energy_difference"),
     "process": (
         "DDPM",
         "EDM",

@@ -10,7 +10,7 @@ LINES = [
     ["cli"],
     ["sweep", "portrait", "training"],
     ["plot", "datasets"],
-    ["exponents", "regimes", "critical", "sampling", "sharding"],
+    ["exponents", "regimes", "critical", "sampling", "sharding", "paths"],
     ["adapters", "response", "denoiser"],
     ["ensemble", "solvable", "state"],
     ["ops", "_dispatch"],

@@ -12,7 +12,7 @@ all affine in x and the prediction, and taken in float64. At high noise eps, sco
 are divided by alpha.
 """
 
-from fastthermo.adapters.learned import Denoised, LearnedDenoiser, wrap
+from fastthermo.adapters.learned import Denoised, LearnedDenoiser
 from fastthermo.adapters.libraries import (
     azula,
     denoising_diffusion_pytorch,
@@ -23,6 +23,7 @@ from fastthermo.adapters.libraries import (
     to_edm,
     torchcfm,
 )
+from fastthermo.adapters.wrapping import wrap
 
 __all__ = [
     "Denoised",

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from fastthermo._arrays import is_torch
-from fastthermo.adapters.learned import Denoised, LearnedDenoiser, wrap
+from fastthermo.adapters.learned import Denoised, LearnedDenoiser
+from fastthermo.adapters.wrapping import wrap
 from fastthermo.denoiser import Model, schedule
 from fastthermo.process import DDPM, EDM, FlowMatching, Process
 

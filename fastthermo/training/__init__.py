@@ -31,7 +31,6 @@ from fastthermo.training.checkpoint import CURRENT, NETWORK, PREVIOUS, Settings
 if TYPE_CHECKING:
     import torch
 
-SPREAD = 1.5  # of log sigma: from far above the critical temperatures of data to well below their collapse
 GAMMA = 6.94  # of the average of weights: a relative width of 0.1
 WARM_UP, DECAY = 100, 4000  # steps until the learning rate is full, and after which it falls as 1/sqrt(step)
 PAUSE = 60.0  # seconds between checkpoints
@@ -107,8 +106,8 @@ def load_denoiser(run: str | Path, data: Any = None, device: Any = "cpu") -> Lea
         raise ValueError(f"run: {path} holds other weights than its settings say: {error}") from error
     law = data.ensemble() if isinstance(data, Dataset) else data
     network = network.to(device).eval().requires_grad_(False)
-    process = EDM(t_min=1e-3 * float(network.deviation), t_max=1e3 * float(network.deviation))
-    return wrap(network, "mean", process, time="sigma", shape=settings.shape, law=law)
+    process = EDM(t_min=1e-5 * float(network.deviation), t_max=1e4 * float(network.deviation))
+    return wrap(network, "mean", process, time="sigma", shape=settings.shape, law=law, check=False)
 
 
 def subset(data: Dataset, n: int, seed: int) -> Dataset:
@@ -146,6 +145,8 @@ class _Run:
     def advance(self, batch: int, rate: float) -> torch.Tensor:
         """One step; the loss, 1 where nothing is learned yet."""
         import torch
+
+        from fastthermo.training.networks import SPREAD
 
         rng = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, self.step]).generate_state(1)[0]))
         index = torch.randint(len(self.states), (batch,), generator=rng).to(self.device)

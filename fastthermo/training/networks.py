@@ -4,7 +4,8 @@
     c_skip = s^2 / (sigma^2 + s^2)      c_out = sigma s / sqrt(sigma^2 + s^2)      c_in = 1 / sqrt(sigma^2 + s^2)
 
 with m and s the mean and the root mean square deviation of the data. An untrained F = 0 is the optimal denoiser of the
-isotropic Gaussian with these moments, which is also what remains at high temperature.
+isotropic Gaussian with these moments, which is also what remains at high temperature. Training draws log(sigma / s)
+from N(0, SPREAD^2); beyond three standard deviations F is told the level there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+SPREAD = 1.5  # from far above the critical temperatures of data to well below their collapse
 HARMONICS = 16  # sines and cosines of the noise level
 
 
@@ -34,7 +36,8 @@ class Denoiser(nn.Module):
         sigma = sigma.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
         total = (sigma**2 + self.deviation**2).sqrt()
         away = x - self.centre
-        out = self.body(away / total, sigma.flatten().log() / 4)
+        level = (sigma / self.deviation).log().clamp(-3 * SPREAD, 3 * SPREAD) + self.deviation.log()
+        out = self.body(away / total, level.flatten() / 4)
         return self.centre + (self.deviation / total) ** 2 * away + (sigma * self.deviation / total) * out.to(x.dtype)
 
 
