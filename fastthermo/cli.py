@@ -115,7 +115,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", metavar="NAME|PATH", help="digits, mnist-5k, fashion-mnist, or a .npy, .npz, .pt or IDX file"
+        "data",
+        metavar="NAME|PATH",
+        help="digits, mnist-5k, fashion-mnist, cifar-10, imagenet-64, or a .npy, .npz, .pt or IDX file",
     )
     parser.add_argument("--labels", metavar="PATH", help="a file of labels, one a state")
     parser.add_argument("--seed", type=int, default=0, help="(default 0)")
