@@ -68,8 +68,9 @@ class BoltzmannState:
 
     @property
     def n_eff(self) -> Any:
-        """Effective number of states, 1 / sum w^2."""
-        return 1 / self.participation
+        """Effective number of states, 1 / sum w^2; infinite for a law without atoms."""
+        with np.errstate(divide="ignore"):
+            return 1 / self.participation
 
     @property
     def _half_square(self) -> Any:
