@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastthermo.ensemble import Ensemble as Ensemble
     from fastthermo.ensemble import Mixture as Mixture
     from fastthermo.ensemble import top_weights as top_weights
+    from fastthermo.experiments import compare as compare
     from fastthermo.paths import Difference as Difference
     from fastthermo.paths import free_energy_difference as free_energy_difference
     from fastthermo.process import DDPM as DDPM
@@ -80,6 +81,7 @@ _HOME = {
     "critical": ("FixedPoints", "critical_time", "critical_times", "fixed_points"),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
+    "experiments": ("compare",),
     "paths": ("Difference", "free_energy_difference"),
     "process": (
         "DDPM",

@@ -83,6 +83,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_out(regimes, "regimes/NAME")
     regimes.set_defaults(run=_regimes)
 
+    compare = commands.add_parser(
+        "compare",
+        help="a trained network against the exact denoiser of its data: figure, data and summary",
+        description="Measure the error of a network's mean and its susceptibilities along noised data, beside those of "
+        "the exact denoiser, split at the critical and collapse times. Interrupted, the same command goes on.",
+    )
+    _add_data(compare)
+    compare.add_argument("--network", required=True, metavar="RUN", help="folder of `fastthermo train`")
+    compare.add_argument("--times", type=int, default=32, help="temperatures (default 32)")
+    compare.add_argument("--queries", type=int, default=256, help="noised data at each (default 256)")
+    _add_out(compare, "comparisons/NAME")
+    compare.set_defaults(run=_compare)
+
     sample = commands.add_parser(
         "sample",
         help="samples from the exact denoiser of a data set: .npy and a contact sheet",
@@ -177,6 +190,23 @@ def _regimes(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from functools import partial
+
+    from fastthermo.experiments import compare
+
+    summary = _measure(arguments, "comparison", "comparisons", partial(compare, run=arguments.network))
+    for name, mark in summary["learned_critical_time"].items():
+        _print_time(f"learned     ({name})", mark)
+    for stage, errors in summary["errors"].items():
+        if errors["distance"] is not None:
+            print(
+                f"{stage.replace('_', ' '):28} error {errors['learned_error']:.3g}, exact {errors['exact_error']:.3g}, "
+                f"apart {errors['distance']:.3g}"
+            )
+    return 0
+
+
 def _measure(arguments: argparse.Namespace, kind: str, folder: str, function: Any) -> dict[str, Any]:
     """Make a result of a data set and print its times and files."""
     from fastthermo._results import check_out
@@ -186,7 +216,13 @@ def _measure(arguments: argparse.Namespace, kind: str, folder: str, function: An
     check_out(out, arguments.overwrite, kind)
     data, process = load(arguments.data, arguments.labels), _process(arguments.process)
     summary: dict[str, Any] = function(
-        data, process, out, arguments.times, arguments.queries, arguments.seed, arguments.overwrite
+        data,
+        process,
+        out,
+        times=arguments.times,
+        queries=arguments.queries,
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
     )
     for name, mark in summary["critical_time"].items():
         _print_time(f"critical time ({name})", mark)

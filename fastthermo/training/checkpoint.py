@@ -59,6 +59,13 @@ def read(path: Path, device: Any = "cpu") -> tuple[dict[str, Tensor], Settings, 
         raise ValueError(f"run: {path} was not written by fastthermo train: {error}{_hint(path)}") from error
 
 
+def fingerprint(path: Path) -> str:
+    """A short name of the contents of a file."""
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def _hint(path: Path) -> str:
     before = path.with_name(PREVIOUS)
     return f"; the one before it is kept as {before}" if path.name == CURRENT and before.is_file() else ""
