@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from fastthermo.adapters import to_azula as to_azula
     from fastthermo.adapters import to_edm as to_edm
     from fastthermo.adapters import wrap as wrap
+    from fastthermo.critical import Branch as Branch
     from fastthermo.critical import FixedPoints as FixedPoints
+    from fastthermo.critical import Transition as Transition
+    from fastthermo.critical import Tree as Tree
+    from fastthermo.critical import bifurcation_diagram as bifurcation_diagram
+    from fastthermo.critical import committor as committor
     from fastthermo.critical import critical_time as critical_time
     from fastthermo.critical import critical_times as critical_times
     from fastthermo.critical import fixed_points as fixed_points
+    from fastthermo.critical import follow as follow
+    from fastthermo.critical import lyapunov as lyapunov
+    from fastthermo.critical import potential_slice as potential_slice
+    from fastthermo.critical import sampled_committor as sampled_committor
+    from fastthermo.critical import symmetry_breaking as symmetry_breaking
+    from fastthermo.critical import transition as transition
     from fastthermo.denoiser import Denoiser as Denoiser
     from fastthermo.denoiser import EmpiricalDenoiser as EmpiricalDenoiser
     from fastthermo.denoiser import Model as Model
@@ -78,7 +89,23 @@ if TYPE_CHECKING:
 
 _HOME = {
     "adapters": ("Denoised", "LearnedDenoiser", "to_azula", "to_edm", "wrap"),
-    "critical": ("FixedPoints", "critical_time", "critical_times", "fixed_points"),
+    "critical": (
+        "Branch",
+        "FixedPoints",
+        "Transition",
+        "Tree",
+        "bifurcation_diagram",
+        "committor",
+        "critical_time",
+        "critical_times",
+        "fixed_points",
+        "follow",
+        "lyapunov",
+        "potential_slice",
+        "sampled_committor",
+        "symmetry_breaking",
+        "transition",
+    ),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
     "experiments": ("compare",),

@@ -71,8 +71,7 @@ def follow(model: Any, point: Any, beta: float, betas: tuple[float, float], max_
     start, range_ = rows[:1].double().repeat(2, 1), (-np.log(betas[1]), -np.log(betas[0]))
     log_s = start.new_full((2,), -np.log(beta))
     sides = trace(model, start, log_s, np.array([1.0, -1.0]), range_, scale, max_points)
-    numpy = not is_torch(point)
-    return assemble(model, sides, scale, lambda x: _shaped(x, model.shape, numpy))
+    return assemble(model, sides, scale, shaped(model, not is_torch(point)))
 
 
 def check_betas(betas: tuple[float, float], beta: float | None = None) -> None:
@@ -104,9 +103,15 @@ def assemble(model: Any, sides: list[Curve], scale: float, shaped: Callable[[tor
     )
 
 
-def _shaped(x: torch.Tensor, shape: tuple[int, ...], numpy: bool) -> Any:
-    x = x.reshape(-1, *shape)
-    return x.cpu().numpy() if numpy else x
+def shaped(model: Any, numpy: bool | None = None) -> Callable[[torch.Tensor], Any]:
+    """Rows (K, D) as K states of the model, NumPy or torch."""
+    as_numpy = model.numpy if numpy is None else numpy
+
+    def out(x: torch.Tensor) -> Any:
+        x = x.reshape(-1, *model.shape)
+        return x.cpu().numpy() if as_numpy else x
+
+    return out
 
 
 def trace(
@@ -117,10 +122,11 @@ def trace(
     range_: tuple[float, float],
     scale: float,
     max_points: int = 400,
+    longest: float = LONGEST,
 ) -> list[Curve]:
     """Branches from points h (B, D) at log s (B,), all at once, first in the direction (B,) of log s that is wanted.
 
-    range_ : of log s.
+    range_ : of log s; longest : step. Where branches almost meet, long steps may go from one to the other.
     """
     import torch
 
@@ -129,8 +135,10 @@ def trace(
     along[:, -1] = u.new_tensor(direction)
     u, _, _ = _correct(model, u, along, scale)
     tangent = _tangent(model, u, along, scale)
-    step = u.new_full((len(u),), FIRST)
-    curves: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[(u[i], tangent[i])] for i in range(len(u))]
+    step = u.new_full((len(u),), min(FIRST, longest))
+    curves: list[list[tuple[torch.Tensor, torch.Tensor]]] = [
+        [(u[i].clone(), tangent[i].clone())] for i in range(len(u))
+    ]
     complete = torch.zeros(len(u), dtype=torch.bool, device=u.device)
     active = torch.arange(len(u), device=u.device)
     for _ in range(max_points):
@@ -142,7 +150,7 @@ def trace(
         good = (size <= TOLERANCE * 10) & ((turned * t).sum(1) > TURN)
         good &= (new - x).norm(dim=1) < 2 * ds
         faster = torch.where(count <= 3, 1.6, torch.where(count >= 6, 0.7, 1.0)).to(ds)
-        step[active] = torch.where(good, ds * faster, ds / 3).clamp_max(LONGEST)
+        step[active] = torch.where(good, ds * faster, ds / 3).clamp_max(longest)
         moved = active[good]
         u[moved], tangent[moved] = new[good], turned[good]
         for i in moved.tolist():

@@ -10,7 +10,7 @@ is x = M(x + H); at s = s_c (1 - epsilon) the ordered fixed point x* > 0 has the
     relaxation time        s / (1 - g)                        ~ epsilon^-(z nu)
     barrier                F~(0) - F~(x*)                     ~ epsilon^(2 - alpha)
 
-x is the field that acts in all, so that the magnetisation is x - H. On the branch dF~*/dT = -S, whence the heat capacity
+x is the whole field, so that the magnetisation is x - H. On the branch dF~*/dT = -S, whence the heat capacity
 beta^2 Var(H~) + beta^3 Cov(y.u, H~)^2 / (1 - g). Theory: Ambrogioni, arXiv:2310.17467.
 """
 
@@ -33,7 +33,7 @@ RATIO = 1e-2  # of even to odd forces, above which an axis is not one of symmetr
 PROBE = 0.05  # where they are compared, in units of sqrt(s_c)
 BLOCK = 2**16  # data projected at a time
 GRAIN = 2.0**-42  # relative distance below which data on an axis are one
-CLOSE = 1e-9  # relative step of Newton's method behind which the error is that times DIFFERENCE
+CLOSE = 1e-6  # relative step of Newton's method below which one that no longer shrinks is rounding
 DIFFERENCE = 1e-5  # relative step of a slope for Newton's method
 STENCIL = 2e-3  # relative step of a fourth-order derivative in beta
 
@@ -97,7 +97,7 @@ class Axis:
         """
         x, live = x.copy(), np.ones(len(x), dtype=bool)
         external, positive = np.broadcast_to(external, x.shape), x > 0
-        scale = self.beta**-0.5
+        scale, last = self.beta**-0.5, np.full(len(x), np.inf)
         for _ in range(STEPS):
             at, b = x[live], beta[live]
             near = DIFFERENCE * (np.abs(at) + 1e-3 * scale)  # a slope by differences only takes a step more
@@ -105,7 +105,10 @@ class Axis:
             slope = (force - ahead) / near
             step = (force + external[live]) / slope
             x[live] = at + step
-            live[live] = np.abs(step) > CLOSE * np.abs(at) + ROUNDING * scale
+            size, before = np.abs(step), last[live]
+            last[live] = size
+            settled = (size < CLOSE * (np.abs(at) + 1e-2 * scale)) & (size > before / 2)  # what is left is rounding
+            live[live] = (size > 1e-15 * np.abs(at)) & ~settled
             live &= (np.abs(x) < 1e6 * scale) & ((x > 0) | ~positive)
             if not live.any():
                 break

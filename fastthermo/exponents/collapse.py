@@ -2,7 +2,8 @@
 
 f is a Gaussian process, and T_c, 1/nu and kappa maximise the likelihood of the data as measured, not as scaled: the
 Jacobian of y -> y L^kappa stays (Harada, Phys. Rev. E 84, 056704, 2011). Statistical errors are Laplace's, or a
-bootstrap's where there are replicas; leaving out the smallest size tells the systematic one. The check is the quality
+bootstrap's where there are replicas; what the smaller and the larger half of the sizes disagree by is the systematic
+one (that of corrections falling by 2 from half to half). The check is the quality
 S of Houdayer & Hartmann (Phys. Rev. B 70, 014418, 2004): about 1 for data that collapse within their errors.
 """
 
@@ -30,7 +31,7 @@ class Collapse:
     critical: Estimate  # T_c
     inverse_nu: Estimate
     kappa: Estimate
-    systematic: dict[str, float]  # by name: the shift when the smallest size is left out
+    systematic: dict[str, float]  # by name: what the two halves of the sizes disagree by
     quality: float  # S of Houdayer and Hartmann
     size: np.ndarray  # (n,)
     x: np.ndarray  # (n,) scaled control
@@ -40,7 +41,7 @@ class Collapse:
 
     def __str__(self) -> str:
         rows = [
-            f"{name:12}{value:.6g} ± {error:.2g} (statistical) ± {self.systematic[name]:.2g} (smallest size left out)"
+            f"{name:12}{value:.6g} ± {error:.2g} (statistical) ± {self.systematic[name]:.2g} (halves of the sizes)"
             for name in NAMES
             for value, error in [getattr(self, name)]
         ]
@@ -74,8 +75,9 @@ def collapse(
     """
     data = _read(control, size, value, error)
     best = _search(data, kappa, _starts(data, kappa, start))
-    smallest = data.size > data.size.min()
-    without = _search(data.subset(smallest), kappa, best[None])
+    sizes = np.unique(data.size)
+    halves = (sizes[: (len(sizes) + 1) // 2], sizes[len(sizes) // 2 :])
+    small, large = (_search(data.subset(np.isin(data.size, half)), kappa, best[None]) for half in halves)
     if bootstrap:
         drawn = np.random.default_rng(seed).integers(0, len(data.rows), (bootstrap, len(data.rows)))
         fits = np.stack([_search(data.resampled(index), kappa, best[None])[:3] for index in drawn])
@@ -85,7 +87,7 @@ def collapse(
     if kappa is not None:
         deviation[2] = 0.0
     x, y, y_error = data.scaled(best)
-    shift = dict(zip(NAMES, np.abs(without[:3] - best[:3]).tolist(), strict=True))
+    shift = dict(zip(NAMES, np.abs(small[:3] - large[:3]).tolist(), strict=True))
     deviation[0] *= data.unit
     shift["critical"] *= data.unit
     values = (data.critical(best), *best[1:3])
@@ -176,9 +178,8 @@ def _read(control: Any, size: Any, value: Any, error: Any) -> _Data:
         raise ValueError("control, size, value, error: wanted finite numbers and positive sizes")
     sizes, counts = np.unique(n, return_counts=True)
     if len(sizes) < 3 or counts.min() < 5:
-        raise ValueError(
-            f"size: wanted at least 3 sizes with 5 measurements each, got {dict(zip(sizes.tolist(), counts.tolist(), strict=True))}"
-        )
+        got = ", ".join(f"{count} at {size:g}" for size, count in zip(sizes, counts, strict=True))
+        raise ValueError(f"size: wanted at least 3 sizes with 5 measurements each, got {got}")
     data = _Data(t, n, rows, extra, float(t.mean()), float(t.std()))
     if not (data.error > 0).all():
         raise ValueError(f"error: wanted positive standard errors, got 0 at {int((data.error <= 0).argmax())}")
@@ -187,7 +188,11 @@ def _read(control: Any, size: Any, value: Any, error: Any) -> _Data:
 
 def _starts(data: _Data, kappa: float | None, start: tuple[float, float, float] | None) -> np.ndarray:
     """Where searches begin, (S, 6): T_c, 1/nu, kappa, and logarithms of the process's height, length and noise."""
-    centres = [(0.0, nu, kappa or 0.0) for nu in INVERSE_NU]
+    sizes = np.unique(data.size)
+    level = [np.abs(data.value[data.size == size]).mean() for size in sizes]
+    growth = float(np.polyfit(np.log(sizes), np.log(level), 1)[0]) if min(level) > 0 else 0.0
+    guesses = (0.0, -growth) if kappa is None else (kappa,)
+    centres = [(0.0, nu, guess) for nu in INVERSE_NU for guess in guesses]
     if start is not None:
         centres = [((start[0] - data.origin) / data.unit, *start[1:])]
     return np.array([[*centre, 0.0, math.log(length), math.log(1e-2)] for centre in centres for length in LENGTHS])

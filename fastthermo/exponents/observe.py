@@ -1,4 +1,4 @@
-"""The observables of a transition over reduced temperatures and fields: a table, a row a replica, ready to be fitted."""
+"""The observables of a transition over reduced temperatures and fields: a table to be fitted, a row a replica."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def _check_window(x: np.ndarray, clear: np.ndarray, name: str, axis: str) -> Non
     remedy = (
         f"add values of {axis} > 0"
         if (x > 0).sum() < needed
-        else f"{name} is not {CLEAR:.0f} standard errors above 0 at the others: add replicas, or values of {axis} where it is"
+        else f"elsewhere {name} is not {CLEAR:.0f} errors above 0: add replicas or values of {axis} where it is"
     )
     raise ValueError(
         f"{name}: wanted at least {needed} values of {axis} > 0 with {name} clear of 0, "

@@ -70,7 +70,7 @@ def _power_law(axis: Axes, name: str, exponent: Exponent) -> None:
 
 
 def collapse_figure(collapse: Collapse, control: Any, value: Any, title: str = "") -> Figure:
-    """The measurements (n,) over the control beside their collapse, with the Gaussian process's curve and 2 deviations."""
+    """The measurements (n,) over the control beside their collapse and its Gaussian process +- 2 deviations."""
     from matplotlib import colormaps, rc_context
     from matplotlib.figure import Figure
 

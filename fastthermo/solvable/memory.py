@@ -64,7 +64,7 @@ class AssociativeMemory:
             raise ValueError(f"max_steps: wanted at least 1, got {max_steps}")
         scale = math.sqrt(self.law.data_variance + float(np.sum(np.square(self.law.data_mean))))
         field = cue if is_torch(cue) else np.asarray(cue)
-        for steps in range(max_steps + 1):  # noqa: B007
+        for steps in range(max_steps + 1):
             state = self.law.boltzmann(field, beta)
             batch = tuple(state.log_evidence.shape)
             residual = (state.force.reshape((*batch, -1)) ** 2).sum(-1) ** 0.5
