@@ -83,6 +83,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_out(regimes, "regimes/NAME")
     regimes.set_defaults(run=_regimes)
 
+    compare = commands.add_parser(
+        "compare",
+        help="a trained network against the exact denoiser of its data: figure, data and summary",
+        description="Measure the error of a network's mean and its susceptibilities along noised data, beside those of "
+        "the exact denoiser, split at the critical and collapse times. Interrupted, the same command goes on.",
+    )
+    _add_data(compare)
+    compare.add_argument("--network", required=True, metavar="RUN", help="folder of `fastthermo train`")
+    compare.add_argument("--times", type=int, default=32, help="temperatures (default 32)")
+    compare.add_argument("--queries", type=int, default=256, help="noised data at each (default 256)")
+    _add_out(compare, "comparisons/NAME")
+    compare.set_defaults(run=_compare)
+
     sample = commands.add_parser(
         "sample",
         help="samples from the exact denoiser of a data set: .npy and a contact sheet",
@@ -100,17 +113,38 @@ def _parser() -> argparse.ArgumentParser:
     _add_out(sample, "samples/NAME")
     sample.set_defaults(run=_sample)
 
+    train = commands.add_parser(
+        "train",
+        help="train a small denoiser on a data set: U-Net for images, MLP for vectors",
+        description="Train a denoiser with the preconditioning of EDM; weights and loss are kept in the folder. The "
+        "same command goes on where an interrupted run stopped, with the weights an uninterrupted one would have.",
+    )
+    _add_source(train)
+    train.add_argument("--steps", type=int, default=10_000, help="in all, since the beginning (default 10000)")
+    train.add_argument("--batch", type=int, default=128, help="data in a step (default 128)")
+    train.add_argument("--width", type=int, help="channels (default 32) or features (default 128) of the network")
+    train.add_argument("--rate", type=float, default=1e-3, help="learning rate (default 0.001)")
+    train.add_argument("--states", type=int, metavar="N", help="train on N of the data, chosen by the seed")
+    _add_out(train, "runs/NAME")
+    train.set_defaults(run=_train)
+
     doctor = commands.add_parser("doctor", help="versions, threads, vector width, GPU, cache folder, and a self-check")
     doctor.set_defaults(run=_doctor)
     return parser
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
+    _add_source(parser)
+    parser.add_argument("--process", choices=PROCESSES, default="vp", help="diffusion process (default vp)")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", metavar="NAME|PATH", help="digits, mnist-5k, fashion-mnist, or a .npy, .npz, .pt or IDX file"
+        "data",
+        metavar="NAME|PATH",
+        help="digits, mnist-5k, fashion-mnist, cifar-10, imagenet-64, or a .npy, .npz, .pt or IDX file",
     )
     parser.add_argument("--labels", metavar="PATH", help="a file of labels, one a state")
-    parser.add_argument("--process", choices=PROCESSES, default="vp", help="diffusion process (default vp)")
     parser.add_argument("--seed", type=int, default=0, help="(default 0)")
 
 
@@ -156,6 +190,23 @@ def _regimes(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from functools import partial
+
+    from fastthermo.experiments import compare
+
+    summary = _measure(arguments, "comparison", "comparisons", partial(compare, run=arguments.network))
+    for name, mark in summary["learned_critical_time"].items():
+        _print_time(f"learned     ({name})", mark)
+    for stage, errors in summary["errors"].items():
+        if errors["distance"] is not None:
+            print(
+                f"{stage.replace('_', ' '):28} error {errors['learned_error']:.3g}, exact {errors['exact_error']:.3g}, "
+                f"apart {errors['distance']:.3g}"
+            )
+    return 0
+
+
 def _measure(arguments: argparse.Namespace, kind: str, folder: str, function: Any) -> dict[str, Any]:
     """Make a result of a data set and print its times and files."""
     from fastthermo._results import check_out
@@ -165,7 +216,13 @@ def _measure(arguments: argparse.Namespace, kind: str, folder: str, function: An
     check_out(out, arguments.overwrite, kind)
     data, process = load(arguments.data, arguments.labels), _process(arguments.process)
     summary: dict[str, Any] = function(
-        data, process, out, arguments.times, arguments.queries, arguments.seed, arguments.overwrite
+        data,
+        process,
+        out,
+        times=arguments.times,
+        queries=arguments.queries,
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
     )
     for name, mark in summary["critical_time"].items():
         _print_time(f"critical time ({name})", mark)
@@ -218,6 +275,28 @@ def _sample(arguments: argparse.Namespace) -> int:
     images = x if data.image_shape is not None else x.reshape(len(x), -1)
     save(contact_sheet(images, f"{data.name}: {arguments.scheme}, {arguments.steps} steps{start}"), files[1])
     print(f"samples  {files[0]}  {x.shape} {x.dtype}\nfigure   {files[1]}")
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from fastthermo.datasets import load
+    from fastthermo.training import subset, train
+
+    out = _out(arguments, "runs")
+    data = load(arguments.data, arguments.labels)
+    if arguments.states is not None:
+        data = subset(data, arguments.states, arguments.seed)
+    train(
+        data,
+        out,
+        arguments.steps,
+        arguments.batch,
+        arguments.width,
+        arguments.rate,
+        arguments.seed,
+        arguments.overwrite,
+    )
+    print(f"network     {out / 'network.safetensors'}\nloss        {out / 'history.csv'}")
     return 0
 
 

@@ -58,14 +58,7 @@ class EmpiricalDenoiser:
 
     def schedule(self, t: Any) -> tuple[Any, Any]:
         """alpha(t), sigma(t), of the kind of t."""
-        if is_torch(t):
-            import torch
-
-            time = t.detach().cpu().numpy()
-            pair = (self.process.alpha(time), self.process.sigma(time))
-            alpha, sigma = (torch.as_tensor(v, dtype=t.dtype, device=t.device) for v in pair)
-            return alpha, sigma
-        return self.process.alpha(t), self.process.sigma(t)
+        return schedule(self.process, t)
 
     def mean(self, field: Any, beta: Any, **options: Any) -> Any:
         """E[y | field, beta], shaped like `field`."""
@@ -76,3 +69,15 @@ class EmpiricalDenoiser:
         if name.startswith("__") or name in ("law", "process"):
             raise AttributeError(name)
         return getattr(self.law, name)
+
+
+def schedule(process: Process, t: Any) -> tuple[Any, Any]:
+    """alpha(t), sigma(t), of the kind of t."""
+    if is_torch(t):
+        import torch
+
+        time = t.detach().cpu().numpy()
+        pair = (process.alpha(time), process.sigma(time))
+        alpha, sigma = (torch.as_tensor(v, dtype=t.dtype, device=t.device) for v in pair)
+        return alpha, sigma
+    return process.alpha(t), process.sigma(t)

@@ -8,9 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINES = [
     ["cli"],
-    ["sweep", "survey", "portrait", "training"],
+    ["sweep", "survey", "portrait", "training", "experiments"],
     ["plot", "datasets"],
-    ["exponents", "regimes", "critical", "sampling", "sharding"],
+    ["exponents", "regimes", "critical", "sampling", "sharding", "paths"],
     ["adapters", "response", "denoiser"],
     ["ensemble", "solvable", "state"],
     ["ops", "_dispatch"],
@@ -19,6 +19,8 @@ LINES = [
 ]
 WITHIN = {  # importer -> imported, on one line
     ("survey", "portrait"),
+    ("experiments", "portrait"),
+    ("experiments", "training"),
     ("_results", "_files"),
     ("exponents", "critical"),
     ("exponents", "regimes"),
