@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo.critical.branch import Curve, check_betas, fold, trace
-from fastthermo.critical.fixed_points import fixed_points, spectrum
 from fastthermo.critical.flow import free_energy_difference
 from fastthermo.critical.newton import force, newton
 from fastthermo.critical.starts import averages, data, spread
+from fastthermo.critical.stationary import fixed_points, spectrum
 
 if TYPE_CHECKING:
     import torch
