@@ -110,8 +110,8 @@ def fixed_points(
     search.descend(rows)
     rng = np.random.default_rng(seed)
     some = rows[rows.new_tensor(rng.permutation(len(rows))[:newton_starts]).long()]
-    every = np.arange(len(betas))
-    search.newton(some.repeat(len(betas), 1), rows.new_tensor(every).long().repeat_interleave(len(some)))
+    every = range(len(betas))
+    search.newton(some.repeat(len(betas), 1), rows.new_tensor(list(every)).long().repeat_interleave(len(some)))
     lost = np.full(len(betas), newton_starts + 1)
     for k in range(ROUNDS):
         # a start finds one point at most: where more are missing than there are starts, looking again is in vain
