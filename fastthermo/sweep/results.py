@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastthermo.exponents import OBSERVABLES, Exponents, critical_axis, fit
+from fastthermo.exponents import OBSERVABLES, Exponent, Exponents, critical_axis, fit
 from fastthermo.exponents.observe import FIELDS, rounding_errors
 from fastthermo.sweep.measure import COLUMNS
 from fastthermo.sweep.store import Store
@@ -58,7 +58,8 @@ def _fit(epsilon: np.ndarray, rows: dict[str, np.ndarray], temperature: float) -
     field = epsilon**FIELDS * temperature**0.5
     table = {"epsilon": epsilon, "field": field, **rows}
     table |= rounding_errors(table, temperature**0.5)
-    exponents, reasons = {}, []
+    exponents: dict[str, Exponent] = {}
+    reasons = []
     for name in COLUMNS:
         try:
             exponents |= fit({key: table[key] for key in ("epsilon", "field", name, f"{name}_error")}).found
