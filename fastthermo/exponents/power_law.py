@@ -4,8 +4,8 @@ Each fit is linear in log y. All contiguous windows, at every order of the corre
 weights proportional to p-value / variance (Beane et al., arXiv:2009.12357), where the variance includes the square of
 what one more order changes. This and the spread of their exponents is the systematic error; the covariance of the mean
 over replicas gives the statistical one. Two things make windows of sampled data honest. Points of one replica are
-correlated over x: chi^2 is brought to an effective number of degrees of freedom by its first two moments (Satterthwaite,
-Biometrics 2, 110, 1946). And where replicas scatter by a fraction v^(1/2), the mean is rounded off by the order of v,
+correlated over x: chi^2 is brought to an effective number of degrees of freedom by its first two moments (Satterthwaite
+1946). And where replicas scatter by a fraction v^(1/2), the mean is rounded off by the order of v,
 however many replicas there are: v is an error of every point, and of the slope.
 """
 
