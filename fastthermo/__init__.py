@@ -13,10 +13,21 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fastthermo import exponents as exponents
     from fastthermo import solvable as solvable
+    from fastthermo.critical import Branch as Branch
     from fastthermo.critical import FixedPoints as FixedPoints
+    from fastthermo.critical import Transition as Transition
+    from fastthermo.critical import Tree as Tree
+    from fastthermo.critical import bifurcation_diagram as bifurcation_diagram
+    from fastthermo.critical import committor as committor
     from fastthermo.critical import critical_time as critical_time
     from fastthermo.critical import critical_times as critical_times
     from fastthermo.critical import fixed_points as fixed_points
+    from fastthermo.critical import follow as follow
+    from fastthermo.critical import lyapunov as lyapunov
+    from fastthermo.critical import potential_slice as potential_slice
+    from fastthermo.critical import sampled_committor as sampled_committor
+    from fastthermo.critical import symmetry_breaking as symmetry_breaking
+    from fastthermo.critical import transition as transition
     from fastthermo.denoiser import Denoiser as Denoiser
     from fastthermo.denoiser import EmpiricalDenoiser as EmpiricalDenoiser
     from fastthermo.denoiser import Model as Model
@@ -31,17 +42,35 @@ if TYPE_CHECKING:
     from fastthermo.process import VarianceExploding as VarianceExploding
     from fastthermo.process import VariancePreserving as VariancePreserving
     from fastthermo.regimes import Estimate as Estimate
+    from fastthermo.regimes import class_posteriors as class_posteriors
+    from fastthermo.regimes import clone_samples as clone_samples
     from fastthermo.regimes import collapse_time as collapse_time
+    from fastthermo.regimes import condensation_temperature as condensation_temperature
+    from fastthermo.regimes import condensation_time as condensation_time
+    from fastthermo.regimes import critical_windows as critical_windows
+    from fastthermo.regimes import entropy_rate as entropy_rate
+    from fastthermo.regimes import entropy_rate_peaks as entropy_rate_peaks
     from fastthermo.regimes import excess_entropy as excess_entropy
+    from fastthermo.regimes import gaussian_divergence as gaussian_divergence
+    from fastthermo.regimes import jacobian_spectrum as jacobian_spectrum
+    from fastthermo.regimes import log_likelihood as log_likelihood
+    from fastthermo.regimes import manifold_dimension as manifold_dimension
+    from fastthermo.regimes import memorisation_gap as memorisation_gap
+    from fastthermo.regimes import mmse as mmse
     from fastthermo.regimes import mutual_information as mutual_information
+    from fastthermo.regimes import population_collapse as population_collapse
+    from fastthermo.regimes import same_class as same_class
     from fastthermo.regimes import speciation_time as speciation_time
     from fastthermo.regimes import u_turn as u_turn
+    from fastthermo.regimes import u_turn_samples as u_turn_samples
     from fastthermo.response import Susceptibility as Susceptibility
     from fastthermo.response import covariance as covariance
     from fastthermo.response import susceptibility as susceptibility
     from fastthermo.sampling import Trajectory as Trajectory
     from fastthermo.sampling import noised as noised
     from fastthermo.sampling import sample as sample
+    from fastthermo.sharding import ShardedEnsemble as ShardedEnsemble
+    from fastthermo.sharding import StreamedEnsemble as StreamedEnsemble
     from fastthermo.state import BoltzmannState as BoltzmannState
     from fastthermo.state import Law as Law
     from fastthermo.state import Posterior as Posterior
@@ -49,7 +78,23 @@ if TYPE_CHECKING:
     from fastthermo.state import posterior as posterior
 
 _HOME = {
-    "critical": ("FixedPoints", "critical_time", "critical_times", "fixed_points"),
+    "critical": (
+        "Branch",
+        "FixedPoints",
+        "Transition",
+        "Tree",
+        "bifurcation_diagram",
+        "committor",
+        "critical_time",
+        "critical_times",
+        "fixed_points",
+        "follow",
+        "lyapunov",
+        "potential_slice",
+        "sampled_committor",
+        "symmetry_breaking",
+        "transition",
+    ),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
     "process": (
@@ -63,14 +108,31 @@ _HOME = {
     ),
     "regimes": (
         "Estimate",
+        "class_posteriors",
+        "clone_samples",
         "collapse_time",
+        "condensation_temperature",
+        "condensation_time",
+        "critical_windows",
+        "entropy_rate",
+        "entropy_rate_peaks",
         "excess_entropy",
+        "gaussian_divergence",
+        "jacobian_spectrum",
+        "log_likelihood",
+        "manifold_dimension",
+        "memorisation_gap",
+        "mmse",
         "mutual_information",
+        "population_collapse",
+        "same_class",
         "speciation_time",
         "u_turn",
+        "u_turn_samples",
     ),
     "response": ("Susceptibility", "covariance", "susceptibility"),
     "sampling": ("Trajectory", "noised", "sample"),
+    "sharding": ("ShardedEnsemble", "StreamedEnsemble"),
     "state": ("BoltzmannState", "Law", "Posterior", "boltzmann", "posterior"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -81,6 +81,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_out(portrait, "portraits/NAME")
     portrait.set_defaults(run=_portrait)
 
+    regimes = commands.add_parser(
+        "regimes",
+        help="what noised data know of their point, class and manifold over diffusion time: figure, data and summary",
+        description="Measure information and its rate, the memorisation gap, class posteriors and critical windows, "
+        "spectra of the score Jacobian and the dimension they imply. Interrupted, the same command goes on.",
+    )
+    _add_data(regimes)
+    regimes.add_argument("--times", type=int, default=64, help="temperatures (default 64)")
+    regimes.add_argument("--queries", type=int, default=512, help="noised data at each (default 512)")
+    _add_out(regimes, "regimes/NAME")
+    regimes.set_defaults(run=_regimes)
+
     sample = commands.add_parser(
         "sample",
         help="samples from the exact denoiser of a data set: .npy and a contact sheet",
@@ -164,26 +176,55 @@ def _out(arguments: argparse.Namespace, folder: str) -> Path:
 
 
 def _portrait(arguments: argparse.Namespace) -> int:
-    from fastthermo.datasets import load
-    from fastthermo.portrait import check_out, portrait
+    from fastthermo.portrait import portrait
 
-    out = _out(arguments, "portraits")
-    check_out(out, arguments.overwrite)
-    data = load(arguments.data, arguments.labels)
-    process = _process(arguments.process)
-    summary = portrait(data, process, out, arguments.times, arguments.queries, arguments.seed, arguments.overwrite)
-    for name, mark in (
-        *((f"critical time ({key})", value) for key, value in summary["critical_time"].items()),
-        ("speciation time", summary["speciation_time"]),
-        ("collapse time", summary["collapse_time"]),
-    ):
-        if mark["time"] is None:
-            print(f"{name:28} none")
-        else:
-            error = f" ± {mark['standard_error']:.2g}" if mark["standard_error"] else ""
-            print(f"{name:28} t = {mark['time']:.4g}{error}, beta = {mark['beta']:.4g}")
-    print(f"figure   {out / 'portrait.png'}\nsummary  {out / 'summary.json'}\ndata     {out / 'portrait.zarr'}")
+    _measure(arguments, "portrait", "portraits", portrait)
     return 0
+
+
+def _regimes(arguments: argparse.Namespace) -> int:
+    from fastthermo.survey import survey
+
+    summary = _measure(arguments, "regimes", "regimes", survey)
+    for peak in summary["entropy_rate_peaks"]:
+        _print_time("peak of the entropy rate", peak)
+    dimension = summary["data_dimension"]
+    for name, value in dimension.items():
+        if name != "time" and value["value"] is not None:
+            print(f"dimension ({name}) at t = {dimension['time']:.3g}: {value['value']:.3g} ± {value['error']:.2g}")
+    for name in ("first", "last"):
+        pair = (summary["classes"] or {}).get(name)
+        if pair is not None and pair["middle"]["value"] is not None:
+            print(f"{name} classes to part          {' and '.join(pair['pair'])} at t = {pair['middle']['value']:.3g}")
+    return 0
+
+
+def _measure(arguments: argparse.Namespace, kind: str, folder: str, function: Any) -> dict[str, Any]:
+    """Make a result of a data set and print its times and files."""
+    from fastthermo._results import check_out
+    from fastthermo.datasets import load
+
+    out = _out(arguments, folder)
+    check_out(out, arguments.overwrite, kind)
+    data, process = load(arguments.data, arguments.labels), _process(arguments.process)
+    summary: dict[str, Any] = function(
+        data, process, out, arguments.times, arguments.queries, arguments.seed, arguments.overwrite
+    )
+    for name, mark in summary["critical_time"].items():
+        _print_time(f"critical time ({name})", mark)
+    for name in ("speciation_time", "condensation_time", "collapse_time"):
+        if name in summary:
+            _print_time(name.replace("_", " "), summary[name])
+    print(f"figure   {out / kind}.png\nsummary  {out / 'summary.json'}\ndata     {out / kind}.zarr")
+    return summary
+
+
+def _print_time(name: str, mark: dict[str, Any]) -> None:
+    if mark["time"] is None:
+        print(f"{name:28} none")
+    else:
+        error = f" ± {mark['standard_error']:.2g}" if mark["standard_error"] else ""
+        print(f"{name:28} t = {mark['time']:.4g}{error}, beta = {mark['beta']:.4g}")
 
 
 def _sample(arguments: argparse.Namespace) -> int:

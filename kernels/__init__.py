@@ -20,6 +20,8 @@ boltzmann(packed, field, beta, precision) -> Sums
 
 covariance(packed, field, beta, sums, precision) -> (B, D, D)
     C = sum_n w_n (y_n - m)(y_n - m)^T, centred on the mean m of `sums`.
+    This and the op below take from `sums` the state r and log_rest, which normalise, and shift and excess, which are
+    where moments are centred: the mean of a larger ensemble serves as well as its own.
 
 cumulant(packed, field, beta, sums, probes, energy_probes, precision) -> (B, D), (B,)
     With a_k = v_k.(y - m) + u_k (H~ - <H~>) for probes v (B, K, D) and energy_probes u (B, K), K = 1 or 2:
@@ -53,3 +55,4 @@ class Sums(NamedTuple):
     excess_square: Any  # (B,): sum w (H~ - H~_r)^2
     participation: Any  # (B,): sum w^2
     error_bound: Any  # (B,): bounds |force error| / sqrt(sum w |y - h|^2), arithmetic only
+    log_error: Any = None  # (B,): bounds the error of log(1 + exp(log_rest)), by which unions weigh their parts

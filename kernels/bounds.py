@@ -17,10 +17,20 @@ reference state.
 5. States below e^-T contribute at most 2 N e^-T times the diameter 2 R.
 6. Summing n terms w (y - o) in one chain adds at most (n + 8) u sum w |y - o|: at most rms force + |k| about the
    reference state, rms force about the field, q R about the anchor.
+7. The logarithm of a sum whose logits err by d_n errs by at most log sum w e^|d_n|, hence by max |d|, by e^(max |d|)
+   sum w |d|, and by expm1(e) q for the states of 4. This is the `log_error` of a part of the states.
+8. A union has the force f = sum s_p f_p of its parts p, shares s_p in proportion to their sums. Let the computed
+   logarithms of the sums err by d_p, |d_p| <= e_p: `log_error` and 2 for the energy of the part's reference state; and
+   the f_p by at most b_p rms_p. The true shares are s_p e^-d_p / Z with Z = sum s e^-d >= e^-(sum s e) by convexity, so
+       Z (f_true - f) = sum s_p (e^-d_p - 1)(f_p,true - f) + sum s_p (f_p,true - f_p),
+   at most sum s_p expm1(e_p) (|f_p - f| + b_p rms_p) + sum s_p b_p rms_p, the last at most rms max b_p (Jensen: the
+   squares of the rms_p average to that of rms). No share has to be large enough to be right.
 """
 
+import math
+
 CUTOFF = 60.0  # T: e^-60 = 9e-27
-SCREENED = 45.0  # T of screening, relative to the runner-up: e^-45 = 3e-20
+SCREENED = 45.0  # T of screening in float64: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number
 EXPONENTIAL = {4: 2e-7, 8: 1e-15}  # relative error of a weight beside that of its logit
@@ -44,6 +54,16 @@ def difference_error(dimension, radius, spread, beta, energy_min, changes):  # t
     distance = (2 * energy_min) ** 0.5
     reach = ((2 * (energy_min + (CUTOFF + spread) / beta)) ** 0.5 + distance).clip(0, 2 * radius)
     return (1 + changes) * beta * ((dimension + 4) * DOUBLE * reach * (reach / 2 + distance))
+
+
+def near_log_error(shape, spread, itemsize, beta, energy_min, excess):  # type: ignore[no-untyped-def]
+    """Of the logarithm of a sum of `near_error`: all logits, and that of the reference, err."""
+    size, dimension = shape
+    unit = UNITS[itemsize]
+    relative = (dimension + 7) * unit
+    worst = relative * (beta * energy_min + CUTOFF + spread) + EXPONENTIAL[itemsize]
+    logits = relative * beta * (2 * energy_min + excess) + 8 * unit * spread + 2 * EXPONENTIAL[itemsize]
+    return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * (DOUBLE + 2 * 2.0**-100)
 
 
 def near_error(shape, radius, spread, itemsize, beta, energy_min, excess, excess_square):  # type: ignore[no-untyped-def]
@@ -71,13 +91,34 @@ def dense_error(shape, radius, spread, itemsize, beta, distance, energy_min, exc
     return _expm1(2 * near) / 2 + _expm1(2 * far) * share + origin + dropped + 1e-13 * size * radius / rms
 
 
-def screened_error(shape, radius, spread, beta, energy_min, excess):  # type: ignore[no-untyped-def]
-    """|force error| / rms force of float64 sums over the candidates of screening."""
+def dense_log_error(shape, radius, spread, itemsize, beta, distance, energy_min, tail, changes):  # type: ignore[no-untyped-def]
+    """Of the logarithm of a sum of `dense_error`."""
+    size, dimension = shape
+    near = difference_error(dimension, radius, spread, beta, energy_min, changes) + 16 * DOUBLE * (CUTOFF + spread)
+    far = (product_error(dimension, radius, itemsize, beta, distance) + EXPONENTIAL[itemsize]).clip(0, 300)
+    dropped = 2 * size * E ** (-CUTOFF) + 1e-13 * (size / 32 + 1)
+    return _expm1(2 * near) / 2 + (_expm1(2 * far) + 512 * UNITS[itemsize]) * tail + (size + 8) * DOUBLE + dropped
+
+
+def cutoffs(shape, precision):  # type: ignore[no-untyped-def]
+    """T of screening: what is dropped weighs less than e^-T of the runner-up and than e^-T' of the largest."""
+    return (math.log(shape[0]) + 9.2, math.log(shape[0]) + 16.0) if precision == "single" else (SCREENED, SCREENED)
+
+
+def screened_error(shape, radius, spread, precision, beta, energy_min, excess, rest, tail, rough):  # type: ignore[no-untyped-def]
+    """|force error| / rms force of sums over the candidates of screening.
+
+    tail : the share whose logits are known to `rough` only.
+    rest : the sum of the weights relative to the largest, which is not in it.
+    """
     size, dimension = shape
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
     logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
-    dropped = 4 * size * E ** (-SCREENED) * radius / rms
-    return _expm1(2 * logits) / 2 + (size + 8) * DOUBLE * (1 + (2 * energy_min) ** 0.5 / rms) + dropped
+    share = (2 * tail * radius / rms).clip(None, tail**0.5)
+    runner_up, largest = cutoffs(shape, precision)
+    dropped = 4 * size * (rest * E**-runner_up).clip(None, E**-largest) * radius / rms
+    origin = (size + 8) * DOUBLE * (1 + (2 * energy_min) ** 0.5 / rms) + (size + 8) * UNITS[4] * tail * radius / rms
+    return _expm1(2 * logits) / 2 + _expm1(2 * (rough + 4 * UNITS[4])) * share + dropped + origin
 
 
 def force_error(size, radius, spread, logit_error, origin, energy_min, excess):  # type: ignore[no-untyped-def]
@@ -86,3 +127,34 @@ def force_error(size, radius, spread, logit_error, origin, energy_min, excess): 
     softmax = _expm1(2 * (logit_error + 16 * DOUBLE * (CUTOFF + spread))) / 2
     tail = 4 * size * E ** (-CUTOFF) * radius
     return softmax + (tail + (size + 8) * DOUBLE * origin) / rms
+
+
+def screened_log_error(shape, radius, spread, precision, beta, energy_min, rest, tail, rough):  # type: ignore[no-untyped-def]
+    """Of the logarithm of a sum of `screened_error`; what is dropped is relative to the runner-up, so to `rest`."""
+    size, dimension = shape
+    logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
+    dropped = 2 * size * E ** -cutoffs(shape, precision)[0] * rest / (1 + rest)
+    single = (size + 8) * UNITS[4] * tail + _expm1(2 * (rough + EXPONENTIAL[4])) * tail
+    return _expm1(2 * logits) / 2 + (size + 8) * DOUBLE + single + dropped
+
+
+def log_error(size, spread, logit_error):  # type: ignore[no-untyped-def]
+    """Of the logarithm of a sum of `force_error`."""
+    softmax = _expm1(2 * (logit_error + 16 * DOUBLE * (CUTOFF + spread))) / 2
+    return softmax + 2 * size * E ** (-CUTOFF) + (size + 8) * DOUBLE
+
+
+def union_error(shape, beta, share, log_share, part_error, part_log_error, distance, leap, deviation, rms, part_rms):  # type: ignore[no-untyped-def]
+    """|force error| / rms force and the error of log sum of a union of parts; arrays (parts, B), but rms (B,).
+
+    distance : |y_r - h|, r the reference of the union; leap : |y_p - y_r|; deviation : |f_p - f|.
+    """
+    count, dimension = shape
+    logits = beta * ((dimension + 4) * DOUBLE * leap * (leap / 2 + distance))
+    error = part_log_error + logits + 16 * DOUBLE * (CUTOFF + abs(log_share).clip(0, 1e4))
+    large = error > 0.5
+    growth = share * _expm1(error.clip(0, 0.5)) + E ** (log_share + error).clip(None, 300) * large
+    own = part_error.clip(0, 1e100) * part_rms
+    total = E ** (share * error).sum(0).clip(0, 300) * (growth * (deviation + own) + share * own).sum(0)
+    origin = (count + 8) * DOUBLE * (1 + distance / (rms + 1e-300))
+    return total / (rms + 1e-300) + origin, growth.sum(0) + (count + 8) * DOUBLE

@@ -8,16 +8,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINES = [
     ["cli"],
-    ["sweep", "portrait", "training"],
+    ["sweep", "survey", "portrait", "training"],
     ["plot", "datasets"],
     ["exponents", "regimes", "critical", "sampling", "sharding"],
     ["adapters", "response", "denoiser"],
     ["ensemble", "solvable", "state"],
     ["ops", "_dispatch"],
     ["process"],
-    ["_arrays", "_files"],
+    ["_arrays", "_files", "_results"],
 ]
 WITHIN = {  # importer -> imported, on one line
+    ("survey", "portrait"),
+    ("_results", "_files"),
     ("exponents", "critical"),
     ("exponents", "regimes"),
     ("exponents", "sampling"),

@@ -4,7 +4,29 @@ Everything here asks a model only for mean(field, beta) and its directional deri
 denoisers are interchangeable. Theory: Raya & Ambrogioni 2023; Ambrogioni, arXiv:2310.17467.
 """
 
+from fastthermo.critical.branch import Branch, follow
+from fastthermo.critical.diagram import bifurcation_diagram
 from fastthermo.critical.fixed_points import FixedPoints, fixed_points
+from fastthermo.critical.flow import committor, lyapunov, potential_slice, sampled_committor
 from fastthermo.critical.times import CONVENTIONS, critical_time, critical_times
+from fastthermo.critical.transition import Transition, transition
+from fastthermo.critical.tree import Tree, symmetry_breaking
 
-__all__ = ["CONVENTIONS", "FixedPoints", "critical_time", "critical_times", "fixed_points"]
+__all__ = [
+    "CONVENTIONS",
+    "Branch",
+    "FixedPoints",
+    "Transition",
+    "Tree",
+    "bifurcation_diagram",
+    "committor",
+    "critical_time",
+    "critical_times",
+    "fixed_points",
+    "follow",
+    "lyapunov",
+    "potential_slice",
+    "sampled_committor",
+    "symmetry_breaking",
+    "transition",
+]

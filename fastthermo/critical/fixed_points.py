@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows, to_float
-from fastthermo.critical.newton import CHUNK, force, newton
+from fastthermo.critical.newton import CHUNK, ROUNDING, force, newton
 from fastthermo.critical.starts import averages, bins, clusters, data, firsts, spread
-from fastthermo.response import susceptibility
+from fastthermo.response import DENSE, susceptibility
 
 if TYPE_CHECKING:
     import torch
@@ -166,16 +166,17 @@ class _Search:
             h, which, size, before = h[first], which[first], size[first], before[first]
             # what is there, and what is slow and near, is left to Newton's method
             near, slow = COARSE * self.scale, size / before
-            rest = (size < self.tolerance * self.scale) | (size < near * (10 * (slow > 0.7) + (slow > 0.3)))
+            rest = (size < ROUNDING * self.scale) | (size < near * (10 * (slow > 0.7) + (slow > 0.3)))
             kept.append((h[rest], which[rest], count[rest]))
             h, which, count, before = h[~rest], which[~rest], count[~rest], size[~rest]
             if not len(h):
                 break
         kept.append((h, which, count))
         h, which, count = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        label = clusters(h, which, COARSE * self.scale)
-        first = firsts(label)
-        self.newton(h[first], which[first], count.new_zeros(len(first)).index_add_(0, label, count))
+        for seed in range(2):
+            first, cell = bins(h, which, COARSE * self.scale, seed)
+            h, which, count = h[first], which[first], count.new_zeros(len(first)).index_add_(0, cell, count)
+        self.newton(h, which, count)
 
     def newton(self, h: torch.Tensor, which: torch.Tensor, count: torch.Tensor | None = None) -> None:
         """Add what Newton's method finds from h (B, D) at temperatures `which` (B,)."""
@@ -255,11 +256,12 @@ def spectrum(model: Any, h: torch.Tensor, beta: torch.Tensor) -> tuple[torch.Ten
 
     gain, index = beta.new_zeros(len(h)), torch.zeros(len(h), dtype=torch.long, device=h.device)
     degenerate = index.bool()
-    left, k = torch.arange(len(h), device=h.device), min(h.shape[1], 8)
+    left, k = torch.arange(len(h), device=h.device), h.shape[1] if h.shape[1] <= DENSE else 8
     while len(left):
         again = []
         for rows in left.split(CHUNK):
-            values, _ = susceptibility(model, h[rows], beta[rows]).leading(k)
+            chi = susceptibility(model, h[rows], beta[rows])
+            values = chi.leading(k)[0] if k < h.shape[1] else torch.linalg.eigvalsh(chi.dense()).flip(1)
             gain[rows] = values[:, 0]
             index[rows] = (values > 1).sum(1)
             degenerate[rows] = ((values - 1).abs() < DEGENERATE).any(1)

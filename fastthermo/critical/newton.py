@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DENSE = 16  # dimensions up to which matrices are cheaper than products
 PRODUCTS = 16  # at most, a step
 CHUNK = 4096  # queries at a time
-ROUNDING = 1e-16  # a residual, in units of the scale, that no step improves
+ROUNDING = 1e-15  # a residual, in units of the scale, that no step improves
 REACH = 0.5  # longest step, in units of the scale
 
 

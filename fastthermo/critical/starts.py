@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 SUBSET = 4  # data averaged at most
+PLANE = 6  # dimensions of the grid on which near points are found
 STEPS = 32  # of the sampler, for models that cannot draw data
 
 
@@ -48,12 +49,21 @@ def averages(points: torch.Tensor, n: int, seed: int) -> torch.Tensor:
     return rows
 
 
-def bins(points: torch.Tensor, group: torch.Tensor, radius: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """One index a cell of a grid of width `radius` and group (P',), and of each point the number of its cell (P,)."""
+def bins(points: torch.Tensor, group: torch.Tensor, radius: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """One index a cell of a grid of width `radius` and group (P',), and of each point the number of its cell (P,).
+
+    The grid lies in PLANE random directions at a random place: in more, near points would seldom share a cell.
+    """
     import torch
 
-    factors = np.random.default_rng(0).integers(2**62, size=points.shape[1] + 1) * 2 + 1
-    cells = torch.cat([(points / radius).round().long(), group[:, None]], 1)
+    rng = np.random.default_rng(seed)
+    size = points.shape[1]
+    if size > PLANE:
+        axes = np.linalg.qr(rng.normal(size=(size, PLANE)))[0] * np.sqrt(size / PLANE)
+        points = points @ points.new_tensor(axes)
+    offset = points.new_tensor(rng.random(points.shape[1]))
+    cells = torch.cat([(points / radius + offset).floor().long(), group[:, None]], 1)
+    factors = rng.integers(2**62, size=cells.shape[1]) * 2 + 1
     keys = (cells * torch.as_tensor(factors, device=points.device)).sum(1)  # a hash: overflow is meant
     _, inverse = torch.unique(keys, return_inverse=True)
     return firsts(inverse), inverse

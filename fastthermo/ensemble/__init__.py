@@ -8,19 +8,18 @@ Kernels see the states as they are stored. With data = scale * states + shift th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from fastthermo._arrays import Queries, check_bound, is_torch, read_rows, rounding, to_tensor
 from fastthermo.ensemble.mixture import Mixture, ops_module
-from fastthermo.ensemble.reading import BLOCK, read_states, read_weights
+from fastthermo.ensemble.reading import read_labels, read_states, read_weights
 from fastthermo.state import BoltzmannState
 
 if TYPE_CHECKING:
@@ -55,15 +54,12 @@ class Ensemble:
     scale: float = 1.0
     shift: float = 0.0
     shape: tuple[int, ...] = dataclass_field(init=False, default=())  # of one state
-    _core: ops.States = dataclass_field(init=False, repr=False, default=None)  # type: ignore[assignment]
+    _core: Any = dataclass_field(init=False, repr=False, default=None)  # ops.States, or ops.Divided
 
     def __post_init__(self) -> None:
         from fastthermo import ops
 
-        if not (isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
-        if not isfinite(self.shift):
-            raise ValueError(f"shift: wanted a finite number, got {self.shift}")
+        self._check_units()
         if not is_torch(self.states):
             object.__setattr__(self, "states", np.asarray(self.states))
         states = read_states(self.states)
@@ -73,17 +69,17 @@ class Ensemble:
 
     def __repr__(self) -> str:
         kind = "NumPy" if self.numpy else "torch"
-        return f"Ensemble({self.size} states of shape {self.shape}, {self._core.states.dtype}, {kind})"
+        return f"Ensemble({self.size} states of shape {self.shape}, {self._core.dtype}, {kind})"
 
     @property
     def size(self) -> int:
         """N, the number of states."""
-        return len(self._core.states)
+        return self._core.size
 
     @property
     def dimension(self) -> int:
         """D, the number of coordinates of a state."""
-        return self._core.states.shape[1]
+        return self._core.dimension
 
     @property
     def numpy(self) -> bool:
@@ -92,14 +88,14 @@ class Ensemble:
 
     @property
     def device(self) -> torch.device:
-        return self._core.states.device
+        return self._core.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of samples made from the data: float64 for float64 states, else float32."""
         import torch
 
-        return torch.float64 if self._core.states.dtype == torch.float64 else torch.float32
+        return torch.float64 if self._core.dtype == torch.float64 else torch.float32
 
     def boltzmann(
         self,
@@ -205,35 +201,23 @@ class Ensemble:
     @cached_property
     def data_mean(self) -> np.ndarray:
         """sum phi y, shape (D,) float64."""
-        phi = self._core.log_weights.exp()
-        total = sum(phi[rows] @ self._core.states[rows].double() for rows in self._blocks())
-        return self.scale * total.cpu().numpy() + self.shift  # type: ignore[union-attr]
+        total = self._core.total(lambda y, phi: phi @ y)
+        return self.scale * total.cpu().numpy() + self.shift
 
     @cached_property
     def data_variance(self) -> float:
         """tr Cov of the data."""
-        centre = (self.data_mean - self.shift) / self.scale
-        phi = self._core.log_weights.exp().cpu().numpy()
-        states = self._core.states
-        squares = (
-            (states[rows].double().cpu().numpy() - centre) ** 2 @ np.ones(self.dimension) for rows in self._blocks()
-        )
-        return self.scale**2 * float(phi @ np.concatenate(list(squares)))
+        centre = self._centre()
+        return self.scale**2 * float(self._core.total(lambda y, phi: phi @ (y - centre).square().sum(1)))
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D)."""
         import torch
 
-        k = min(k, self.dimension)
-        centre = torch.as_tensor((self.data_mean - self.shift) / self.scale, device=self.device)
-        phi = self._core.log_weights.exp()
+        k, centre = min(k, self.dimension), self._centre()
 
         def apply(v: torch.Tensor) -> torch.Tensor:  # (D, m)
-            out = torch.zeros_like(v)
-            for rows in self._blocks():
-                delta = self._core.states[rows].double() - centre
-                out += delta.T @ (phi[rows, None] * (delta @ v))
-            return out
+            return self._core.total(lambda y, phi: (y - centre).T @ (phi[:, None] * ((y - centre) @ v)))
 
         if self.dimension <= DENSE or 4 * k > self.dimension:
             unit = torch.eye(self.dimension, dtype=torch.float64, device=self.device)
@@ -250,11 +234,7 @@ class Ensemble:
 
     def split(self, labels: Any) -> Mixture:
         """One ensemble a class, for class posteriors and class-wise thermodynamics."""
-        names = np.asarray(labels.cpu() if is_torch(labels) else labels)
-        if names.shape != (self.size,):
-            raise ValueError(f"labels: wanted shape ({self.size},), one a state, got {names.shape}")
-        if names.dtype.kind == "f" and not np.isfinite(names).all():
-            raise ValueError(f"labels: wanted class names, got NaN or infinity at {int(np.argmin(np.isfinite(names)))}")
+        names = read_labels(labels, self.size)
         parts, priors, indices = {}, [], []
         log_phi = self._core.log_weights.cpu().numpy()
         for name in np.unique(names):
@@ -279,7 +259,7 @@ class Ensemble:
             np.savez(stream, scale=self.scale, shift=self.shift, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> Ensemble:
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote, as NumPy arrays."""
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = {"states", "scale", "shift"} - set(file)
@@ -289,8 +269,17 @@ class Ensemble:
                 )
             return cls(file["states"], file.get("log_weights"), float(file["scale"]), float(file["shift"]))
 
-    def _blocks(self) -> Iterator[slice]:
-        return (slice(start, start + BLOCK) for start in range(0, self.size, BLOCK))
+    def _check_units(self) -> None:
+        if not (isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
+        if not isfinite(self.shift):
+            raise ValueError(f"shift: wanted a finite number, got {self.shift}")
+
+    def _centre(self) -> torch.Tensor:
+        """The mean of the states as they are stored."""
+        import torch
+
+        return torch.as_tensor((self.data_mean - self.shift) / self.scale, device=self.device)
 
     def _read(self, field: Any, beta: Any) -> tuple[Queries, tuple[torch.Tensor, torch.Tensor]]:
         q = Queries.read(field, beta, self.dimension, self.device)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._arrays import to_float, to_tensor
+from fastthermo._arrays import is_torch, to_float, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 BLOCK = 4096  # states looked at, or converted to float64, at a time
 
 
-def read_states(states: Any) -> torch.Tensor:
+def read_states(states: Any, empty: bool = False, first: int = 0) -> torch.Tensor:
+    """As kernels take them; `empty` allows none at all; `first` is where they begin in what errors speak of."""
     import torch
 
     tensor = to_tensor("states", states)
-    if tensor.ndim < 2 or 0 in tensor.shape:
+    if tensor.ndim < 2 or 0 in tensor.shape[int(empty) :]:
         raise ValueError(f"states: wanted shape (N, D) or (N, ...), not empty, got {tuple(tensor.shape)}")
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
@@ -28,8 +29,9 @@ def read_states(states: Any) -> torch.Tensor:
         finite = tensor[start : start + BLOCK].isfinite()
         if not finite.all():
             place = (~finite).nonzero()[0]
-            place[0] += start
-            raise ValueError(f"states: wanted finite numbers, got {float(tensor[tuple(place)])} at {place.tolist()}")
+            value = float(tensor[start:][tuple(place)])
+            place[0] += first + start
+            raise ValueError(f"states: wanted finite numbers, got {value} at {place.tolist()}")
     return tensor
 
 
@@ -38,13 +40,30 @@ def read_weights(log_weights: Any, rows: torch.Tensor) -> torch.Tensor:
 
     if log_weights is None:
         return torch.full((len(rows),), -float(np.log(len(rows))), dtype=torch.float64, device=rows.device)
-    weights = to_float("log_weights", log_weights).to(device=rows.device, dtype=torch.float64)
-    if tuple(weights.shape) != (len(rows),):
-        raise ValueError(f"log_weights: wanted shape ({len(rows)},), one a state, got {tuple(weights.shape)}")
+    weights = check_weights(log_weights, len(rows)).to(rows.device)
+    if not weights.isfinite().any():
+        raise ValueError("log_weights: wanted at least one state of positive weight, got -inf throughout")
+    return weights - weights.logsumexp(0)
+
+
+def check_weights(log_weights: Any, size: int) -> torch.Tensor:
+    """(N,) float64, not normalised."""
+    import torch
+
+    weights = to_float("log_weights", log_weights).double()
+    if tuple(weights.shape) != (size,):
+        raise ValueError(f"log_weights: wanted shape ({size},), one a state, got {tuple(weights.shape)}")
     bad = weights.isnan() | (weights == torch.inf)
     if bad.any():
         i = int(bad.nonzero()[0, 0])
         raise ValueError(f"log_weights: wanted finite numbers or -inf, got {float(weights[i])} at {i}")
-    if not weights.isfinite().any():
-        raise ValueError("log_weights: wanted at least one state of positive weight, got -inf throughout")
-    return weights - weights.logsumexp(0)
+    return weights
+
+
+def read_labels(labels: Any, size: int) -> np.ndarray:
+    names = np.asarray(labels.cpu() if is_torch(labels) else labels)
+    if names.shape != (size,):
+        raise ValueError(f"labels: wanted shape ({size},), one a state, got {names.shape}")
+    if names.dtype.kind == "f" and not np.isfinite(names).all():
+        raise ValueError(f"labels: wanted class names, got NaN or infinity at {int(np.argmin(np.isfinite(names)))}")
+    return names

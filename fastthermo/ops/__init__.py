@@ -9,9 +9,12 @@ import torch
 from fastthermo import _dispatch
 from fastthermo.kernels.bounds import CUTOFF
 from fastthermo.ops import derivatives
-from fastthermo.ops.moments import How, Moments, States, as_sums, relative, second_pass
+from fastthermo.ops.divided import Divided, Group
+from fastthermo.ops.moments import How, Moments, States, relative, second_pass
 
 __all__ = [
+    "Divided",
+    "Group",
     "Moments",
     "States",
     "boltzmann",
@@ -115,9 +118,10 @@ def relative_evidence(parts: list[Moments], field: Tensor, beta: Tensor) -> Tens
 
 def log_odds(states: States, index: Tensor, field: Tensor, beta: Tensor, moments: Moments) -> Tensor:
     """log w_i / (1 - w_i) of the states `index` (B,), without cancellation where w_i is near 0 or 1."""
-    t = states.states[index].double() - moments.reference
+    y, log_phi = states.rows(index)
+    t = y - moments.reference
     energy = (t * (t / 2 + moments.reference - field)).sum(1)
-    logit = states.log_weights[index] - moments.log_prior - beta * energy
+    logit = log_phi - moments.log_prior - beta * energy
     log_w = logit - moments.log_rest.exp().log1p()
     return torch.where(index == moments.dominant, -moments.log_rest, log_w - (-log_w.exp()).log1p())
 
@@ -132,9 +136,9 @@ def top_weights(
     single: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The k largest weights, decreasing, and their states: (B, k) float64 and int64. Values only."""
-    sums = as_sums(*second_pass(moments))
+    sums = [x.detach() for x in second_pass(moments)]
     how = _how(field, backend, single)
-    out: tuple[Tensor, Tensor] = states.call("top_weights", how, field.detach(), beta.detach(), sums, k)
+    out: tuple[Tensor, Tensor] = states.second_pass("top_weights", how, field.detach(), beta.detach(), sums, k)
     return out
 
 

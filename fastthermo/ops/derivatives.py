@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from fastthermo.ops.moments import RAW, How, Moments, States, as_sums, derive, second_pass, union
+from fastthermo.ops.moments import RAW, How, Moments, States, second_pass, union
 
 Tensor = torch.Tensor
 
@@ -81,15 +81,14 @@ class Boltzmann(_Function):
     @staticmethod
     def forward(field: Tensor, beta: Tensor, states: States, how: How, rtol: float | None = None) -> tuple[Tensor, ...]:
         check_values(field, beta)
-        sums = states.call("boltzmann", how, field, beta)
+        moments = states.moments(how, field, beta)
         if rtol is not None and how.precision != "double":
-            loose = ~(sums.error_bound <= rtol / 2)  # half is left to the rounding of the result
+            loose = ~(moments.error_bound <= rtol / 2)  # half is left to the rounding of the result
             if loose.any():
-                exact = states.call("boltzmann", how._replace(precision="double"), field[loose], beta[loose])
-                for x, y in zip(sums, exact, strict=True):
+                exact = states.moments(how._replace(precision="double"), field[loose], beta[loose])
+                for x, y in zip(moments, exact, strict=True):
                     x[loose] = y
-        reference = states.states[sums.dominant].double()
-        return tuple(derive(sums, reference, states.log_weights[sums.dominant], field, beta))
+        return tuple(moments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -144,7 +143,7 @@ class Cumulant(_Function):
     @staticmethod
     def forward(field: Tensor, beta: Tensor, v: Tensor, u: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         *sums, states, how = rest
-        out: tuple[Tensor, Tensor] = states.call("cumulant", how, field, beta, as_sums(*sums), v, u)
+        out: tuple[Tensor, Tensor] = states.second_pass("cumulant", how, field, beta, sums, v, u)
         return out
 
     @staticmethod
@@ -194,7 +193,7 @@ class Covariance(_Function):
     @staticmethod
     def forward(field: Tensor, beta: Tensor, *rest: Any) -> Tensor:
         *sums, states, how = rest
-        out: Tensor = states.call("covariance", how, field, beta, as_sums(*sums))
+        out: Tensor = states.second_pass("covariance", how, field, beta, sums)
         return out
 
     @staticmethod

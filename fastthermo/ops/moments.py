@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -9,9 +11,12 @@ import torch
 
 from fastthermo import _dispatch
 from fastthermo.kernels import Sums
+from fastthermo.kernels.bounds import union_error
 
 Tensor = torch.Tensor
 ROUNDING = 4 * 2.0**-53  # of reference - field, shift and their sum, relative to the rms force
+UNKNOWN = 1e200  # for an error of which a backend says nothing
+BLOCK = 4096  # states converted to float64 at a time
 
 
 class How(NamedTuple):
@@ -42,7 +47,42 @@ class States:
             self._packed[backend] = _dispatch.load(backend).pack(self.states, self.log_weights)
         return self._packed[backend]
 
-    def call(self, op: str, how: How, *arguments: Any) -> Any:
+    @property
+    def size(self) -> int:
+        return len(self.states)
+
+    @property
+    def dimension(self) -> int:
+        return self.states.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.states.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.states.device
+
+    def moments(self, how: How, field: Tensor, beta: Tensor) -> Moments:
+        sums = self._call("boltzmann", how, field, beta)
+        return derive(sums, *self.rows(sums.dominant), field, beta)
+
+    def second_pass(self, op: str, how: How, field: Tensor, beta: Tensor, sums: Sequence[Tensor], *rest: Any) -> Any:
+        """Covariance, cumulant or top_weights, given what `second_pass` takes of the first."""
+        dominant, shift, log_rest, excess, *_ = sums
+        given = Sums(dominant, shift, log_rest, None, excess, None, None, None)
+        return self._call(op, how, field, beta, given, *rest)
+
+    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """States `index` (B,) in float64 and their log-weights."""
+        return self.states[index].double(), self.log_weights[index]
+
+    def total(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The sum of term(y, phi) over blocks of states (n, D) in float64 and their weights (n,)."""
+        blocks = zip(self.states.split(BLOCK), self.log_weights.exp().split(BLOCK), strict=True)
+        return functools.reduce(torch.add, (term(y.double(), phi) for y, phi in blocks))
+
+    def _call(self, op: str, how: How, *arguments: Any) -> Any:
         kernel = getattr(_dispatch.load(how.backend), op)
         return kernel(self.packed(how.backend), *arguments, precision=how.precision)
 
@@ -66,6 +106,8 @@ class Moments(NamedTuple):
     energy_min: Tensor  # (B,)
     excess: Tensor  # (B,)
     excess_square: Tensor  # (B,)
+    log_error: Tensor  # (B,)
+    parts: Tensor  # (B, P, 2) of states in parts: each part's own dominant and log_rest; else P = 0
 
 
 RAW = 7  # from error_bound on: not differentiable
@@ -92,10 +134,12 @@ def derive(sums: Sums, reference: Tensor, log_prior: Tensor, field: Tensor, beta
         energy_min=sums.energy_min,
         excess=sums.excess,
         excess_square=sums.excess_square,
+        log_error=torch.full_like(beta, UNKNOWN) if sums.log_error is None else sums.log_error,
+        parts=field.new_empty(len(field), 0, 2),
     )
 
 
-def relative(parts: list[Moments], field: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+def relative(parts: Sequence[Moments], field: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
     """Best part, its reference state and prior; of every part t = y_r - y_best, energy and log weight of its y_r."""
     index = torch.arange(len(field), device=field.device)
     references = torch.stack([part.reference for part in parts])
@@ -110,7 +154,7 @@ def relative(parts: list[Moments], field: Tensor, beta: Tensor) -> tuple[Tensor,
     return best, reference, prior, t, energy, logits
 
 
-def union(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
+def union(parts: Sequence[Moments], field: Tensor, beta: Tensor) -> Moments:
     """See `fastthermo.ops.merge`."""
     best, reference, prior, t, energy, logits = relative(parts, field, beta)
     index = torch.arange(len(field), device=field.device)
@@ -120,25 +164,40 @@ def union(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
 
     scale, rest, excess = logits.exp(), stack("log_rest").exp(), stack("excess")
     own = torch.nn.functional.one_hot(best, len(parts)).T
-    total_rest = (scale * (rest + 1 - own)).sum(0)
+    total_rest = (scale * (rest + (1 - own))).sum(0)  # rest + 1 - 1 would lose it
     share = scale * (1 + rest) / (1 + total_rest)
+    deviation = stack("shift") + t
+    shift = (share[..., None] * deviation).sum(0)
+    energy_min = stack("energy_min")[best, index]
+    mean_excess = (share * (excess + energy)).sum(0)
+    bound, log_error = union_error(
+        (len(parts), field.shape[1]),
+        beta,
+        share,
+        logits + rest.log1p() - total_rest.log1p(),
+        stack("error_bound"),
+        stack("log_error"),
+        (2 * energy_min).sqrt(),
+        t.norm(dim=2),
+        (deviation - shift).norm(dim=2),
+        (2 * (energy_min + mean_excess)).clamp_min(0).sqrt(),
+        (2 * stack("energy")).clamp_min(0).sqrt(),
+    )
     sums = Sums(
         stack("dominant")[best, index],
-        (share[..., None] * (stack("shift") + t)).sum(0),
+        shift,
         total_rest.log(),
-        stack("energy_min")[best, index],
-        (share * (excess + energy)).sum(0),
+        energy_min,
+        mean_excess,
         (share * (stack("excess_square") + energy * (2 * excess + energy))).sum(0),
         (share**2 * stack("participation")).sum(0),
-        stack("error_bound").amax(0),
+        bound,
+        log_error,
     )
     return derive(sums, reference, prior, field, beta)
 
 
 def second_pass(moments: Moments) -> tuple[Tensor, ...]:
     """What covariance and cumulants need of the first pass."""
-    return moments.dominant, moments.shift, moments.log_rest, moments.excess
-
-
-def as_sums(dominant: Tensor, shift: Tensor, log_rest: Tensor, excess: Tensor) -> Sums:
-    return Sums(dominant, shift, log_rest, None, excess, None, None, None)
+    m = moments
+    return m.dominant, m.shift, m.log_rest, m.excess, m.reference, m.log_prior, m.parts

@@ -54,21 +54,29 @@ def portrait_figure(dataset: Any, summary: dict[str, Any], image_shape: tuple[in
         figure = Figure(figsize=(13, 7.6), layout="constrained")
         axes = figure.subplots(2, 3).ravel()
         t = dataset["time"].to_numpy()
-        log_time = t.max() / t.min() > 1e3 and t.max() > 2
         panels = (_entropy, _heat_capacity, _gains, _information, _classes)
         for panel, axis in zip(panels, axes, strict=False):
             panel(axis, dataset, t)
-            axis.set_xlabel("diffusion time $t$  (data → noise)")
-            if log_time:
-                axis.set_xscale("log")
-            axis.set_xlim(t.min(), t.max())
-            _mark(axis, summary)
+            time_axis(axis, t)
+            mark(axis, summary)
         axes[0].legend(loc="best")
         _late_start(figure, axes[5], dataset, image_shape)
-        kind = summary["process"].split("(")[0]
-        title = f"{summary['data']}: {summary['states']} states in {summary['dimension']} dimensions, {kind} process"
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(headline(summary), fontsize=11)
     return figure
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """What was measured, in a line."""
+    kind = summary["process"].split("(")[0]
+    return f"{summary['data']}: {summary['states']} states in {summary['dimension']} dimensions, {kind} process"
+
+
+def time_axis(axis: Axes, t: np.ndarray) -> None:
+    """Diffusion time along x, logarithmic where it spans decades."""
+    axis.set_xlabel("diffusion time $t$  (data → noise)")
+    if t.max() / t.min() > 1e3 and t.max() > 2:
+        axis.set_xscale("log")
+    axis.set_xlim(t.min(), t.max())
 
 
 def contact_sheet(samples: np.ndarray, title: str, columns: int = 16) -> Figure:
@@ -89,6 +97,60 @@ def contact_sheet(samples: np.ndarray, title: str, columns: int = 16) -> Figure:
     return figure
 
 
+def bifurcation_figure(branches: list[Any], direction: Any = None) -> Figure:
+    """Branches of `bifurcation_diagram` over temperature: the field along `direction`, stable solid, unstable dashed.
+
+    direction : (D,) or shaped like a state; by default the one in which the branches spread most.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    points = [np.asarray(branch.points, dtype=np.float64).reshape(len(branch.beta), -1) for branch in branches]
+    pooled = np.concatenate(points)
+    centre = pooled.mean(0)
+    if direction is None:
+        axis_of = np.linalg.svd(pooled - centre, full_matrices=False)[2][0]
+    else:
+        axis_of, centre = np.asarray(direction, dtype=np.float64).ravel(), 0 * centre
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axis = figure.subplots()
+        for branch, rows in zip(branches, points, strict=True):
+            height, s = (rows - centre) @ axis_of, 1 / branch.beta
+            axis.plot(s, height, color=GENERATED, linewidth=0.7, linestyle="--", zorder=1)
+            axis.plot(s, np.where(branch.stable, height, np.nan), color=NOISED, zorder=2)
+            turned = np.asarray(branch.fold_points, dtype=np.float64).reshape(len(branch.fold_beta), len(axis_of))
+            axis.plot(1 / branch.fold_beta, (turned - centre) @ axis_of, "o", color=MARKS["collapse"][0], markersize=3)
+        axis.set_xscale("log")
+        axis.set_xlabel(r"temperature $s = 1/\beta$  (cold → hot)")
+        axis.set_ylabel("field along the leading direction" if direction is None else "field along the direction")
+        axis.set_title("fixed points: stable solid, unstable dashed, folds as dots")
+    return figure
+
+
+def tree_figure(tree: Any) -> Figure:
+    """A symmetry-breaking tree: classes that part at a temperature branch there."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from scipy.cluster.hierarchy import dendrogram
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        axis = figure.subplots()
+        if len(tree.linkage):
+            labels = [str(name) for name in tree.names]
+            drawing = dendrogram(tree.linkage, labels=labels, no_plot=True)
+            for x, y in zip(drawing["icoord"], drawing["dcoord"], strict=True):
+                axis.plot(x, y, color=NOISED)
+            axis.set_xticks(5 + 10 * np.arange(len(labels)), drawing["ivl"])
+            axis.set_ylim(0, 1.05 * float(tree.linkage[:, 2].max()))
+        axis.grid(visible=False, axis="x")
+        axis.set_xlabel("class")
+        axis.set_ylabel(r"temperature $s = 1/\beta$ of the split")
+        axis.set_title("which classes part when on cooling")
+    return figure
+
+
 def _band(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
     """Median and the middle 80 % over queries."""
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=1)
@@ -96,7 +158,8 @@ def _band(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, label: str)
     axis.plot(t, middle, color=color, label=label)
 
 
-def _level(axis: Axes, value: float, label: str) -> None:
+def level(axis: Axes, value: float, label: str) -> None:
+    """A reference value as a labelled line."""
     axis.axhline(value, color="0.5", linewidth=0.8, linestyle="--")
     axis.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color="0.4", fontsize=8)
 
@@ -106,7 +169,7 @@ def _entropy(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     for path, color in (("noised", NOISED), ("generated", GENERATED)):
         _band(axis, t, size + dataset[f"{path}_entropy"].to_numpy(), color, f"{path}: $\\log N + S$")
         axis.plot(t, np.log(np.median(dataset[f"{path}_n_eff"], axis=1)), ":", color=color, label=r"$\log N_{\rm eff}$")
-    _level(axis, size, r"$\log N$")
+    level(axis, size, r"$\log N$")
     axis.set_title("a  posterior entropy and effective states")
     axis.set_ylabel("nat")
 
@@ -137,7 +200,7 @@ def _gains(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     for k in range(at_mean.shape[1]):
         axis.plot(t, at_mean[:, k], color=MEAN, alpha=1 - 0.28 * k, label="at the data mean" if k == 0 else None)
     _band(axis, t, dataset["gain_generated"].to_numpy(), GENERATED, "along trajectories")
-    _level(axis, 1, "critical")
+    level(axis, 1, "critical")
     top = max(1.6, float(np.quantile(dataset["gain_generated"].to_numpy(), 0.99)) * 1.2)
     axis.set_ylim(0, min(top, 30))
     axis.set_title(r"c  top susceptibilities $\beta\lambda(C)$")
@@ -149,7 +212,7 @@ def _information(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     value, error = dataset["information"].to_numpy(), dataset["information_error"].to_numpy()
     axis.fill_between(t, value - 2 * error, value + 2 * error, color=NOISED, alpha=0.25, linewidth=0)
     axis.plot(t, value, color=NOISED)
-    _level(axis, math.log(dataset.attrs["states"]), r"$\log N$")
+    level(axis, math.log(dataset.attrs["states"]), r"$\log N$")
     axis.set_title(r"d  information and excess entropy")
     axis.set_ylabel(r"$I(y; x_t)$ [nat]", color=NOISED)
     right = axis.twinx()
@@ -167,7 +230,7 @@ def _classes(axis: Axes, dataset: Any, t: np.ndarray) -> None:
         axis.plot(t, dataset["generated_same_class"].mean("query"), color=GENERATED, label="along trajectories")
         axis.set_title(r"e  class memory $\langle\sum_c p(c|x_t)^2\rangle$")
         axis.set_ylabel("probability")
-        _level(axis, 1 / dataset.sizes["class"], "1 / classes")
+        level(axis, 1 / dataset.sizes["class"], "1 / classes")
     else:
         for path, color in (("noised", NOISED), ("generated", GENERATED)):
             _band(axis, t, 1 / dataset[f"{path}_n_eff"].to_numpy(), color, path)
@@ -177,17 +240,18 @@ def _classes(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     axis.legend(loc="best")
 
 
-def _mark(axis: Axes, summary: dict[str, Any]) -> None:
+def mark(axis: Axes, summary: dict[str, Any], labels: bool = True) -> None:
+    """The critical, speciation and collapse times of a summary as lines, with or without labels in the legend."""
     found = {
         "critical": summary["critical_time"]["fixed_point"],
         "speciation": summary["speciation_time"],
         "collapse": summary["collapse_time"],
     }
-    for name, mark in found.items():
-        if mark["time"] is not None:
+    for name, landmark in found.items():
+        if landmark["time"] is not None:
             color, label = MARKS[name]
-            legend = f"{label} $t = {mark['time']:.3g}$"
-            axis.axvline(mark["time"], color=color, linewidth=1.1, linestyle=(0, (4, 2)), label=legend, zorder=1)
+            legend = f"{label} $t = {landmark['time']:.3g}$" if labels else None
+            axis.axvline(landmark["time"], color=color, linewidth=1.1, linestyle=(0, (4, 2)), label=legend, zorder=1)
 
 
 def _late_start(figure: Figure, axis: Axes, dataset: Any, image_shape: tuple[int, ...] | None) -> None:

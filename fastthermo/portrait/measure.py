@@ -11,10 +11,11 @@ import numpy as np
 
 from fastthermo import ops
 from fastthermo._files import replacing
+from fastthermo._results import Settings
 from fastthermo.critical import critical_times
-from fastthermo.portrait.store import LATE_SAMPLES, OBSERVABLES, STARTS, Settings
+from fastthermo.portrait.store import LATE_SAMPLES, OBSERVABLES, STARTS
 from fastthermo.process import Process
-from fastthermo.regimes import Estimate, average, choose, collapse_time, pointwise_information
+from fastthermo.regimes import Estimate, average, choose, collapse_time
 from fastthermo.response import susceptibility
 from fastthermo.sampling import START, sample
 
@@ -31,10 +32,30 @@ def landmarks(ensemble: Any, process: Process, seed: int) -> dict[str, Estimate]
     return marks | {"collapse": collapse_time(ensemble, process, min(512, ensemble.size), seed)}
 
 
-def grid(ensemble: Any, process: Process, times: int, landmarks: dict[str, Estimate]) -> np.ndarray:
-    """times + 1 decreasing times; samples are at the first `times` of them and arrive at the last."""
+def landmark_times(process: Process, landmarks: dict[str, Estimate]) -> dict[str, Any]:
+    """Landmarks for a summary."""
+    marks = {name: mark(process, estimate) for name, estimate in landmarks.items()}
+    critical = {name: marks[name] for name in CONVENTIONS}
+    return {"critical_time": critical, "speciation_time": marks["speciation"], "collapse_time": marks["collapse"]}
+
+
+def mark(process: Process, estimate: Estimate) -> dict[str, float | None]:
+    """A time with its error and temperature for a summary; None where there is none."""
+    if math.isnan(estimate.value):
+        return {"time": None, "standard_error": None, "beta": None}
+    beta = float(process.beta(estimate.value))
+    return {"time": estimate.value, "standard_error": estimate.error, "beta": beta}
+
+
+def grid(
+    ensemble: Any, process: Process, times: int, landmarks: dict[str, Estimate], signal: float = 0.02
+) -> np.ndarray:
+    """times + 1 decreasing times; samples are at the first `times` of them and arrive at the last.
+
+    signal : beta times the largest data variance where it starts.
+    """
     low, high = process.beta_range
-    start = 0.02 / float(ensemble.principal(1)[0][0])
+    start = signal / float(ensemble.principal(1)[0][0])
     collapse = landmarks["collapse"].value
     end = high if math.isnan(collapse) else 30 * float(process.beta(collapse))
     start, end = max(low, min(start, high / 10)), min(high, end)
@@ -65,7 +86,6 @@ class _Recorder:
         n = len(field)
         self.generated = {name: value[:n] for name, value in values.items() if value is not None}
         self.noised = {name: value[n:] for name, value in values.items() if value is not None}
-        self.noised["information"] = pointwise_information(noised, self.y, beta, self.noised["log_evidence"])
         return field.new_tensor(state.mean[:n])
 
 
@@ -166,7 +186,7 @@ def summarise(
     size, dimension = ensemble.size, ensemble.dimension
     t = np.asarray(store["time"][:])
 
-    information, error = average(store["noised_information"][:])
+    information, error = average(-np.asarray(store["noised_entropy"][:]))
     curves = {"information": (information, error)}
     curves["excess_entropy"] = ((math.log(size) - information) / dimension, error / dimension)
     if settings.labelled:
@@ -177,12 +197,6 @@ def summarise(
     def peak(values: Any) -> dict[str, float]:
         i = int(values.argmax())
         return {"time": float(t[i]), "value": float(values[i])}
-
-    def mark(estimate: Estimate) -> dict[str, float | None]:
-        if math.isnan(estimate.value):
-            return {"time": None, "standard_error": None, "beta": None}
-        beta = float(process.beta(estimate.value))
-        return {"time": estimate.value, "standard_error": estimate.error, "beta": beta}
 
     late = []
     for j, start in enumerate(np.asarray(store["late_time"][:])):
@@ -197,9 +211,7 @@ def summarise(
         )
     return {
         **asdict(settings),
-        "critical_time": {name: mark(landmarks[name]) for name in CONVENTIONS},
-        "speciation_time": mark(landmarks["speciation"]),
-        "collapse_time": mark(landmarks["collapse"]),
+        **landmark_times(process, landmarks),
         "peaks": {
             "heat_capacity_noised": peak(average(store["noised_heat_capacity"][:]).value),
             "heat_capacity_generated": peak(average(store["generated_heat_capacity"][:]).value),

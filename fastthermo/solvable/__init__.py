@@ -11,6 +11,8 @@ beta = 1e-8 to 1e8.
     ising           phi ~ exp(y.W y / 2)        every coupling, to 20 spins
     ising_ring      nearest neighbours          s_c = (1+u)/(1-u) (1-u^n)/(1+u^n), u = tanh K
     curie_weiss     phi ~ exp(K M^2 / 2n)       s_c = 1/(1-K) for n -> inf; a uniform field at any n
+
+Over any of them and over an Ensemble: `Bath`, many sites sharing one field, and `AssociativeMemory`.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ from typing import Any
 import numpy as np
 
 from fastthermo.solvable.base import ClosedForm, parameter, simplex_basis
+from fastthermo.solvable.bath import Bath
 from fastthermo.solvable.curie_weiss import CurieWeiss
 from fastthermo.solvable.gaussian import Gaussian
+from fastthermo.solvable.memory import AssociativeMemory, spherical_loads
 from fastthermo.solvable.mixture import GaussianMixture
 from fastthermo.solvable.ring import IsingRing
 from fastthermo.solvable.sphere import Sphere
 from fastthermo.solvable.spins import ising
 
 __all__ = [
+    "AssociativeMemory",
+    "Bath",
     "ClosedForm",
     "CurieWeiss",
     "Gaussian",
@@ -41,6 +47,7 @@ __all__ = [
     "ising_ring",
     "simplex",
     "sphere",
+    "spherical_loads",
     "two_deltas",
 ]
 

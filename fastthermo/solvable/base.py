@@ -58,9 +58,9 @@ class ClosedForm:
 
     def _third(self, h: Tensor, beta: Tensor, v: Tensor, u: Tensor) -> Tensor:
         """The derivative of C v along u, over beta."""
-        _, slope = torch.func.jvp(lambda x: self._product(x, beta)(v[:, None])[:, 0], (h,), (u,))
-        out: Tensor = slope / beta[:, None]
-        return out
+        jvp: Any = torch.func.jvp(lambda x: self._product(x, beta)(v[:, None])[:, 0], (h,), (u,))
+        slope: Tensor = jvp[1]
+        return slope / beta[:, None]
 
     def draw(self, n: int, seed: int = 0) -> Any:
         """n data drawn from the law, (n, D) float64."""

@@ -85,7 +85,7 @@ class CurieWeiss(ClosedForm):
         return self.n // self.groups
 
     @cached_property
-    def _width(self) -> int:  # type: ignore[override]
+    def _width(self) -> int:
         return 6 * len(self._fields(2 * self.K)[0]) * self.groups
 
     def _fields(self, coupling: float) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,7 @@ class GaussianMixture(ClosedForm):
         return 4 * self.means.numel()
 
     @cached_property
-    def data_mean(self) -> np.ndarray:  # type: ignore[override]
+    def data_mean(self) -> np.ndarray:
         return (self.weights @ self.means).numpy()
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:

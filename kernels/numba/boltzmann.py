@@ -8,13 +8,20 @@ A query's way depends on the query and the states alone, so that its answer does
               else in float64.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import dense_error, near_error, screened_error
+from fastthermo.kernels.bounds import (
+    dense_error,
+    dense_log_error,
+    near_error,
+    near_log_error,
+    screened_error,
+    screened_log_error,
+)
 from fastthermo.kernels.numba import dense, near, screen
 from fastthermo.kernels.numba.config import (
     BLURRED,
@@ -71,7 +78,7 @@ def _boltzmann(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> 
         return sums
     if not packed.codes.worthwhile(packed) or precision == "fast" or len(h) == 0:
         return _by_products(packed, h, b, precision)
-    few, sums = _screened(packed, packed.codes.get(packed), h, b)
+    few, sums = _screened(packed, h, b, precision)
     if few.all():
         return sums
     others = _by_products(packed, h[~few], b[~few], precision)
@@ -88,14 +95,16 @@ def _join(rows: np.ndarray, first: Sums, second: Sums) -> Sums:
     return Sums(*joined)
 
 
-def _screened(packed: Packed, codes: Any, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, Sums]:
+def _screened(packed: Packed, field: np.ndarray, beta: np.ndarray, precision: str) -> tuple[np.ndarray, Sums]:
     """Which queries have few candidates, and their sums over them."""
-    few, dominant, shift, scalars, least = screen.screen(packed, codes, field, beta)
-    rest, excess, square, participation = (
-        scalars[:, k] for k in (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION)
-    )
-    bound = screened_error(packed.states.shape, packed.radius, packed.spread, beta[few], least, excess)
-    return few, _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    few, sums = screen.screen(packed, packed.codes.get(packed), field, beta, precision)
+    dominant, shift, scalars, least, rough = sums
+    names = (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION, dense.TAIL)
+    rest, excess, square, participation, tail = (scalars[:, k] for k in names)
+    about = (packed.states.shape, packed.radius, packed.spread, precision)
+    bound = screened_error(*about, beta[few], least, excess, rest, tail, rough)
+    log_error = screened_log_error(*about, beta[few], least, rest, tail, rough)
+    return few, _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
@@ -160,7 +169,8 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
     rest, excess, square, participation, least = scalars
     shape = packed.states.shape
     bound = near_error(shape, packed.radius, packed.spread, dtype.itemsize, beta, least, excess, square)
-    return _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    log_error = near_log_error(shape, packed.spread, dtype.itemsize, beta, least, excess)
+    return _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _sums(dominant: np.ndarray, shift: np.ndarray, rest: np.ndarray, *others: np.ndarray) -> Sums:
@@ -190,7 +200,8 @@ def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtyp
     distance = np.sqrt(squares(field, packed.anchor))
     shape, itemsize = packed.states.shape, dtype.itemsize
     bound = dense_error(shape, packed.radius, packed.spread, itemsize, beta, distance, least, excess, tail, moves)
-    return _sums(dominant, shift, rest, least, excess, square, participation, bound)
+    log_error = dense_log_error(shape, packed.radius, packed.spread, itemsize, beta, distance, least, tail, moves)
+    return _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _dense_part(

@@ -10,11 +10,12 @@ SEGMENT = 4096  # states whose sums are kept in the precision of the products be
 SEGMENT_BYTES = 3 << 23  # of sums of segments that wait to be merged
 FEATURE_BYTES = 1 << 22  # of the second moments of a block of queries
 DEPTH = 256  # dimensions summed in one chain
-SCREEN_BLOCK = 96  # queries a block
-CANDIDATES = 768  # that screening keeps of a part of the states, at most
+SCREEN_BLOCK = 66  # queries a block
+PARTS = 8  # of the states, screened by tasks of their own
 SCREEN_BYTES = 3 << 22  # of candidates
 FIELD_BYTES = 1 << 23  # of the queries that are worked on at a time
 SCREEN_DIMENSION = 33  # from which screening pays
+SCREEN_LARGEST = 1 << 16  # up to which 32 bits hold a product of bytes
 SCREEN_SIZE = 8192  # and number of states
 SAMPLE = 1024  # states from which the sum of weights is guessed
 BLURRED = 0.05  # expected error of a logit from which products decide nothing
@@ -45,3 +46,8 @@ def tile_length(dimension: int, itemsize: int) -> int:
 def screen_tile(quads: int) -> int:
     """States a tile of screening."""
     return 1024 if quads <= 64 else 256
+
+
+def candidates(size: int, dimension: int) -> int:
+    """States that screening keeps of a part, at most: twice an even share of those that cost as much as `dense`."""
+    return max(64, min(1536, 2 * size * dimension // (PARTS * (825 + 17 * dimension))))

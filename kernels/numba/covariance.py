@@ -11,12 +11,12 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import FEATURE_BYTES, SEGMENT, TASK_WORK
-from fastthermo.kernels.numba.dense import fill, load_tile, products
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes, load, splat, store, total
+from fastthermo.kernels.numba.tile import fill, load_tile, products
 from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_block, weigh
 
 
@@ -27,7 +27,8 @@ def covariance(
     given = list(arguments(packed, field, beta, sums, precision, 2))
     features = field.shape[1] ** 2
     most = min(FEATURE_BYTES // (given[-1].itemsize * features), TASK_WORK // (features * len(packed.states)))
-    given[2] = max(1, min(given[2], most // 4 * 4, -(-len(field) // torch.get_num_threads())))
+    rows = most // 12 * 12 or most // 4 * 4
+    given[2] = max(1, min(given[2], rows, -(-len(field) // torch.get_num_threads())))
     run(_covariance_kernel, -(-len(field) // given[2]), 1, *given, as_array(sums.shift), out)
     return torch.from_numpy(out)
 

@@ -6,12 +6,12 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import SEGMENT, SEGMENT_BYTES
-from fastthermo.kernels.numba.dense import fill, load_tile, products
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import fma, lanes, load, splat, store, total
+from fastthermo.kernels.numba.tile import fill, load_tile, products
 from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_block, weigh
 
 

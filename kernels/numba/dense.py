@@ -16,26 +16,20 @@ length, each with sums of its own, merged in their order: who computes a segment
 import numpy as np
 
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import DEPTH, SEGMENT
-from fastthermo.kernels.numba.multiply import multiply, transpose, width
-from fastthermo.kernels.numba.scratch import LOG2E, aligned, floor, least_sum, magic
-from fastthermo.kernels.numba.simd import (
-    equal,
-    exp2_product,
-    exp2_shifted,
-    fma,
-    lanes,
-    largest,
-    less,
-    load,
-    load_as,
-    maximum,
-    minimum,
-    smallest,
-    splat,
-    store,
-    total,
-    where_less,
+from fastthermo.kernels.numba.config import SEGMENT
+from fastthermo.kernels.numba.multiply import multiply
+from fastthermo.kernels.numba.scratch import LOG2E, aligned, floor, least_sum
+from fastthermo.kernels.numba.simd import fma, lanes, load, maximum, minimum, splat, store, total
+from fastthermo.kernels.numba.tile import (
+    energies,
+    fill,
+    find,
+    load_tile,
+    mass_of,
+    next_head,
+    products,
+    weighing,
+    weight_of,
 )
 
 SCALARS = 7
@@ -96,19 +90,19 @@ def dense_kernel(  # type: ignore[no-untyped-def]
                     if best == -np.inf:
                         fill(energy, at, at + padded, 0.0)
                         continue
-                    r = start + _find(energy, at, raw, prior, c, tilts)
+                    r = start + find(energy, at, raw, prior, c, tilts)
                     _adopt(r, q, c, states, log_weights, anchor, half_squares, field, b, head, vectors)
                 elif best > head[q, BITS]:
-                    place = _find(energy, at, raw, prior, c, tilts)
+                    place = find(energy, at, raw, prior, c, tilts)
                     _add(start + place, q, c, states, log_weights, field, b, head, vectors, tail, mean, depth)
                     energy[at + place] = np.inf
                 if start <= head[q, OWNER] < start + n:
                     energy[at + np.int64(head[q, OWNER]) - start] = np.inf
                 if level[b] < 0 or blur[b] > 0:
                     fresh = start == segment * SEGMENT and blur[b] == 0
-                    mass = _mass(energy, at, padded, prior, tilts, c, head[q, BITS]) if fresh else 0.0
+                    mass = mass_of(energy, at, padded, prior, tilts, c, head[q, BITS]) if fresh else 0.0
                     bits = _threshold(head, q, mass, level[b], rest_level[b], blur[b], guess[b])
-                    place = next_head(energy, at, 0, padded, prior, c, tilts, bits)
+                    place = next_head(energy, at, 0, padded, prior, c, tilts, bits) if best > bits else padded
                     while place < padded:
                         _add(start + place, q, c, states, log_weights, field, b, head, vectors, tail, mean, depth)
                         energy[at + place] = np.inf
@@ -150,35 +144,6 @@ def _threshold(head, q, mass, level, rest_level, blur, guess):  # type: ignore[n
 
 
 @inner
-def next_head(energy, at, place, padded, prior, c, tilts, bits):  # type: ignore[no-untyped-def]
-    """The first place from `place` on whose weight is above 2^bits, or `padded`."""
-    step, limit = lanes(energy), splat(energy.dtype.type(bits if len(tilts) > 0 else -bits / c))
-    scale = splat(energy.dtype.type(c if len(tilts) > 0 else -1.0))
-    i = place // step * step
-    while i < padded:
-        mask = less(limit, _bits(load(energy, at + i), scale, prior, i, tilts))
-        if mask != 0:
-            while mask & 1 == 0:
-                mask >>= 1
-                i += 1
-            return i
-        i += step
-    return padded
-
-
-@inner
-def _bits(energy, scale, prior, i, tilts):  # type: ignore[no-untyped-def]
-    """scale e + log2(phi), or scale e."""
-    return fma(scale, energy, load(prior, i)) if len(tilts) > 0 else scale * energy
-
-
-@inner
-def fill(x, start, stop, value):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
-        x[np.uint64(i)] = value
-
-
-@inner
 def _clear(count, head, vectors):  # type: ignore[no-untyped-def]
     for q in range(count):
         for k in range(head.shape[1]):
@@ -186,115 +151,6 @@ def _clear(count, head, vectors):  # type: ignore[no-untyped-def]
         head[q, OWNER], head[q, SCALE] = -1, 1
         for d in range(vectors.shape[2]):
             vectors[q, AWAY, d] = vectors[q, FORCE, d] = 0.0
-
-
-@inner
-def load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior):  # type: ignore[no-untyped-def]
-    """t of a tile, as panels of dimensions (for means) and of states (for energies); returns the padded count."""
-    dimension, wide, tile = anchor.size, width(centred), half.size
-    lane = wide // 2
-    padded = (n + wide - 1) // wide * wide
-    whole = dimension // lane * lane
-    for d in range(0, whole, lane):
-        a, at = load_as(anchor, d, centred), d // wide * wide * tile + d % wide
-        for i in range(padded):
-            row = start + min(i, n - 1)
-            store(centred, at + i * wide, load_as(states, row * dimension + d, centred) - a)
-    for d in range(whole, depth):
-        at = d // wide * wide * tile + d % wide
-        for i in range(padded):
-            value = np.float64(states[start + min(i, n - 1), d]) - anchor[d] if d < dimension else 0.0
-            centred[np.uint64(at + i * wide)] = value
-    for i in range(padded):
-        half[i] = half_squares[start + i] if i < n else np.inf
-        prior[i] = LOG2E * log_weights[start + min(i, n - 1)]
-    for i in range(0, padded, lane):
-        column = i // wide * wide * depth + i % wide
-        for d in range(0, depth, lane):
-            transpose(centred, d // wide * wide * tile + i * wide + d % wide, wide, panel, column + d * wide, wide)
-    return padded
-
-
-@inner
-def products(left, at, depth, dimension, count, panel, padded, out, to, tile):  # type: ignore[no-untyped-def]
-    """t.g of every query and state of a tile, in chains of DEPTH dimensions; `left` begins at `at`, `out` at `to`."""
-    wide = width(panel)
-    fill(out, to, to + count * tile, 0.0)
-    for j in range(0, padded, wide):
-        for d in range(0, dimension, DEPTH):
-            steps = min(DEPTH, dimension - d)
-            multiply(left, at + d, depth, count, panel, j * depth + d * wide, steps, out, to + j, tile)
-
-
-@inner
-def energies(energy, at, padded, half, prior, c, tilts):  # type: ignore[no-untyped-def]
-    """e = H~ - H~_a in place of the products; returns the least or, if `tilts`, the largest log2 of a weight."""
-    step, scalar = lanes(energy), energy.dtype.type
-    best = splat(scalar(-np.inf if len(tilts) > 0 else np.inf))
-    scale = splat(scalar(c))
-    for i in range(0, padded, step):
-        e = load(energy, at + i) + load(half, i)
-        store(energy, at + i, e)
-        if len(tilts) > 0:  # noqa: SIM108
-            best = maximum(best, fma(scale, e, load(prior, i)))
-        else:
-            best = minimum(best, e)
-    return largest(best) if len(tilts) > 0 else smallest(best)
-
-
-@inner
-def _find(energy, at, raw, prior, c, tilts):  # type: ignore[no-untyped-def]
-    """The first place of what `energies` returned."""
-    step, scalar = lanes(energy), energy.dtype.type
-    target, scale, place = splat(raw), splat(scalar(c if len(tilts) > 0 else 1.0)), 0
-    mask = equal(_bits(load(energy, at), scale, prior, 0, tilts), target)
-    while mask == 0:
-        place += step
-        mask = equal(_bits(load(energy, at + place), scale, prior, place, tilts), target)
-    while mask & 1 == 0:
-        mask >>= 1
-        place += 1
-    return place
-
-
-@inner
-def _mass(energy, at, padded, prior, tilts, c, bits):  # type: ignore[no-untyped-def]
-    """Sum of the weights of a tile relative to the reference, or the largest where the sum is below the dtype."""
-    step, scalar = lanes(energy), energy.dtype.type
-    whole = np.rint(bits)
-    how = weighing(energy, c, whole)
-    sum_, best = splat(scalar(0.0)), splat(scalar(-np.inf))
-    scale = splat(scalar(c))
-    for i in range(0, padded, step):
-        e = load(energy, at + i)
-        best = maximum(best, _bits(e, scale, prior, i, tilts))
-        sum_ += weight_of(minimum(e, how[3]), how, prior, i, tilts)
-    mass = np.float64(total(sum_))
-    return np.exp2(whole - bits) * mass if mass > least_sum(energy) else np.exp2(np.float64(largest(best)) - bits)
-
-
-@inner
-def weighing(energy, c, whole):  # type: ignore[no-untyped-def]
-    """What `weight_of` takes for weights relative to 2^whole."""
-    scalar = energy.dtype.type
-    least = whole - floor(energy)
-    return (
-        splat(scalar(c)),
-        splat(scalar(magic(energy) - whole)),
-        splat(scalar(least)),
-        splat(scalar(least / c)),
-        splat(scalar(0.0)),
-    )
-
-
-@inner
-def weight_of(energy, how, prior, i, tilts):  # type: ignore[no-untyped-def]
-    """2^(c e + log2(phi) - m), or 0 below 2^-floor: products of smaller numbers are subnormal, and slow."""
-    scale, shifted, least, top, zero = how
-    if len(tilts) > 0:
-        z = maximum(fma(scale, energy, load(prior, i)), least)
-        return where_less(least, z, exp2_shifted(z, shifted), zero)
-    return where_less(energy, top, exp2_product(scale, energy, shifted), zero)
 
 
 @inner
@@ -374,14 +230,16 @@ def _tail(energy, at, padded, prior, tilts, c, whole, origin, known, tail, q):  
     zero_energy = splat(scalar(origin))
     m0 = splat(scalar(0.0))
     m1, m2, m3 = m0, m0, m0
-    for i in range(0, padded, step):
-        e = minimum(load(energy, at + i), how[3])
-        w = weight_of(e, how, prior, i, tilts)
+    for i in range(0, padded, 2 * step):  # two chains at a time
+        e, f = minimum(load(energy, at + i), how[3]), minimum(load(energy, at + i + step), how[3])
+        w, v = weight_of(e, how, prior, i, tilts), weight_of(f, how, prior, i + step, tilts)
         store(energy, at + i, w)
-        x = e - zero_energy
-        wx = w * x
-        large = maximum(w, tiny)
-        m0, m1, m2, m3 = m0 + w, m1 + wx, fma(wx, x, m2), fma(large, large, m3)
+        store(energy, at + i + step, v)
+        x, y = e - zero_energy, f - zero_energy
+        wx, vy = w * x, v * y
+        large, other = maximum(w, tiny), maximum(v, tiny)
+        m0, m1 = m0 + (w + v), m1 + (wx + vy)
+        m2, m3 = fma(vy, y, fma(wx, x, m2)), fma(other, other, fma(large, large, m3))
     mass = np.float64(total(m0))
     if mass <= known or mass <= least_sum(energy):
         fill(energy, at, at + padded, 0.0)

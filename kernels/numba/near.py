@@ -222,7 +222,8 @@ def near_kernel(  # type: ignore[no-untyped-def]
     """Sums over all states for queries [low, high); `zero`, of the dtype to compute in, tells it."""
     size, dimension = states.shape
     queries, width = high - low, 1 + dimension + 3 * len(moments)
-    panel, energy = aligned((dimension + 1) * STRIDE, zero), aligned(PAIR * STRIDE, zero)
+    panel = aligned((dimension + 1 + PAIR) * STRIDE, zero)
+    energy = panel[(dimension + 1) * STRIDE :]
     point, best = np.empty(len(parts) * PAIR * dimension, zero.dtype), np.empty(PAIR, zero.dtype)
     how, sums = np.empty(5 * PAIR, zero.dtype), np.empty(PAIR * width, zero.dtype)
     force, away = np.zeros((queries, dimension)), np.zeros((queries, dimension))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from fastthermo.kernels.numba.config import SAMPLE, SCREEN_DIMENSION, SCREEN_SIZE
+from fastthermo.kernels.numba.config import SAMPLE, SCREEN_DIMENSION, SCREEN_LARGEST, SCREEN_SIZE
 
 _making = threading.Lock()
 
@@ -21,10 +21,10 @@ class Lazily:
         from fastthermo.kernels.numba.screen import available
 
         size, dimension = packed.states.shape
-        return available() and size >= SCREEN_SIZE and dimension >= SCREEN_DIMENSION
+        return available() and size >= SCREEN_SIZE and SCREEN_DIMENSION <= dimension <= SCREEN_LARGEST
 
     def get(self, packed: "Packed") -> Any:
-        from fastthermo.kernels.numba.screen import encode
+        from fastthermo.kernels.numba.codes import encode
 
         with _making:
             if self.made is None:

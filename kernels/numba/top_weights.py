@@ -6,11 +6,11 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import TASK_WORK
-from fastthermo.kernels.numba.dense import load_tile, products
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes
+from fastthermo.kernels.numba.tile import load_tile, products
 from fastthermo.kernels.numba.weigh import NORM, arguments, start_block, weigh
 
 

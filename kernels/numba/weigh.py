@@ -13,10 +13,11 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.boltzmann import Plan, plan, working_type
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import PRECISE, even_block, query_block, tile_length
-from fastthermo.kernels.numba.dense import DUST, NEVER, energies, fill, next_head, weighing, weight_of
+from fastthermo.kernels.numba.dense import DUST, NEVER
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.simd import lanes, load, minimum, splat, store, total
+from fastthermo.kernels.numba.tile import energies, fill, next_head, weighing, weight_of
 
 # of a query: of r as in `dense`; 1 / sum; log2 of a head; whether products are of no use; what is dust
 BITS, ORIGIN, NORM, THRESHOLD, ABSENT, DUSTY = range(6)

@@ -3,7 +3,7 @@
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import difference_error, force_error
+from fastthermo.kernels.bounds import difference_error, force_error, log_error
 from fastthermo.kernels.reference.pack import Packed, query_blocks, relative, state_blocks, weights
 
 
@@ -42,6 +42,7 @@ def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
         excess_square / total,
         (1 + participation) / total**2,
         bound,
+        log_error(size, packed.spread, logit_error),
     )
 
 

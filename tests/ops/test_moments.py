@@ -46,7 +46,7 @@ def test_merge_of_one_part_is_that_part(states: ops.States) -> None:
     field, beta = torch.zeros(3, 3).double(), torch.tensor([0.1, 1.0, 9.0]).double()
     part = ops.boltzmann(states, field, beta)
     for name, a, b in zip(part._fields, part, ops.merge([part], field, beta), strict=True):
-        assert torch.allclose(a, b, rtol=1e-14, atol=1e-14) or name == "error_bound"
+        assert torch.allclose(a, b, rtol=1e-14, atol=1e-14) or name in ("error_bound", "log_error")
 
 
 def test_merged_evidence_of_far_apart_parts_keeps_the_small_one() -> None:
@@ -54,6 +54,14 @@ def test_merged_evidence_of_far_apart_parts_keeps_the_small_one() -> None:
     field, beta = torch.zeros(1, 1).double(), torch.full((1,), 400.0).double()
     parts = [ops.boltzmann(pack([[x]], [0.5]), field, beta) for x in (0.0, 1.0)]
     assert float(ops.merge(parts, field, beta).log_rest) == pytest.approx(-200, rel=1e-14)
+
+
+def test_a_part_that_joins_a_union_leaves_its_runner_up() -> None:
+    """log_rest of the first two parts, -200, is not lost when a third comes with e^-800."""
+    field, beta = torch.zeros(1, 1).double(), torch.full((1,), 400.0).double()
+    near, middle, far = (ops.boltzmann(pack([[x]], [1 / 3]), field, beta) for x in (0.0, 1.0, 2.0))
+    merged = ops.merge([ops.merge([near, middle], field, beta), far], field, beta)
+    assert float(merged.log_rest) == pytest.approx(-200, rel=1e-14)
 
 
 @pytest.mark.parametrize("beta", [1e-6, 0.1, 1.0, 30.0, 300.0])

@@ -1,0 +1,124 @@
+"""A result is a folder: arrays (KIND.zarr, an xarray data set), summary.json, KIND.png and .pdf.
+
+It is made in a hidden folder beside its place and moved there when it is whole; an interrupted one is taken up again by
+the same call.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastthermo._files import replacing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result's numbers depend on; a run is taken up again only where all of it agrees."""
+
+    data: str
+    states: int
+    dimension: int
+    labelled: bool
+    process: str
+    times: int
+    queries: int
+    seed: int
+    version: str
+
+
+def check_counts(least: Mapping[str, tuple[Any, int]]) -> None:
+    """Raise ValueError where a number, name: (value, least), is not an integer of at least that."""
+    for name, (value, low) in least.items():
+        if not isinstance(value, int) or value < low:
+            raise ValueError(f"{name}: wanted an integer of at least {low}, got {value!r}")
+
+
+def check_out(out: Path, overwrite: bool, kind: str) -> None:
+    """Raise ValueError where `out` exists and may not be replaced."""
+    if not out.exists():
+        return
+    if not overwrite:
+        raise ValueError(f"out: {out} exists; choose another folder or --overwrite")
+    ours = (out / "summary.json").is_file() and (out / f"{kind}.zarr").is_dir()
+    if not out.is_dir() or (any(out.iterdir()) and not ours):
+        raise ValueError(f"out: {out} is not a {kind} result, it will not be overwritten")
+
+
+def claim(out: Path, settings: Settings, overwrite: bool, kind: str) -> Path:
+    """The hidden folder to work in, empty or holding an unfinished result with the same settings."""
+    check_out(out, overwrite, kind)
+    folder = out.with_name(f".{out.name}.partial")
+    if folder.exists():
+        try:
+            found = json.loads((folder / "settings.json").read_text())
+        except (OSError, ValueError):
+            found = None
+        wanted = {"kind": kind, **asdict(settings)}
+        if found == wanted:
+            return folder
+        if found is not None and not overwrite:
+            key = next(key for key, value in wanted.items() if found.get(key) != value)
+            raise ValueError(
+                f"{key}: {folder} holds an unfinished {found.get('kind')} with {key} = {found.get(key)!r}, this one "
+                f"has {wanted[key]!r}; repeat those settings to finish it, or overwrite it"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def open_arrays(folder: Path, kind: str, settings: Settings, make: Callable[[], tuple[Any, dict[str, Any]]]) -> Any:
+    """The Zarr arrays of a result by name, found there or made up front from an xarray data set and its encoding."""
+    import zarr
+
+    path = folder / f"{kind}.zarr"
+    if not (folder / "settings.json").is_file():
+        dataset, encoding = make()
+        dataset = dataset.assign_attrs({"title": f"{kind} of {settings.data}", **asdict(settings)})
+        dataset.to_zarr(path, mode="w", encoding=encoding, consolidated=False)
+        with replacing(folder / "settings.json") as file:
+            file.write_text(json.dumps({"kind": kind, **asdict(settings)}, indent=2))
+    return dict(zarr.open_group(path, mode="r+").arrays())
+
+
+def rows(variables: Mapping[str, tuple[Any, ...]], first: tuple[str, ...] = ("time",)) -> dict[str, Any]:
+    """The encoding of variables (dims, values, ...) with a chunk for each entry of their first dimension."""
+    return {
+        name: {"chunks": (1, *v[1].shape[1:])}
+        for name, v in variables.items()
+        if v[0][0] in first and v[1].ndim > 1 and v[1].size
+    }
+
+
+def times(t: np.ndarray, beta: np.ndarray) -> dict[str, tuple[Any, ...]]:
+    """The coordinates of a result over diffusion time."""
+    return {
+        "time": ("time", t, {"long_name": "diffusion time t", "units": "1"}),
+        "beta": ("time", beta, {"long_name": "inverse temperature", "units": "1 / data unit^2"}),
+    }
+
+
+def finish(
+    folder: Path, out: Path, kind: str, summary: dict[str, Any], draw: Callable[[Any], Any], save: Callable[..., None]
+) -> None:
+    """Figure and summary, then the whole result into its place."""
+    import xarray as xr
+
+    with xr.open_zarr(folder / f"{kind}.zarr", consolidated=False) as dataset:
+        figure = draw(dataset.load())
+    save(figure, folder / f"{kind}.png")
+    figure.set_layout_engine("none")  # found once
+    save(figure, folder / f"{kind}.pdf")
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    for name in ("checkpoint.npz", "settings.json"):
+        (folder / name).unlink(missing_ok=True)
+    if out.exists():
+        shutil.rmtree(out)
+    folder.rename(out)

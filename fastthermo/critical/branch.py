@@ -1,0 +1,236 @@
+"""Branches of fixed points h(s) over the temperature s = 1/beta, followed through folds by pseudo-arclength.
+
+With u = (h / L, log s), L the spread of the data, a branch is a curve of G(u) = <y> - h = 0. From a point with unit
+tangent t the next solves G(u) = 0 and t.(u - u_0) = step (Keller 1977), where s may turn back: a fold, or saddle-node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo._arrays import is_torch, read_rows
+from fastthermo.critical.fixed_points import spectrum
+from fastthermo.critical.newton import DENSE, force, krylov
+from fastthermo.critical.starts import data, spread
+
+if TYPE_CHECKING:
+    import torch
+
+LONGEST, SHORTEST, FIRST = 0.15, 1e-6, 0.01  # steps of arclength
+CORRECTIONS = 8  # Newton steps a point
+TURN = 0.9  # least cosine between successive tangents
+SHIFT = 1e-5  # of log s, for the derivative of <y> by s: only Newton's matrix uses it
+TOLERANCE = 1e-11
+FOLD = 1e-13  # of arclength
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A curve of fixed points through K points, in the order in which it was followed; s may turn on the way."""
+
+    beta: np.ndarray  # (K,)
+    points: Any  # (K, ...)
+    gain: np.ndarray  # (K,) largest eigenvalue of beta C
+    index: np.ndarray  # (K,) Morse index
+    fold_beta: np.ndarray  # (F,) where s turns
+    fold_points: Any  # (F, ...)
+    complete: bool  # both ends are at the ends of the range; else a step failed or their number was exhausted
+
+    @property
+    def stable(self) -> np.ndarray:
+        return self.index == 0
+
+
+@dataclass
+class Curve:
+    """One side of a branch as it is followed: points u = (h / L, log s) and unit tangents."""
+
+    u: torch.Tensor  # (K, D + 1)
+    tangent: torch.Tensor  # (K, D + 1)
+    complete: bool
+
+    def folds(self) -> np.ndarray:
+        """Indices i such that s turns between points i and i + 1."""
+        sign = self.tangent[:, -1].sign().cpu().numpy()
+        return np.flatnonzero(sign[:-1] * sign[1:] < 0)
+
+
+def follow(model: Any, point: Any, beta: float, betas: tuple[float, float], max_points: int = 400) -> Branch:
+    """The branch through the fixed point `point` at `beta`, followed both ways as far as beta stays in `betas`.
+
+    point : (D,) or shaped like a state; moved to the solution nearest to it.
+    max_points : of each of the two sides.
+    """
+    rows, _, _ = read_rows("point", point, model.dimension, model.device)
+    check_betas(betas, beta)
+    scale = spread(model, beta, data(model, 256)) if hasattr(model, "draw") or hasattr(model, "process") else 1.0
+    start, range_ = rows[:1].double().repeat(2, 1), (-np.log(betas[1]), -np.log(betas[0]))
+    log_s = start.new_full((2,), -np.log(beta))
+    sides = trace(model, start, log_s, np.array([1.0, -1.0]), range_, scale, max_points)
+    return assemble(model, sides, scale, shaped(model, not is_torch(point)))
+
+
+def check_betas(betas: tuple[float, float], beta: float | None = None) -> None:
+    low, high = betas
+    if not (0 < low < high < np.inf):
+        raise ValueError(f"betas: wanted 0 < low < high, got {betas}")
+    if beta is not None and not low <= beta <= high:
+        raise ValueError(f"beta: wanted a number in {betas}, got {beta}")
+
+
+def assemble(model: Any, sides: list[Curve], scale: float, shaped: Callable[[torch.Tensor], Any]) -> Branch:
+    """One branch of the two sides of a point, from the far end of the second through the point."""
+    import torch
+
+    up, down = sides
+    u = torch.cat([down.u.flip(0)[:-1], up.u])
+    beta = (-u[:, -1]).exp()
+    gain, index, _ = spectrum(model, u[:, :-1] * scale, beta)
+    folds = [fold(model, side, int(i), scale) for side in sides for i in side.folds()]
+    turned = torch.stack(folds) if folds else u[:0]
+    return Branch(
+        beta=beta.cpu().numpy(),
+        points=shaped(u[:, :-1] * scale),
+        gain=gain.cpu().numpy(),
+        index=index.cpu().numpy(),
+        fold_beta=(-turned[:, -1]).exp().cpu().numpy(),
+        fold_points=shaped(turned[:, :-1] * scale),
+        complete=up.complete and down.complete,
+    )
+
+
+def shaped(model: Any, numpy: bool | None = None) -> Callable[[torch.Tensor], Any]:
+    """Rows (K, D) as K states of the model, NumPy or torch."""
+    as_numpy = model.numpy if numpy is None else numpy
+
+    def out(x: torch.Tensor) -> Any:
+        x = x.reshape(-1, *model.shape)
+        return x.cpu().numpy() if as_numpy else x
+
+    return out
+
+
+def trace(
+    model: Any,
+    h: torch.Tensor,
+    log_s: torch.Tensor,
+    direction: np.ndarray,
+    range_: tuple[float, float],
+    scale: float,
+    max_points: int = 400,
+    longest: float = LONGEST,
+) -> list[Curve]:
+    """Branches from points h (B, D) at log s (B,), all at once, first in the direction (B,) of log s that is wanted.
+
+    range_ : of log s; longest : step. Where branches almost meet, long steps may go from one to the other.
+    """
+    import torch
+
+    u = torch.cat([h / scale, log_s[:, None]], 1)
+    along = torch.zeros_like(u)
+    along[:, -1] = u.new_tensor(direction)
+    u, _, _ = _correct(model, u, along, scale)
+    tangent = _tangent(model, u, along, scale)
+    step = u.new_full((len(u),), min(FIRST, longest))
+    curves: list[list[tuple[torch.Tensor, torch.Tensor]]] = [
+        [(u[i].clone(), tangent[i].clone())] for i in range(len(u))
+    ]
+    complete = torch.zeros(len(u), dtype=torch.bool, device=u.device)
+    active = torch.arange(len(u), device=u.device)
+    for _ in range(max_points):
+        if not len(active):
+            break
+        x, t, ds = u[active], tangent[active], step[active]
+        new, size, count = _correct(model, x + ds[:, None] * t, t, scale)
+        turned = _tangent(model, new, t, scale)
+        good = (size <= TOLERANCE * 10) & ((turned * t).sum(1) > TURN)
+        good &= (new - x).norm(dim=1) < 2 * ds
+        faster = torch.where(count <= 3, 1.6, torch.where(count >= 6, 0.7, 1.0)).to(ds)
+        step[active] = torch.where(good, ds * faster, ds / 3).clamp_max(longest)
+        moved = active[good]
+        u[moved], tangent[moved] = new[good], turned[good]
+        for i in moved.tolist():
+            curves[i].append((u[i].clone(), tangent[i].clone()))
+        outside = (u[active, -1] < range_[0]) | (u[active, -1] > range_[1])
+        complete[active] |= outside
+        active = active[~outside & (step[active] >= SHORTEST)]
+    return [
+        Curve(torch.stack([a for a, _ in curve]), torch.stack([b for _, b in curve]), bool(done))
+        for curve, done in zip(curves, complete, strict=True)
+    ]
+
+
+def fold(model: Any, curve: Curve, i: int, scale: float) -> torch.Tensor:
+    """u (D + 1,) where s turns between points i and i + 1 of a curve: where the tangent has no part along s."""
+    from scipy.optimize import brentq
+
+    base, t = curve.u[i : i + 1], curve.tangent[i : i + 1]
+
+    def solve(distance: float) -> tuple[torch.Tensor, float]:
+        u, _, _ = _correct(model, base + distance * t, t, scale)
+        return u, float(_tangent(model, u, t, scale)[0, -1])
+
+    length = float(((curve.u[i + 1] - curve.u[i]) * curve.tangent[i]).sum())
+    if solve(0.0)[1] * solve(length)[1] > 0:  # turned within rounding of one end
+        return curve.u[i]
+    return solve(brentq(lambda d: solve(d)[1], 0, length, xtol=FOLD, rtol=1e-12))[0][0]
+
+
+def _correct(
+    model: Any, u: torch.Tensor, t: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Solutions of G = 0 in the planes through u (B, D + 1) across t, |G| / L (B,), and the Newton steps taken (B,)."""
+    import torch
+
+    u = u.clone()
+    count = torch.zeros(len(u), dtype=torch.long, device=u.device)
+    size = u.new_full((len(u),), float("inf"))
+    active = torch.arange(len(u), device=u.device)
+    for k in range(CORRECTIONS):
+        g = force(model, u[active, :-1] * scale, (-u[active, -1]).exp()) / scale
+        size[active] = g.norm(dim=1)
+        # one step past the tolerance, to rounding
+        again = (size[active] > TOLERANCE) | (count[active] == 0) | ((size[active] > 1e-15) & (k < CORRECTIONS - 1))
+        active, g = active[again], g[again]
+        if not len(active) or k == CORRECTIONS - 1:
+            break
+        count[active] += size[active] > TOLERANCE
+        right = torch.cat([-g, g.new_zeros(len(g), 1)], 1)
+        u[active] += _bordered(model, u[active], t[active], right, scale).clamp(-1, 1)
+    return u, size, count
+
+
+def _tangent(model: Any, u: torch.Tensor, t: torch.Tensor, scale: float) -> torch.Tensor:
+    """Unit tangents of the branches through u, turned like t."""
+    import torch
+
+    right = torch.zeros_like(u)
+    right[:, -1] = 1
+    new = _bordered(model, u, t, right, scale)
+    return new / new.norm(dim=1, keepdim=True).clamp_min(1e-300)
+
+
+def _bordered(model: Any, u: torch.Tensor, t: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
+    """The least solution of [dG/du; t] x = right, right (B, D + 1)."""
+    import torch
+
+    h, beta = u[:, :-1] * scale, (-u[:, -1]).exp()
+    apply, dense = model.response(h, beta)
+    ends = [force(model, h, (-u[:, -1] - shift).exp()) for shift in (SHIFT, -SHIFT)]
+    by_s = (ends[0] - ends[1]) / (2 * SHIFT * scale)
+    if h.shape[1] <= DENSE:
+        unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+        top = torch.cat([beta[:, None, None] * dense() - unit, by_s[..., None]], 2)
+        matrix = torch.cat([top, t[:, None]], 1)
+        # along a continuous symmetry the matrix is singular: the least solution does not move along it
+        return (torch.linalg.pinv(matrix, rtol=1e-9) @ right[..., None])[..., 0]
+
+    def bordered(v: torch.Tensor) -> torch.Tensor:
+        top = beta[:, None] * apply(v[:, None, :-1].contiguous())[:, 0] - v[:, :-1] + by_s * v[:, -1:]
+        return torch.cat([top, (t * v).sum(1, keepdim=True)], 1)
+
+    return krylov(bordered, right, beta.new_zeros(len(beta)))

@@ -1,0 +1,65 @@
+"""Bifurcation diagrams: every branch of fixed points that searches at several temperatures lead to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo.critical.branch import Branch, Curve, assemble, check_betas, shaped, trace
+from fastthermo.critical.fixed_points import fixed_points
+from fastthermo.critical.newton import newton
+from fastthermo.critical.starts import averages, data, spread
+
+if TYPE_CHECKING:
+    import torch
+
+NEAR = 1e-4  # distance of two points that are one, in units of the spread
+TOLERANCE = 1e-11
+
+
+def bifurcation_diagram(
+    model: Any, betas: tuple[float, float], temperatures: int = 8, n: int = 256, max_points: int = 400, seed: int = 0
+) -> list[Branch]:
+    """The branches of fixed points for beta in `betas`, stable ones first.
+
+    Fixed points are looked for at `temperatures` of them, uniform in log beta, from cold to hot; those that lie on no
+    branch yet are followed both ways, through folds.
+
+    n, seed : starts at each temperature, as in `fixed_points`.
+    max_points : of each side of a branch; one that takes more ends there and is not `complete`.
+    """
+    check_betas(betas)
+    rows = averages(data(model, n, seed), n, seed)
+    scale = spread(model, betas[0], rows)
+    edges = -np.log(betas[1]), -np.log(betas[0])
+    grid = np.geomspace(betas[1], betas[0], temperatures + 1)[:-1]
+    pairs: list[list[Curve]] = []
+    for found in fixed_points(model, grid, rows, newton_starts=n, seed=seed):
+        log_s = float(-np.log(found.beta))
+        points = _unknown(model, pairs, found.points, log_s, scale)
+        both = points.repeat(2, 1)
+        direction = np.repeat([1.0, -1.0], len(points))
+        sides = trace(model, both, both.new_full((len(both),), log_s), direction, edges, scale, max_points)
+        for point, *sides_of in zip(points, sides[: len(points)], sides[len(points) :], strict=True):
+            if len(_unknown(model, pairs, point[None], log_s, scale)):
+                pairs.append(sides_of)
+    branches = [assemble(model, sides, scale, shaped(model)) for sides in pairs]
+    return sorted(branches, key=lambda branch: (branch.index[0], -len(branch.beta)))
+
+
+def _unknown(model: Any, pairs: list[list[Curve]], points: torch.Tensor, log_s: float, scale: float) -> torch.Tensor:
+    """The points (P, D) at log s that are not on any of the branches."""
+    import torch
+
+    crossings = []
+    for curve in (curve for sides in pairs for curve in sides):
+        s = curve.u[:, -1]
+        k = ((s[:-1] - log_s) * (s[1:] - log_s) <= 0).nonzero()[:, 0]
+        weight = ((log_s - s[k]) / (s[k + 1] - s[k]))[:, None]
+        crossings.append(curve.u[k, :-1] * (1 - weight) + curve.u[k + 1, :-1] * weight)
+    if not crossings or not sum(map(len, crossings)):
+        return points
+    h = torch.cat(crossings) * scale
+    h, _ = newton(model, h, h.new_full((len(h),), float(np.exp(-log_s))), scale, TOLERANCE, 20)
+    return points[torch.cdist(points, h).amin(1) > NEAR * scale]

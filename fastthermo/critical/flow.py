@@ -1,0 +1,183 @@
+"""Along the landscape and down the flow: slices and differences of F~, committors, tangents, Lyapunov exponents.
+
+The probability flow in field units, with tau = sigma/alpha = sqrt s, is dh/dlog tau = h - <y>, and its tangents obey
+
+    dv/dlog tau = (1 - beta C) v
+
+so that on cooling directions of gain above 1 grow and the others shrink (Raya & Ambrogioni 2023). The posterior weights
+of clean data are martingales of the reverse process: the chance to end in a class is its class posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastthermo._arrays import Queries, is_torch, read_rows
+from fastthermo.critical.newton import force
+from fastthermo.process import Process
+from fastthermo.sampling import sample
+
+if TYPE_CHECKING:
+    import torch
+
+NODES, PANELS = 16, 8  # of Gauss-Legendre quadrature along a segment
+
+
+class Slice(NamedTuple):
+    """F~ minus its value at the origin on a line (n,) or plane (n, n) of fields, and the coordinates of each axis."""
+
+    coordinates: tuple[np.ndarray, ...]
+    free_energy: np.ndarray
+
+
+class Lyapunov(NamedTuple):
+    """Growth of the k fastest tangents of the probability flow, in field units."""
+
+    times: np.ndarray  # (T + 1,), decreasing
+    field: Any  # (B, ...) at the last time
+    log_growth: np.ndarray  # (T + 1, B, k) since the first time
+    exponents: np.ndarray  # (B, k) log growth over log(tau_first / tau_last)
+    tangents: np.ndarray  # (B, k, D) orthonormal, at the last time
+
+
+def free_energy_difference(model: Any, a: torch.Tensor, b: torch.Tensor, beta: float) -> float:
+    """F~(b) - F~(a) of two fields (D,): of a law exactly, else the integral of h - <y> along the segment."""
+    import torch
+
+    if hasattr(model, "boltzmann"):
+        values = model.boltzmann(torch.stack([a, b]), beta).regularised_free_energy
+        return float(values[1] - values[0])
+    return float(_work(model, a[None], (b - a)[None], beta, PANELS)[0])
+
+
+def potential_slice(model: Any, origin: Any, directions: Any, beta: float, extent: float, n: int = 101) -> Slice:
+    """F~ - F~(origin) at origin + c v for c in [-extent, extent], along one direction v or on a grid of two.
+
+    directions : (D,), (1, D) or (2, D), or shaped like states; of any length: coordinates are in units of theirs.
+    """
+    import torch
+
+    start, _, _ = read_rows("origin", origin, model.dimension, model.device)
+    axes, _, _ = read_rows("directions", directions, model.dimension, model.device)
+    if len(start) != 1 or len(axes) not in (1, 2):
+        raise ValueError(f"directions: wanted one or two of them and one origin, got {len(axes)} and {len(start)}")
+    start, axes = start.double(), axes.double()
+    grid = np.linspace(-extent, extent, n)
+    c = start.new_tensor(grid)
+    line = start + c[:, None] * axes[:1]
+    fields = line if len(axes) == 1 else (line[:, None] + c[None, :, None] * axes[1]).flatten(0, 1)
+    if hasattr(model, "boltzmann"):
+        values = model.boltzmann(torch.cat([start, fields]), beta).regularised_free_energy
+        values = values[1:] - values[0]
+    else:
+        along = _cumulative(model, start, axes[:1], c, beta)
+        values = along[0]
+        if len(axes) == 2:
+            values = (along[0][:, None] + _cumulative(model, line, axes[1:].expand(n, -1), c, beta)).flatten()
+    shape = (n,) * len(axes)
+    return Slice((grid,) * len(axes), values.detach().cpu().numpy().reshape(shape))
+
+
+def committor(classes: Any, field: Any, beta: Any) -> Any:
+    """The probability (B, C) that generation from field h at beta ends in each class: its posterior, a martingale.
+
+    classes : an ensemble split by labels.
+    """
+    return classes.class_posterior(field, beta)
+
+
+def sampled_committor(
+    model: Any,
+    process: Process,
+    x: Any,
+    t: float,
+    classify: Callable[[Any], Any],
+    n: int = 256,
+    steps: int = 128,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for any denoiser, from n runs of the reverse process from x (D,) at t: (C,) and standard errors (C,).
+
+    classify : samples (n, ...) to their class probabilities (n, C), or to true and false (n,).
+    """
+    rows, _, _ = read_rows("x", x, model.dimension, model.device)
+    if len(rows) != 1:
+        raise ValueError(f"x: wanted one point, got {len(rows)}")
+    start = rows.expand(n, -1).clone()
+    start = start if is_torch(x) else start.numpy()
+    ends = sample(model, process, steps=steps, scheme="heun_sde", t_start=t, x_start=start, seed=seed, progress=False)
+    p = np.asarray(classify(ends), dtype=np.float64).reshape(n, -1)
+    return p.mean(0), p.std(0, ddof=1) / np.sqrt(n)
+
+
+def lyapunov(
+    model: Any, process: Process, x: Any, t_start: float, t_end: float, k: int = 1, steps: int = 128
+) -> Lyapunov:
+    """The k fastest-growing tangents of the probability flow from x (D,) or (B, D) at t_start down to t_end.
+
+    Runge-Kutta of order four, uniform in log tau; tangents are orthonormalised after every step (Benettin et al. 1980).
+    In one dimension the growth is p_start(h) / p_end(h'), since the flow conserves probability.
+    """
+    import torch
+
+    if not 1 <= k <= model.dimension:
+        raise ValueError(f"k: wanted 1 to {model.dimension}, the dimension, got {k}")
+    times = process.times(steps + 1, t_start, t_end)
+    alpha, beta = process.alpha(times), process.beta(times)
+    q = Queries.read(x, float(beta[0]), model.dimension, model.device, "x")
+    h = q.field / float(alpha[0])
+    batch, size = h.shape
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(batch, size, k, dtype=torch.float64, generator=generator).to(h.device)
+    v = torch.linalg.qr(v)[0].mT
+    growth = [h.new_zeros(batch, k)]
+
+    def slope(h: torch.Tensor, v: torch.Tensor, log_tau: float) -> tuple[torch.Tensor, torch.Tensor]:
+        b = h.new_full((batch,), float(np.exp(-2 * log_tau)))
+        apply, _ = model.response(h, b)
+        return -force(model, h, b), v - b[:, None, None] * apply(v.contiguous())
+
+    log_tau = -np.log(beta) / 2
+    with torch.no_grad():
+        for now, after in pairwise(log_tau):
+            d = float(after - now)
+            h1, v1 = slope(h, v, now)
+            h2, v2 = slope(h + d / 2 * h1, v + d / 2 * v1, now + d / 2)
+            h3, v3 = slope(h + d / 2 * h2, v + d / 2 * v2, now + d / 2)
+            h4, v4 = slope(h + d * h3, v + d * v3, float(after))
+            h = h + d / 6 * (h1 + 2 * h2 + 2 * h3 + h4)
+            v = v + d / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
+            columns, r = torch.linalg.qr(v.mT)
+            growth.append(growth[-1] + r.diagonal(dim1=1, dim2=2).abs().log())
+            v = columns.mT
+    total = torch.stack(growth).cpu().numpy()
+    exponents = total[-1] / (log_tau[0] - log_tau[-1])
+    return Lyapunov(times, q.vector(h), total, exponents, v.cpu().numpy())
+
+
+def _work(model: Any, a: torch.Tensor, along: torch.Tensor, beta: float, panels: int = 1) -> torch.Tensor:
+    """The integral of (h - <y>).dh from a to a + along, (B, D) each: (B,)."""
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    x = a.new_tensor(((np.arange(panels)[:, None] + (nodes + 1) / 2) / panels).ravel())
+    w = a.new_tensor(np.tile(weights / (2 * panels), panels))
+    h = a[:, None] + x[:, None] * along[:, None]
+    flat = h.flatten(0, 1)
+    pull = -force(model, flat, flat.new_full((len(flat),), beta)).reshape(h.shape)
+    return (pull * along[:, None]).sum(2) @ w
+
+
+def _cumulative(model: Any, start: torch.Tensor, axis: torch.Tensor, c: torch.Tensor, beta: float) -> torch.Tensor:
+    """F~ relative to each start (B, D) at start + c axis, (B, n)."""
+    import torch
+
+    n = len(c)
+    first = start + c[0] * axis
+    edges = first[:, None] + (c[:-1] - c[0])[None, :, None] * axis[:, None]
+    length = (c[1:] - c[:-1])[None, :, None] * axis[:, None]
+    pieces = _work(model, edges.flatten(0, 1), length.flatten(0, 1), beta).reshape(len(start), n - 1)
+    total = torch.cat([pieces.new_zeros(len(start), 1), pieces.cumsum(1)], 1)
+    return total - _work(model, first, -c[0] * axis, beta, PANELS)[:, None]

@@ -1,0 +1,132 @@
+"""Symmetry-breaking trees: at which temperature the classes of labelled data part on cooling.
+
+At a temperature a class belongs to the valley of F~ into which its mean descends. Hot, all classes share one; each
+split on cooling is a branching of the tree (hierarchies as in Sclocchi, Favero & Wyart, arXiv:2402.16991).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo.critical.branch import check_betas
+from fastthermo.critical.newton import force
+
+if TYPE_CHECKING:
+    import torch
+
+DESCENTS = 300
+LONGEST = 0.1  # step, in units of the spread of the class means
+SETTLED = 1e-6  # |<y> - h| in units of the spread of the class means
+SAME = 1e-2  # distance of two minima that are one, in the same units
+HALVINGS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """Which classes part when on cooling.
+
+    names : of the C classes.
+    split_beta : (C, C) the inverse temperature at which two classes part; infinite if they never do in the range.
+    linkage : (C - 1, 4) as in scipy.cluster.hierarchy, with the temperature 1/beta of the split as the height.
+    unsettled : descents that had not reached a minimum.
+    """
+
+    names: tuple[Any, ...]
+    split_beta: np.ndarray
+    linkage: np.ndarray
+    unsettled: int
+
+    def groups(self, beta: float) -> list[tuple[Any, ...]]:
+        """The classes that are still together at beta, largest group first."""
+        apart = self.split_beta <= beta
+        rows = {tuple(np.flatnonzero(~row)) for row in apart}
+        return sorted((tuple(self.names[i] for i in row) for row in rows), key=lambda g: (-len(g), str(g)))
+
+
+def symmetry_breaking(
+    classes: Any, betas: tuple[float, float] | None = None, temperatures: int = 64, model: Any = None
+) -> Tree:
+    """The tree of an ensemble split by labels, `Ensemble.split(labels)`.
+
+    betas : the range looked at; by default from 0.3 to 30 over the data's variance in its leading direction.
+    model : another landscape for the same classes, a learned denoiser or an ensemble of class means; by default theirs.
+    """
+    import torch
+    from scipy.cluster.hierarchy import cophenet, linkage
+    from scipy.spatial.distance import squareform
+
+    law = classes.whole if model is None else model
+    if betas is None:
+        variance = float(classes.whole.principal(1)[0][0])
+        betas = 0.3 / variance, 30 / variance
+    check_betas(betas)
+    means = torch.as_tensor(np.stack([part.data_mean for part in classes.values()]), device=law.device)
+    count = len(means)
+    scale = float((means - means.mean(0)).norm(dim=1).square().mean().sqrt()) or 1.0
+    unsettled = 0
+
+    def apart(beta: np.ndarray) -> np.ndarray:
+        """Whether classes are in different valleys, (T, C, C)."""
+        nonlocal unsettled
+        h, lost = _descend(law, means, means.new_tensor(beta), scale)
+        unsettled += lost
+        return (torch.cdist(h, h) > SAME * scale).cpu().numpy()
+
+    grid = np.geomspace(*betas, temperatures)
+    # the hottest temperature from which on two classes are seen apart
+    parted = apart(grid)
+    first = np.where(parted.any(0), parted.argmax(0), temperatures)
+    cold = np.append(grid, np.inf)[first]
+    hot = np.append(grid, betas[1])[np.maximum(first - 1, 0)]
+    hot, cold = np.minimum(hot, cold), cold
+    brackets, pair = np.unique(np.stack([hot, cold], -1).reshape(-1, 2), axis=0, return_inverse=True)
+    low, high = np.array(brackets).T[:, pair.reshape(-1)].reshape(2, count, count)
+    for _ in range(HALVINGS):
+        live = np.isfinite(high) & (high > low * (1 + 1e-9))
+        middle = np.where(live, np.sqrt(low * np.where(live, high, 1)), low)
+        at, where = np.unique(middle[live], return_inverse=True)
+        if not len(at):
+            break
+        split = apart(at)
+        rows, columns = np.nonzero(live)
+        now = split[where.reshape(-1), rows, columns]
+        high[rows[now], columns[now]] = middle[rows[now], columns[now]]
+        low[rows[~now], columns[~now]] = middle[rows[~now], columns[~now]]
+    temperature = 1 / np.minimum((high + high.T) / 2, 1e300)
+    np.fill_diagonal(temperature, 0)
+    if count == 1:
+        return Tree(tuple(classes), np.full((1, 1), np.inf), np.zeros((0, 4)), unsettled)
+    links = linkage(squareform(temperature, checks=False), "single")
+    closed = squareform(cophenet(links))
+    with np.errstate(divide="ignore"):
+        split_beta = np.where(closed > 1e-200, 1 / closed, np.inf)
+    return Tree(tuple(classes), split_beta, links, unsettled)
+
+
+def _descend(model: Any, starts: torch.Tensor, beta: torch.Tensor, scale: float) -> tuple[torch.Tensor, int]:
+    """The minima below starts (C, D) at each beta (T,), (T, C, D), and how many descents had not settled.
+
+    h <- h + a (<y> - h) with the step a >= 1 of Barzilai & Borwein 1988: near a split a = 1 would be slow.
+    """
+    import torch
+
+    h = starts.repeat(len(beta), 1)
+    b = beta.repeat_interleave(len(starts))
+    active = torch.arange(len(h), device=h.device)
+    step, before = torch.zeros_like(h), torch.zeros_like(h)
+    for _ in range(DESCENTS):
+        f = force(model, h[active], b[active])
+        moved, change = step[active], before[active] - f
+        size = (moved * moved).sum(1) / (moved * change).sum(1)
+        size = torch.where(size > 0, size, torch.inf).nan_to_num(1.0, posinf=30.0).clamp(1, 30)
+        longest = LONGEST * scale / f.norm(dim=1).clamp_min(1e-300)
+        size = torch.maximum(torch.minimum(size, longest), torch.ones_like(size))
+        step[active], before[active] = size[:, None] * f, f
+        h[active] += step[active]
+        active = active[f.norm(dim=1) > SETTLED * scale]
+        if not len(active):
+            break
+    return h.reshape(len(beta), len(starts), -1), len(active)

@@ -1,0 +1,204 @@
+"""The generative bath (Ambrogioni, arXiv:2310.17467): M sites of clean data that share one field.
+
+    Z_M = (beta M / 2 pi)^{D/2} int dh exp(-M beta F~(h))       h ~ exp(M log Z~(h))       h | y ~ N(m_M, 1/(M beta))
+
+with m_M the mean of the sites. M = 1 is the diffusing particle, h = x/alpha; M -> infinity is the sharp transition. The
+density of h is a law of means smoothed by a Gaussian, so that in one dimension sums over nodes a fraction of its width
+apart are exact: to 2 exp(-2 pi^2/STEP^2) = 6e-18.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+STEP, TAIL = 0.7, 45.0  # spacing of nodes over the width of the smoothing; logarithm of what is left out
+NODES = 2**24
+FINE, SLACK = 16, 1.02  # nodes within STEP for draws; more than a density exceeds its chords there
+ISLANDS, MOVES = 8, 8  # independent groups of particles, moves between two steps of annealing
+ACCEPTANCE = 0.6
+
+
+class FieldNodes(NamedTuple):
+    """Nodes h (G,) of a one-dimensional bath with weights of sum 1: averages over the field are weights @ f(h)."""
+
+    h: np.ndarray
+    weights: np.ndarray
+    log_partition: float
+
+
+class FieldSample(NamedTuple):
+    """Fields (n, D) of a bath, and its log Z_M with a standard error, 0 where it is exact."""
+
+    field: Any
+    log_partition: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Bath:
+    """M sites over one law, closed form or `Ensemble`, in thermal contact through one field.
+
+    Raises ValueError for sites below 1; `nodes` for more than one dimension.
+    """
+
+    law: Any
+    sites: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sites < math.inf:
+            raise ValueError(f"sites: wanted a finite number from 1, got {self.sites}")
+
+    def log_density(self, field: Any, beta: float) -> Any:
+        """M log Z~(h), the log density of the field up to the constant log_partition - (D/2) log(beta M/2 pi)."""
+        return self.sites * self.law.boltzmann(field, beta).log_evidence
+
+    def nodes(self, beta: float, fineness: int = 1) -> FieldNodes:
+        """The exact field distribution in one dimension, on `fineness` times the nodes that averages need."""
+        if self.law.dimension != 1:
+            raise ValueError(f"law: wanted one dimension, got {self.law.dimension}; `sample` takes any")
+        low, high = self._range(beta)
+        spacing = STEP / fineness / math.sqrt(self.sites * beta)
+        if not (high - low) / spacing < NODES:
+            raise ValueError(f"sites, beta: wanted at most {NODES} nodes, got {(high - low) / spacing:.3g} for {self}")
+        h = spacing * (np.arange(math.floor(low / spacing), math.ceil(high / spacing) + 1))
+        log_w = self._log_density(h, beta)
+        top = log_w.max()
+        w = np.exp(log_w - top)
+        log_integral = top + math.log(w.sum() * spacing)
+        return FieldNodes(h, w / w.sum(), float(log_integral + math.log(beta * self.sites / (2 * math.pi)) / 2))
+
+    def sample(self, beta: float, n: int = 1024, seed: int = 0) -> FieldSample:
+        """n fields of the bath at `beta`: independent and exact in one dimension.
+
+        Else by annealing from the exact M = 1 to M sites: weighted, resampled particles that Langevin proposals move,
+        accepted by Metropolis (sequential Monte Carlo; Del Moral, Doucet & Jasra 2006), so that modes keep their
+        weights. The standard error of log Z_M is that between independent groups of them.
+        """
+        if self.law.dimension == 1:
+            return self._sample_line(beta, n, seed)
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        rows = math.ceil(n / ISLANDS) * ISLANDS
+        h = torch.as_tensor(self.law.draw(rows, seed), dtype=torch.float64).reshape(rows, -1).cpu()
+        h = h + torch.randn(h.shape, dtype=torch.float64, generator=generator) / math.sqrt(beta)
+        log_z = torch.full((ISLANDS,), self.law.dimension / 2 * math.log(self.sites), dtype=torch.float64)
+        power, rate = 1.0, 1.0
+        evidence, force = self._evidence(h, beta)
+        while power < self.sites:
+            step = _step(evidence, self.sites - power)
+            log_w = (step * evidence).reshape(ISLANDS, -1)
+            log_z += log_w.logsumexp(1) - math.log(log_w.shape[1])
+            power += step
+            chosen = _resample(log_w, generator)
+            h, evidence, force = h[chosen], evidence[chosen], force[chosen]
+            for _ in range(MOVES):
+                h, evidence, force, accepted = self._move(h, evidence, force, beta, power, rate, generator)
+                rate = min(1.0, rate * math.exp(accepted - ACCEPTANCE))
+        z = (log_z - log_z.max()).exp()
+        kept = _resample(log_z.repeat_interleave(rows // ISLANDS)[None], generator)[:n]
+        field = h[kept[torch.randperm(len(kept), generator=generator)]]
+        error = float(z.std() / z.mean()) / math.sqrt(ISLANDS)
+        out = field.numpy() if self.law.numpy else field.to(self.law.device)
+        return FieldSample(out, float(log_z.max() + z.mean().log()), error)
+
+    def _sample_line(self, beta: float, n: int, seed: int) -> FieldSample:
+        """From the chords of the density between fine nodes, by rejection against the density itself."""
+        rng = np.random.default_rng(seed)
+        h, w, log_z = self.nodes(beta, FINE)
+        tries = n + n // 8 + 64  # 2 % are rejected
+        cell = rng.choice(len(h) - 1, tries, p=(w[1:] + w[:-1]) / (w[1:] + w[:-1]).sum())
+        left, right = w[cell], w[cell + 1]
+        place = np.sqrt(rng.random(tries))
+        place = np.where(rng.random(tries) * (left + right) < left, 1 - place, place)
+        fields = h[cell] + place * (h[1] - h[0])
+        log_sum = log_z - math.log(beta * self.sites / (2 * math.pi)) / 2 - math.log(h[1] - h[0])  # w = p / sum p
+        density = np.exp(self._log_density(fields, beta) - log_sum)
+        kept = rng.random(tries) * SLACK * (left + place * (right - left)) < density
+        fields = fields[kept][:n, None]
+        if self.law.numpy:
+            return FieldSample(fields, log_z, 0.0)
+        import torch
+
+        return FieldSample(torch.as_tensor(fields, device=self.law.device), log_z, 0.0)
+
+    def _range(self, beta: float) -> tuple[float, float]:
+        """Beyond which the density is below exp(-TAIL) of its value at the data mean."""
+        centre = float(np.asarray(self.law.data_mean).reshape(-1)[0])
+        width = math.sqrt(self.law.data_variance + 1 / beta)
+        reach = width * 2.0 ** np.arange(-4, 12)
+        ends = []
+        for sign in (-1, 1):
+            log_p = self._log_density(np.r_[centre, centre + sign * reach], beta)
+            inside = np.flatnonzero(log_p[1:] > log_p[0] - TAIL)
+            ends.append(centre + sign * reach[min(len(reach) - 1, inside[-1] + 1 if len(inside) else 0)])
+        margin = 10 / math.sqrt(self.sites * beta)
+        return ends[0] - margin, ends[1] + margin
+
+    def _log_density(self, h: np.ndarray, beta: float) -> np.ndarray:
+        import torch
+
+        rows = torch.as_tensor(h[:, None], device=self.law.device)
+        log_p: np.ndarray = self.log_density(rows, beta).cpu().numpy()
+        return log_p
+
+    def _evidence(self, h: torch.Tensor, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
+        state = self.law.boltzmann(h.to(self.law.device), beta)
+        return state.log_evidence.cpu(), state.force.cpu()
+
+    def _move(
+        self,
+        h: torch.Tensor,
+        evidence: torch.Tensor,
+        force: torch.Tensor,
+        beta: float,
+        power: float,
+        rate: float,
+        generator: torch.Generator,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
+        """One Metropolis-adjusted Langevin move in the units of the smoothing, 1/sqrt(M beta)."""
+        import torch
+
+        variance = rate / (power * beta)
+        z = torch.randn(h.shape, dtype=h.dtype, generator=generator)
+        new = h + rate / 2 * force + math.sqrt(variance) * z
+        new_evidence, new_force = self._evidence(new, beta)
+        back = (h - new - rate / 2 * new_force).square().sum(1) / variance
+        log_ratio = power * (new_evidence - evidence) + (z.square().sum(1) - back) / 2
+        accept = torch.rand(len(h), dtype=h.dtype, generator=generator).log() < log_ratio
+        pick = accept[:, None]
+        return (
+            torch.where(pick, new, h),
+            torch.where(accept, new_evidence, evidence),
+            torch.where(pick, new_force, force),
+            float(accept.double().mean()),
+        )
+
+
+def _step(evidence: torch.Tensor, most: float) -> float:
+    """The step of annealing, at most `most`, that leaves 3/4 of the particles effective."""
+    from scipy.optimize import brentq
+
+    def effective(step: float) -> float:
+        w = (step * (evidence - evidence.max())).exp()
+        return float(w.sum() ** 2 / (w.square().sum() * len(w))) - 0.75
+
+    return most if effective(most) >= 0 else float(brentq(effective, 0.0, most, rtol=1e-3))
+
+
+def _resample(log_w: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Systematic resampling of particles (groups, n) within their groups: indices (groups * n,)."""
+    import torch
+
+    groups, n = log_w.shape
+    ends = log_w.softmax(1).cumsum(1)
+    points = (torch.arange(n) + torch.rand(groups, 1, dtype=ends.dtype, generator=generator)) / n
+    index = torch.searchsorted(ends, points).clamp_max(n - 1)
+    return (index + n * torch.arange(groups)[:, None]).reshape(-1)

@@ -1,0 +1,122 @@
+"""States and queries as bytes, for exact products of integers, and how far energies from them may be off.
+
+States become bytes, y = lo + step q + rho a dimension at a time (bytes are their own codes), and a query's
+z = (h - a) step two signed bytes, z = s (128 k_high + k_low) + delta. Up to a constant of the query
+
+    |H~_n - (|y_n - a|^2/2 - s k.q_n)| <= |delta| max |q - q_a| + |h - a| max |rho| + rounding =: eps
+
+by Cauchy-Schwarz.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.pack import Packed
+from fastthermo.kernels.numba.pool import run
+from fastthermo.kernels.numba.scratch import LOG2E
+
+PANEL = 32  # states side by side in codes: two vectors of 16, four dimensions each
+HIGH = 128  # the weight of the high byte of a query
+LARGEST = 127 * HIGH
+
+
+class Codes(NamedTuple):
+    """States as bytes."""
+
+    codes: np.ndarray  # (panels, ceil(D/4), 32, 4) uint8
+    lowest: np.ndarray  # (D,) lo
+    step: np.ndarray  # (D,), 0 where all states agree
+    half_squares: np.ndarray  # (padded N,) float32: |y - a|^2 / 2, inf beyond the last state
+    priors: np.ndarray  # (padded N,) float32, log2 phi
+    anchor: np.ndarray  # (D,) q_a
+    residual: float  # max |rho|
+    radius: float  # max |q - q_a|
+
+
+class Probes(NamedTuple):
+    """Queries as signed bytes."""
+
+    codes: np.ndarray  # (B, 2, ceil(D/4) 4) int8: k_high, k_low
+    offset: np.ndarray  # (B, 2) int32: their products with q_a
+    scale: np.ndarray  # (B,) float32: s
+    error: np.ndarray  # (B,) float64: eps
+
+
+def encode(packed: Packed) -> Codes:
+    states, (size, dimension) = packed.states, packed.states.shape
+    if states.dtype == np.uint8:
+        lowest, step = np.zeros(dimension), np.ones(dimension)
+    else:
+        lowest, highest = states.min(0).astype(np.float64), states.max(0).astype(np.float64)
+        step = (highest - lowest) / 255
+    panels, quads = -(-size // PANEL), -(-dimension // 4)
+    codes = np.zeros((panels, quads, PANEL, 4), np.uint8)
+    centre = np.rint((packed.anchor - lowest) / np.where(step > 0, step, 1.0))
+    squares = np.zeros((panels, 2))
+    run(_encode_kernel, panels, 64, states, lowest, step, centre, codes, squares)
+    residual, radius = squares.max(0)
+    padding = panels * PANEL - size
+    half = np.concatenate([packed.half_squares, np.full(padding, np.inf)]).astype(np.float32)
+    priors = np.concatenate([LOG2E * packed.log_weights, np.zeros(padding)]).astype(np.float32)
+    grown = 1 + 1e-9
+    return Codes(codes, lowest, step, half, priors, centre, math.sqrt(residual) * grown, math.sqrt(radius) * grown)
+
+
+@jit
+def _encode_kernel(low, high, states, lowest, step, centre, codes, squares):  # type: ignore[no-untyped-def]
+    """Codes of panels [low, high), their largest |rho|^2 and |q - q_a|^2."""
+    size, dimension = states.shape
+    for panel in range(low, high):
+        for i in range(min(PANEL, size - panel * PANEL)):
+            n = panel * PANEL + i
+            residual = radius = 0.0
+            for d in range(dimension):
+                y = np.float64(states[n, d]) - lowest[d]
+                q = np.rint(y / step[d]) if step[d] > 0 else 0.0
+                codes[panel, d // 4, i, d % 4] = np.uint8(q)
+                residual += (y - step[d] * q) ** 2
+                radius += (q - centre[d]) ** 2
+            squares[panel, 0] = max(squares[panel, 0], residual)
+            squares[panel, 1] = max(squares[panel, 1], radius)
+
+
+def probe(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray) -> Probes:
+    queries, stride = len(field), codes.codes.shape[1] * 4
+    bytes_, offset = np.zeros((queries, 2, stride), np.int8), np.empty((queries, 2), np.int32)
+    scale, norms = np.empty(queries, np.float32), np.empty((3, queries))
+    run(_probe_kernel, queries, 64, field, packed.anchor, codes.step, codes.anchor, bytes_, offset, scale, norms)
+    lost, distance, length = norms
+    rounding = 2.0**-21 * (length * codes.radius + packed.radius**2 / 2 + packed.spread / beta)
+    error = lost * codes.radius + distance * codes.residual + rounding
+    return Probes(bytes_, offset, scale, error * (1 + 1e-9))
+
+
+@jit
+def _probe_kernel(low, high, field, anchor, step, centre, codes, offset, scale, norms):  # type: ignore[no-untyped-def]
+    """Codes of queries [low, high), s, and the norms of delta, h - a and s k."""
+    dimension = anchor.size
+    for b in range(low, high):
+        largest = 0.0
+        for d in range(dimension):
+            largest = max(largest, abs((field[b, d] - anchor[d]) * step[d]))
+        s = np.float32(max(largest / LARGEST, 1e-30))
+        scale[b] = s
+        per = 1 / (np.float64(s) * (1 + 2.0**-22))  # rounding s down must not make k larger than LARGEST
+        lost = distance = length = first = second = 0.0
+        for d in range(dimension):
+            v = field[b, d] - anchor[d]
+            z = v * step[d]
+            k = np.rint(z * per)
+            upper = np.floor((k + HIGH // 2) / HIGH)
+            lower = k - HIGH * upper
+            codes[b, 0, d], codes[b, 1, d] = np.int8(upper), np.int8(lower)
+            first += upper * centre[d]
+            second += lower * centre[d]
+            lost += (z - s * k) ** 2
+            distance += v * v
+            length += (s * k) ** 2
+        offset[b, 0], offset[b, 1] = np.int32(first), np.int32(second)
+        norms[0, b], norms[1, b], norms[2, b] = np.sqrt(lost), np.sqrt(distance), np.sqrt(length)

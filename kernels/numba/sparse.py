@@ -1,0 +1,205 @@
+"""Sums over the candidates of screening, by differences relative to the best of them.
+
+In two tiers, where the force is wanted to 1e-6 only: float64 for the states that weigh more than e^-10 of the
+runner-up, float32 for the others, a small part of the sums, whose logits err by about 1e-5.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastthermo.kernels.numba.compile import inner, jit
+from fastthermo.kernels.numba.config import PARTS
+from fastthermo.kernels.numba.dense import EXCESS, HEAD, NEVER, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
+from fastthermo.kernels.numba.differences import differences, push
+from fastthermo.kernels.numba.pack import Packed
+from fastthermo.kernels.numba.pool import run
+from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.simd import exp2, lanes, load, splat, store, where_less
+
+TIER = 14.0  # bits
+ROUGH = 0.5  # error of a float32 logit from which all are float64
+
+
+class Lists(NamedTuple):
+    """Candidates of every part and query."""
+
+    states: np.ndarray  # (PARTS, B, width) int32
+    energy: np.ndarray  # (PARTS, B, width) float32
+    found: np.ndarray  # (PARTS, B) their number, -1: too many
+    best: np.ndarray  # (PARTS, B, 2) the two best energies
+
+
+def sparse_sums(
+    packed: Packed,
+    field: np.ndarray,
+    beta: np.ndarray,
+    limits: np.ndarray,
+    error: np.ndarray,
+    lists: Lists,
+    few: np.ndarray,
+    precision: str,
+) -> tuple[np.ndarray, ...]:
+    """Of the queries that are `few`: dominant, shift, scalars, energy_min as `dense`,
+
+    and the error of the logits of the states that make scalars[TAIL]. error : of screened energies.
+    """
+    queries, dimension = field.shape
+    dominant, shift = np.zeros(queries, np.int64), np.zeros((queries, dimension))
+    scalars, energy_min, rough = np.zeros((queries, SCALARS)), np.zeros(queries), np.zeros(queries)
+    single = precision == "single" and packed.states.dtype != np.float64
+    zero = np.zeros(1, np.float32 if single else np.float64)
+    sums = (dominant, shift, scalars, energy_min, rough)
+    run(_sparse_kernel, queries, 16, packed.data, field, beta, limits, error, tuple(lists), few, zero, *sums)
+    return sums if few.all() else tuple(x[few] for x in sums)
+
+
+@jit
+def _sparse_kernel(  # type: ignore[no-untyped-def]
+    low, high, data, field, beta, limits, error, lists, few, zero, dominant, shift, scalars, energy_min, rough_error
+):
+    """Sums over the candidates of queries [low, high), in the order of the states."""
+    states, log_weights = data[0], data[1]
+    index, energy, found, best = lists
+    dimension, most = states.shape[1], PARTS * index.shape[2]
+    chosen, order, close = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    rough_gap, gap, weight = aligned(most, zero), np.empty(most), np.empty(most)
+    away, force = np.empty(dimension), np.empty(dimension)
+    rough, rough_force = aligned(dimension, zero), aligned(dimension, zero)
+    for b in range(low, high):
+        if not few[b]:
+            continue
+        least, second = _two_best(best, b)
+        bound = max(second + limits[b, 0], least + limits[b, 1])
+        count, r, lowest = 0, 0, np.float32(np.inf)
+        for part in range(PARTS):
+            for i in range(found[part, b]):
+                chosen[count], gap[count] = index[part, b, i], energy[part, b, i]
+                if energy[part, b, i] < lowest:
+                    r, lowest = chosen[count], energy[part, b, i]
+                count += energy[part, b, i] < bound
+        c = -LOG2E * beta[b]
+        _away(states, r, field, b, away, rough)
+        exact, limit = count, -np.inf
+        if rough.itemsize == 4:
+            prior = log_weights[r]
+            if 2 * error[b] * beta[b] < ROUGH:  # screened energies, less log(phi) / beta, will do
+                rough_error[b] = 2 * error[b] * beta[b]
+                for i in range(count):
+                    weight[i] = c * (gap[i] - lowest)
+                    rough_gap[i] = gap[i] - lowest + (log_weights[chosen[i]] - prior) / beta[b]
+            else:
+                differences(states, chosen, 0, count, r, rough, rough_gap)
+                rough_error[b] = _rough_error(rough_gap, count, c, rough)
+                for i in range(count):
+                    weight[i] = c * rough_gap[i] + LOG2E * (log_weights[chosen[i]] - prior)
+            limit = _tier(weight, count) if rough_error[b] < ROUGH else -np.inf
+        if limit > -np.inf:  # the states that matter first
+            exact = other = 0
+            for i in range(count):
+                order[exact], close[other] = chosen[i], i
+                some = weight[i] >= limit
+                exact, other = exact + some, other + 1 - some
+            for i in range(other):
+                chosen[i], gap[exact + i] = chosen[close[i]], rough_gap[close[i]]
+            order[exact:count] = chosen[:other]
+        else:
+            order[:count] = chosen[:count]
+        r = _gaps(r, order, exact, count, states, log_weights, c, away, gap)
+        _away(states, r, field, b, away, rough)
+        dominant[b] = r
+        energy_min[b] = 0.5 * np.dot(away, away)
+        _weigh(r, order, exact, count, gap, weight, log_weights, c, b, scalars)
+        push(states, order, 0, exact, r, weight, force)
+        push(states, order, exact, count, r, weight, rough_force)
+        for d in range(dimension):
+            shift[b, d] = (force[d] + rough_force[d]) / (1 + scalars[b, REST])
+
+
+@inner
+def _away(states, r, field, b, away, rough):  # type: ignore[no-untyped-def]
+    for d in range(away.size):
+        away[d] = np.float64(states[r, d]) - field[b, d]
+        rough[d] = away[d]
+
+
+@inner
+def _two_best(best, b):  # type: ignore[no-untyped-def]
+    """The best and the second best energy of all parts."""
+    first = second = np.float32(np.inf)
+    for part in range(PARTS):
+        for k in range(2):
+            e = best[part, b, k]
+            if e < first:
+                first, second = e, first
+            elif e < second:
+                second = e
+    return first, second
+
+
+@inner
+def _rough_error(gap, count, c, away):  # type: ignore[no-untyped-def]
+    """The largest error of the logit of a float32 gap."""
+    worst = square = 0.0
+    for i in range(count):
+        worst = max(worst, gap[i])
+    for d in range(away.size):
+        square += np.float64(away[d]) ** 2
+    reach = np.sqrt(2 * worst + square) + np.sqrt(square)  # at least |s|
+    terms = away.size / lanes(away) + lanes(away) + 10  # of a chain, what is left over, and the roundings of s and k
+    return -c * (terms * 2.0**-24 * reach * (reach / 2 + np.sqrt(square)))
+
+
+@inner
+def _tier(bits, count):  # type: ignore[no-untyped-def]
+    """log2 of the weight from which states are to be exact."""
+    first = second = -np.inf
+    for i in range(count):
+        if bits[i] > second:
+            first, second = (bits[i], first) if bits[i] > first else (first, bits[i])
+    return second - TIER
+
+
+@inner
+def _gaps(r, chosen, exact, count, states, log_weights, c, away, gap):  # type: ignore[no-untyped-def]
+    """H~ - H~_r of the first `exact`, then of all relative to the state of largest weight, returned.
+
+    Of equal weights the lowest state is taken.
+    """
+    differences(states, chosen, 0, exact, r, away, gap)
+    winner, largest, change = r, 0.0, 0.0
+    for i in range(exact):
+        bits = c * gap[i] + LOG2E * (log_weights[chosen[i]] - log_weights[r])
+        if bits > largest or (bits == largest and chosen[i] < winner):
+            winner, largest, change = chosen[i], bits, gap[i]
+    for i in range(count):
+        gap[i] -= change
+    return winner
+
+
+@inner
+def _weigh(r, chosen, exact, count, gap, weight, log_weights, c, b, scalars):  # type: ignore[no-untyped-def]
+    """Weights relative to r, whose own is left out, and their moments."""
+    prior, step = log_weights[r], lanes(weight)
+    for i in range(count):
+        bits = c * gap[i] + LOG2E * (log_weights[chosen[i]] - prior)
+        weight[i] = bits if chosen[i] != r and bits > NEVER else 2 * NEVER
+    for i in range(count, (count + step - 1) // step * step):
+        weight[i] = 2 * NEVER
+    least, zero = splat(NEVER), splat(0.0)
+    for i in range(0, count, step):
+        bits = load(weight, i)
+        store(weight, i, where_less(least, bits, exp2(bits), zero))
+    rest = excess = square = squares = tail = 0.0
+    for i in range(count):
+        w = weight[i]
+        rest += w
+        excess += w * gap[i]
+        square += w * gap[i] * gap[i]
+        squares += w * w
+    for i in range(exact, count):
+        tail += weight[i]
+    norm = 1 / (1 + rest)
+    scalars[b, REST], scalars[b, EXCESS], scalars[b, SQUARE] = rest, excess * norm, square * norm
+    scalars[b, PARTICIPATION], scalars[b, TAIL] = (1 + squares) * norm * norm, tail * norm
+    scalars[b, HEAD] = count

@@ -1,0 +1,62 @@
+"""Branches through folds, diagrams of them, trees of classes."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import fastthermo as ft
+from fastthermo.datasets import load
+from fastthermo.plot import bifurcation_figure, tree_figure
+
+PAIR = ft.Ensemble(np.array([[1.0], [-1.0]]))
+
+
+def test_a_branch_goes_around_its_fold() -> None:
+    law = ft.Ensemble(np.array([[1.0], [-1.0]]), np.log([0.6, 0.4]))
+    branch = ft.follow(law, np.array([-0.93]), 2.0, (0.5, 5.0))
+    assert branch.complete
+    assert 1 / branch.fold_beta == pytest.approx([0.670403655972315], rel=1e-13)
+    assert branch.fold_points[0] == pytest.approx([-0.574104819721699], rel=1e-9)
+    assert branch.beta[[0, -1]].min() > 4.9
+    residual = ft.boltzmann(law, branch.points, branch.beta).force
+    assert np.abs(residual).max() < 1e-12
+
+
+def test_stability_changes_at_the_fold_and_nowhere_else() -> None:
+    law = ft.Ensemble(np.array([[1.0], [-1.0]]), np.log([0.6, 0.4]))
+    branch = ft.follow(law, np.array([-0.93]), 2.0, (0.5, 5.0))
+    change = np.flatnonzero(np.diff(branch.index))
+    assert len(change) == 1
+    assert np.argmin(branch.beta) in (change[0], change[0] + 1)
+
+
+def test_a_diagram_has_every_branch_once() -> None:
+    branches = ft.bifurcation_diagram(PAIR, (0.5, 4.0), temperatures=4)
+    ends = sorted(
+        round(float(p[0]), 6) for b in branches for p, beta in zip(b.points, b.beta, strict=True) if beta > 3.9
+    )
+    assert any(e > 0.99 for e in ends)
+    assert any(e < -0.99 for e in ends)
+    assert len(branches) <= 3
+    assert isinstance(bifurcation_figure(branches), Figure)
+
+
+def test_two_pairs_of_classes_part_first_between_and_then_within() -> None:
+    states = np.array([[4.0, 1.0], [4.0, -1.0], [-4.0, 1.0], [-4.0, -1.0]])
+    tree = ft.symmetry_breaking(ft.Ensemble(states).split(np.arange(4)), (0.02, 5.0))
+    assert tree.groups(0.5) == [(0, 1), (2, 3)]
+    assert tree.split_beta[0, 2] == pytest.approx(1 / 16, rel=1e-3)
+    assert tree.split_beta[0, 1] == pytest.approx(1, rel=1e-3)
+    assert tree.linkage[:, 2] == pytest.approx([1, 1, 16], rel=1e-3)
+
+
+def test_digits_that_look_alike_stay_together_longest() -> None:
+    """On the real data 0, 6 and 4 leave first; 5 and 9, then 3 and 8, stay together to the last."""
+    data = load("digits")
+    tree = ft.symmetry_breaking(data.ensemble().split(data.labels), (0.3, 1.0), temperatures=16)
+    assert tree.groups(0.3)[0] == tuple(range(10))
+    early = set(tree.groups(0.42)[0])
+    assert early.isdisjoint({0, 6})
+    assert {3, 5, 8, 9} <= early
+    assert len(tree.groups(1.0)) == 10
+    assert isinstance(tree_figure(tree), Figure)
