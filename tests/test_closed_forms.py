@@ -206,19 +206,6 @@ def test_clone_probability_of_two_far_modes_at_speciation() -> None:
     assert spacing * np.exp(p.log_density) @ (posterior**2).sum(1) == same(0.775200245396664)
 
 
-@pytest.mark.parametrize(
-    ("size", "inverse_critical"),
-    [(100, 1.96174471650402), (1000, 1.99601853458921)],
-)
-def test_curie_weiss_data_by_the_variance_of_the_magnetisation(size: int, inverse_critical: float) -> None:
-    from scipy.special import gammaln
-
-    up = np.arange(size + 1)
-    m = (2 * up - size) / np.sqrt(size)
-    log_weights = 0.25 * m**2 - gammaln(up + 1) - gammaln(size - up + 1)
-    assert ft.Ensemble(m[:, None], log_weights).principal(1)[0][0] == same(inverse_critical)
-
-
 def test_condensation_of_random_data_follows_the_random_energy_model() -> None:
     """sum w^2 for pure-noise queries falls from order one to 1/N across s_cond = tr(Sigma) / (2 log N)."""
     rng = np.random.default_rng(0)

@@ -27,7 +27,8 @@ def covariance(
     given = list(arguments(packed, field, beta, sums, precision, 2))
     features = field.shape[1] ** 2
     most = min(FEATURE_BYTES // (given[-1].itemsize * features), TASK_WORK // (features * len(packed.states)))
-    given[2] = max(1, min(given[2], most // 4 * 4, -(-len(field) // torch.get_num_threads())))
+    rows = most // 12 * 12 or most // 4 * 4
+    given[2] = max(1, min(given[2], rows, -(-len(field) // torch.get_num_threads())))
     run(_covariance_kernel, -(-len(field) // given[2]), 1, *given, as_array(sums.shift), out)
     return torch.from_numpy(out)
 

@@ -78,34 +78,6 @@ def test_two_gaussians() -> None:
     assert ft.critical_time(ens, OU) == pytest.approx(0.693147180559945, rel=1e-12)
 
 
-def spins(n: int) -> np.ndarray:
-    return 1.0 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-
-
-@pytest.mark.parametrize(("n", "s"), [(8, 2.70699845598966), (10, None)])
-def test_ising_ring(n: int, s: float | None) -> None:
-    """s_c = (1 + u)/(1 - u) (1 - u^n)/(1 + u^n), u = tanh K"""
-    y, u = spins(n), np.tanh(0.5)
-    ens = ft.Ensemble(y, 0.5 * (y * np.roll(y, 1, 1)).sum(1))
-    want = (1 + u) / (1 - u) * (1 - u**n) / (1 + u**n)
-    if s is not None:
-        assert want == pytest.approx(s, rel=1e-13)
-    assert ft.critical_time(ens, VE) == pytest.approx(want, rel=1e-11)
-
-
-def test_ising_ring_of_sixteen_sites_by_its_data_covariance() -> None:
-    """With |y| constant and mean 0 the critical temperature is the largest eigenvalue of the data covariance."""
-    y = spins(16).astype(np.float32)
-    ens = ft.Ensemble(y, 0.5 * (y * np.roll(y, 1, 1)).sum(1))
-    assert ens.principal(1)[0][0] == pytest.approx(2.71825831285773, rel=1e-12)
-
-
-def test_curie_weiss_data() -> None:
-    y = spins(10)
-    ens = ft.Ensemble(y, 0.5 / 20 * y.sum(1) ** 2)
-    assert ft.critical_time(ens, VE) == pytest.approx(1.71464374282055, rel=1e-11)
-
-
 @pytest.mark.parametrize(("variance", "step"), [(7.66, 446), (16.72, 526), (3.05, 329), (17.16, 528), (60.52, 635)])
 def test_speciation_steps_of_the_linear_ddpm_schedule(variance: float, step: int) -> None:
     process = ft.DDPM.linear(1e-4, 0.02, 1000)
