@@ -6,6 +6,7 @@ import pytest
 import fastthermo as ft
 
 
+@pytest.mark.slow
 def test_a_sphere_has_a_pitchfork() -> None:
     """r = sqrt d: s_c = 1"""
     found = ft.transition(ft.solvable.sphere(3, np.sqrt(3)), n=32)
