@@ -124,11 +124,8 @@ def susceptibility(model: Model | Law, field: Any, beta: Any) -> Susceptibility:
     """The local susceptibility d<y>/dh of a law or denoiser at `field` (D,), (B, D) or image-shaped and `beta`."""
     q = Queries.read(field, beta, model.dimension, model.device)  # type: ignore[union-attr]
     adjoint = getattr(model, "adjoint", None)
-    return Susceptibility(
-        q,
-        *model.response(q.field, q.beta),  # type: ignore[union-attr]
-        None if adjoint is None else adjoint(q.field, q.beta),
-    )
+    apply, dense = model.response(q.field, q.beta)  # type: ignore[union-attr]
+    return Susceptibility(q, apply, dense, None if adjoint is None else adjoint(q.field, q.beta))
 
 
 def covariance(law: Law, field: Any, beta: Any, **options: Any) -> Any:

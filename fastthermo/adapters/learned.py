@@ -80,7 +80,8 @@ class LearnedDenoiser:
         if times.ndim > 1 or times.size not in (1, len(q.field)):
             raise ValueError(f"t: wanted a scalar or shape ({len(q.field)},), one a query, got shape {times.shape}")
         mean = q.vector(model._means(q.field, times))
-        alpha, sigma = self.process.alpha(times), self.process.sigma(times)
+        alpha: Any = self.process.alpha(times)
+        sigma: Any = self.process.sigma(times)
         if not q.numpy:
             alpha, sigma = (q.field.new_tensor(v) for v in (alpha, sigma))
         return Denoised(x, mean, alpha, sigma)

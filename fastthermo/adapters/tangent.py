@@ -91,7 +91,7 @@ def _convolve(
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     rest = [(n + 2 * p - k) % s for n, p, k, s in zip(sides, padding, spans, stride, strict=True)]
     weight = weight.detach()
-    out: Tensor = _Linear.apply(
+    out: Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
         input,
         lambda x: func(x, weight, None, stride, padding, dilation, groups),
         lambda y: _TRANSPOSED[func](y, weight, None, stride, padding, rest, groups, dilation),
@@ -108,5 +108,5 @@ class _Linear(torch.autograd.Function):
         return there(x)
 
     @staticmethod
-    def backward(ctx: Any, y: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _Linear.apply(y, ctx.back, ctx.there), None, None
+    def backward(ctx: Any, y: Tensor) -> tuple[Tensor, None, None]:
+        return _Linear.apply(y, ctx.back, ctx.there), None, None  # type: ignore[no-untyped-call]

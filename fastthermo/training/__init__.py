@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 GAMMA = 6.94  # of the average of weights: a relative width of 0.1
-WARM_UP, DECAY = 100, 4000  # steps until the learning rate is full, and after which it falls as 1/sqrt(step)
+WARM_UP, DECAY = 100, 500  # steps until the learning rate is full, and after which it falls as 1/sqrt(step)
 PAUSE = 60.0  # seconds between checkpoints
 
 __all__ = ["load_denoiser", "subset", "train"]
@@ -134,8 +134,8 @@ class _Run:
             torch.manual_seed(seed)
             self.network = build(tuple(data.states.shape[1:]), centre, deviation, width).to(self.device)
         if self.states.ndim > 2:
-            self.network.body.to(memory_format=torch.channels_last)
-        self.width = self.network.body.enter.weight.shape[0]
+            self.network.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.width = int(self.network.get_parameter("body.enter.weight").shape[0])
         self.deviation = deviation
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         self.weights = dict(self.network.named_parameters())

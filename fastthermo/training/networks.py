@@ -11,7 +11,7 @@ from N(0, SPREAD^2); beyond three standard deviations F is told the level there.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         features = self.embed(level)
         h = self.enter(x.flatten(1))
-        for first, modulate, second in self.blocks:  # type: ignore[misc]
+        for block in self.blocks:
+            first, modulate, second = cast(nn.ModuleList, block)
             h = h + second(nn.functional.silu(first(nn.functional.silu(h)) + modulate(features)))
         return self.leave(nn.functional.silu(h)).reshape(x.shape)
 

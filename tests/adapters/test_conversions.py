@@ -65,7 +65,7 @@ def close(found: torch.Tensor, want: torch.Tensor, factor: float = 1.0) -> bool:
 @pytest.mark.parametrize("kind", ["mean", "eps", "score", "v", "velocity"])
 def test_means_through_every_parametrisation_are_exact(name: str, kind: str) -> None:
     process = PROCESSES[name]
-    model = ft.wrap(exact_network(kind, process, lambda t: t), kind, process, shape=(1, 4, 4), check=False)
+    model = ft.wrap(exact_network(kind, process, lambda t: t), kind, process, shape=(1, 4, 4), batch=5, check=False)
     for t in TIMES[process]:
         alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
         x = alpha * X + sigma * X.flip(0)
@@ -92,7 +92,7 @@ def test_means_through_every_parametrisation_are_exact(name: str, kind: str) -> 
 def test_networks_are_told_the_time_in_their_own_convention(time: Any, told: Any) -> None:
     process = PROCESSES["vp"]
     network = exact_network("eps", process, lambda t: told(process, t))
-    model = ft.wrap(network, "eps", process, time, shape=(1, 4, 4), check=False)
+    model = ft.wrap(network, "eps", process, time, shape=(1, 4, 4), batch=5, check=False)
     for t in TIMES[process]:
         assert close(
             model(X, t).mean, ft.posterior(ENS, process, X, t).mean, float(process.sigma(t) / process.alpha(t))
@@ -106,7 +106,7 @@ def test_steps_are_whole_numbers() -> None:
         seen.append(step)
         return x
 
-    ft.wrap(network, "eps", ft.DDPM.linear(), "step", shape=(16,), check=False)(X.reshape(5, 16), 41.7)
+    ft.wrap(network, "eps", ft.DDPM.linear(), "step", shape=(16,), batch=5, check=False)(X.reshape(5, 16), 41.7)
     assert seen[0].dtype == torch.int64
     assert seen[0].tolist() == [42] * 5
 

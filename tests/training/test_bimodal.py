@@ -13,7 +13,7 @@ PAIR = Dataset("pair", np.array([[1.0, 0.0], [-1.0, 0.0]]))
 
 @pytest.mark.slow
 def test_critical_time_and_order_parameter_of_a_bimodal_law_are_learned(tmp_path: Path) -> None:
-    model = ft.train(PAIR, tmp_path, 2500, 512, 32, 5e-3, progress=False)
+    model = ft.train(PAIR, tmp_path, 3000, 512, 64, 5e-3, progress=False)
     exact = ft.solvable.two_deltas(np.array([1.0, 0.0]))
     process = ft.OrnsteinUhlenbeck()
     assert ft.critical_time(model, process) == pytest.approx(ft.critical_time(exact, process), rel=0.05)
