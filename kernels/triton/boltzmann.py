@@ -63,7 +63,7 @@ def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precisio
         return _dense(packed, field, beta, Queries.where(everything), precision)
     seen = survey(packed, field, beta, precision)
     sums = _sparse(packed, field, beta, seen)
-    if seen.dense is None:
+    if seen.dense is None or seen.is_dense is None:
         return sums
     return _choose(seen.is_dense, _dense(packed, field, beta, seen.dense, precision), sums)
 

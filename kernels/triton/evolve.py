@@ -116,7 +116,7 @@ def _evolve_kernel(
     row = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     x = ()
     for d in tl.static_range(D):
-        x = x + (tl.load(X + row * D + d, mask=row < rows, other=0).to(tl.float64),)
+        x = x + (tl.load(X + row * D + d, mask=row < rows, other=0).to(tl.float64),)  # type: ignore[assignment]
     for i in range(steps):
         a, b, c = tl.load(TABLE + 5 * i), tl.load(TABLE + 5 * i + 1), tl.load(TABLE + 5 * i + 2)
         inverse, beta = tl.load(TABLE + 5 * i + 3), tl.load(TABLE + 5 * i + 4)
@@ -130,7 +130,7 @@ def _evolve_kernel(
             value = (a * x[d] + b * mean + c * z[d % 4].to(tl.float64)).to(number)
             if KEEP:
                 tl.store(PATH + (i * rows + row) * D + d, value, mask=row < rows)
-            moved = moved + (value.to(tl.float64),)
+            moved = moved + (value.to(tl.float64),)  # type: ignore[assignment]
         x = moved
     for d in tl.static_range(D):
         tl.store(OUT + row * D + d, x[d].to(number), mask=row < rows)
@@ -157,7 +157,7 @@ def _average(
     total = tl.zeros([BLOCK_B, BLOCK_N], number)
     force = ()
     for _ in tl.static_range(D):
-        force = force + (total,)
+        force = force + (total,)  # type: ignore[assignment]
     for start in range(0, states, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
         e = tl.zeros([BLOCK_B, BLOCK_N], tl.float64)
@@ -169,7 +169,7 @@ def _average(
         total += w
         new = ()
         for d in tl.static_range(D):
-            new = new + (force[d] + w * _difference(Y, n, states, x[d] * inverse, d, D).to(number),)
+            new = new + (force[d] + w * _difference(Y, n, states, x[d] * inverse, d, D).to(number),)  # type: ignore[assignment]
         force = new
     return tl.sum(total, 1), force
 
