@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fastthermo import adapters as adapters
+    from fastthermo import datasets as datasets
     from fastthermo import exponents as exponents
     from fastthermo import solvable as solvable
+    from fastthermo import sweep as sweep
     from fastthermo.adapters import Denoised as Denoised
     from fastthermo.adapters import LearnedDenoiser as LearnedDenoiser
     from fastthermo.adapters import to_azula as to_azula
@@ -150,7 +153,7 @@ _HOME = {
     "training": ("load_denoiser", "train"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
-_SUBMODULES = ("exponents", "solvable")  # asked for as `ft.solvable.two_deltas`
+_SUBMODULES = ("adapters", "datasets", "exponents", "solvable", "sweep")  # asked for as `ft.solvable.two_deltas`
 
 __all__ = sorted((*_MODULE, *_SUBMODULES))
 

@@ -125,13 +125,22 @@ class Queries:
     def _out(self, x: torch.Tensor) -> Any:
         if not self.numpy:
             return x
-        return x.detach().numpy()[()]
+        return x.detach().cpu().numpy()[()]
+
+
+def device_of(name: Any) -> torch.device:
+    """The device that a name means: "cuda" is the current one, with its number, as tensors on it say."""
+    import torch
+
+    return torch.empty(0, device=name).device
 
 
 def read_rows(name: str, x: Any, dimension: int, device: torch.device) -> tuple[torch.Tensor, tuple[int, ...], bool]:
     """x as (B, D), the shape it came in ((D,), (B, D), (B, ...) or one query (...)), and whether it was one query."""
     tensor = to_float(name, x)
     shape = tuple(tensor.shape)
+    if not is_torch(x):
+        tensor = tensor.to(device)
     if tensor.device != device:
         raise ValueError(f"{name}: wanted a tensor on {device}, where the states are, got one on {tensor.device}")
     if len(shape) >= 2 and prod(shape[1:]) == dimension:

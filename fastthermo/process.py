@@ -61,6 +61,13 @@ class Process:
             raise ValueError(f"t: wanted times in [{self.t_min}, {self.t_max}], got {t[bad].flat[0]}")
         return np.clip(t, self.t_min, self.t_max)
 
+    def decreasing(self, name: str, t: Any) -> Array:
+        """At least two decreasing times as float64, or a ValueError that names the argument."""
+        times = self.check_time(t)
+        if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) < 0):
+            raise ValueError(f"{name}: wanted a number or at least two decreasing times")
+        return times
+
     def alpha(self, t: Any) -> Array:
         """Signal amplitude."""
         return np.float64(1) * self._alpha(self.check_time(t))

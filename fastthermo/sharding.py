@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from fastthermo._arrays import is_torch
+from fastthermo._arrays import device_of, is_torch
 from fastthermo.ensemble import Ensemble, Mixture
 from fastthermo.ensemble.reading import check_weights, read_labels, read_states
 
@@ -422,10 +422,10 @@ def _devices(devices: Any, default: Any) -> list[torch.device]:
     import torch
 
     if devices is None:
-        return [torch.device(default)]
+        return [device_of(default)]
     if isinstance(devices, str | torch.device):
         devices = [devices]
-    named = [torch.device(name) for name in devices]
+    named = [device_of(name) for name in devices]
     if not named:
         raise ValueError("devices: wanted at least one, got none")
     return named

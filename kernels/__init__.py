@@ -1,7 +1,8 @@
 """Sums over the states of a Boltzmann ensemble: tensors in, tensors out.
 
-A backend is a subpackage (`reference`, `numba`) that offers the same functions. Kernels know packed states, a field
-and an inverse temperature; nothing of time, schedules or networks. Sizes: B queries, N states, D dimensions, K probes.
+A backend is a subpackage (`reference`, `numba`, `triton`) that offers the same functions. Kernels know packed states, a
+field and an inverse temperature; nothing of time, schedules or networks. Sizes: B queries, N states, D dimensions, K
+probes.
 
 With H~_n = |y_n - h|^2 / 2 and normalised or unnormalised prior weights phi_n, the Boltzmann weights are
 

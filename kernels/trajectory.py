@@ -7,13 +7,22 @@ import torch
 
 from fastthermo.kernels import Noise, Schedule, Sums
 
-Average = Callable[..., Sums]
+Mean = Callable[[torch.Tensor, torch.Tensor, str], torch.Tensor]  # <y> at a field (B, D) and beta (B,), in a precision
+
+
+def mean_of(boltzmann: Callable[..., Sums], states: torch.Tensor) -> Mean:
+    """<y> by the sums of a backend."""
+
+    def mean(field: torch.Tensor, beta: torch.Tensor, precision: str) -> torch.Tensor:
+        sums = boltzmann(field, beta, precision=precision)
+        return states[sums.dominant].double() + sums.shift
+
+    return mean
 
 
 def evolve(
-    boltzmann: Average,
+    mean: Mean,
     step: Callable[..., torch.Tensor],
-    states: torch.Tensor,
     x: torch.Tensor,
     schedule: Schedule,
     noise: Noise,
@@ -23,16 +32,15 @@ def evolve(
     path = []
     for i, row in enumerate(table):
         following = None if after is None else after[i]
-        x = one_step(boltzmann, step, states, x, schedule, row, following, noise.first_step + i, noise)
+        x = one_step(mean, step, x, schedule, row, following, noise.first_step + i, noise)
         if whole:
             path.append(x)
     return torch.stack(path) if whole else x
 
 
 def one_step(
-    boltzmann: Average,
+    mean: Mean,
     step: Callable[..., torch.Tensor],
-    states: torch.Tensor,
     x: torch.Tensor,
     schedule: Schedule,
     row: Any,
@@ -43,20 +51,17 @@ def one_step(
     """By rows of the schedule and a number of the step: numbers, or tensors that a captured graph reads anew."""
     a, b, c, inverse, beta = row
     key = noise.seed, now, noise.first_sample, noise.stream
-    mean = _mean(boltzmann, states, x, schedule, inverse, beta)
-    new = step(x, mean, a, b, c, *key)
+    now_mean = _mean(mean, x, schedule, inverse, beta)
+    new = step(x, now_mean, a, b, c, *key)
     if following is None:
         return new
     inverse, beta, weight = following
-    later = _mean(boltzmann, states, new, schedule, inverse, beta)
-    return step(x, mean + weight * (later - mean), a, b, c, *key)
+    later = _mean(mean, new, schedule, inverse, beta)
+    return step(x, now_mean + weight * (later - now_mean), a, b, c, *key)
 
 
-def _mean(
-    boltzmann: Average, states: torch.Tensor, x: torch.Tensor, schedule: Schedule, inverse: Any, beta: Any
-) -> torch.Tensor:
+def _mean(mean: Mean, x: torch.Tensor, schedule: Schedule, inverse: Any, beta: Any) -> torch.Tensor:
     field = (x.double() * inverse - schedule.shift) / schedule.scale
     precision = "single" if x.dtype == torch.float32 else "double"
-    sums = boltzmann(field, torch.ones_like(field[:, 0]) * (beta * schedule.scale**2), precision=precision)
-    mean = schedule.scale * (states[sums.dominant].double() + sums.shift) + schedule.shift
-    return mean.to(x.dtype)
+    found = mean(field, torch.ones_like(field[:, 0]) * (beta * schedule.scale**2), precision)
+    return (schedule.scale * found + schedule.shift).to(x.dtype)

@@ -180,8 +180,9 @@ class LearnedDenoiser:
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             x = torch.zeros(2, self.dimension, dtype=torch.float64, device=self.device, requires_grad=True)
-            row = {key: value[:1] if is_torch(value) and value.ndim else value for key, value in self.condition.items()}
-            replace(self, condition=row)._rows(x, np.asarray(self.process.t_max), np.zeros(2, np.int64), 1)
+            replace(self, condition=_first(self.condition), unconditional=_first(self.unconditional))._rows(
+                x, np.asarray(self.process.t_max), np.zeros(2, np.int64), 1
+            )
         free = MEMORY * (torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else _free_memory())
         return int(min(max(1, free / max(1, total / 2)), max(1, LARGEST // self.dimension)))
 
@@ -259,3 +260,10 @@ def _per_query(key: str, value: Any, rows: np.ndarray, total: int, device: Any) 
             else value[torch.from_numpy(rows).to(value.device)]
         )
     return value
+
+
+def _first(condition: dict[str, Any] | None) -> Any:
+    """Conditions of a single query."""
+    if condition is None:
+        return None
+    return {key: value[:1] if is_torch(value) and value.ndim else value for key, value in condition.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastthermo._arrays import is_torch
+from fastthermo._arrays import device_of, is_torch
 from fastthermo.adapters.conventions import PREDICTS, TIMES
 from fastthermo.adapters.learned import LearnedDenoiser
 from fastthermo.process import Process
@@ -73,7 +73,7 @@ def wrap(
         predicts,
         process,
         time if callable(time) else TIMES[time],
-        torch.device(device or ("cpu" if example is None else example.device)),
+        device_of(device or ("cpu" if example is None else example.device)),
         dtype or (torch.float64 if example is None else example.dtype),
         tuple(law.shape) if shape is None and law is not None else None if shape is None else tuple(shape),
         law,

@@ -8,6 +8,20 @@ import sys
 
 from fastthermo.cli import doctor, generate, measure, sweeps
 
+EXTRAS = {
+    "matplotlib": "plot",
+    "sklearn": "data",
+    "xarray": "sweep",
+    "zarr": "sweep",
+    "msgspec": "sweep",
+    "pandas": "sweep",
+    "pyarrow": "parquet",
+    "loky": "cluster",
+    "dask": "cluster",
+    "distributed": "cluster",
+    "safetensors": "train",
+}  # which extra brings a package
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
@@ -20,18 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 130
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in (
-            "matplotlib",
-            "xarray",
-            "zarr",
-            "msgspec",
-            "pandas",
-            "loky",
-            "dask",
-            "distributed",
-            "pyarrow",
-        ):
-            return _fail(f"{error.name} is missing; install it with: pip install 'fastthermo[plot,sweep,cluster]'")
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is not None:
+            return _fail(f"{error.name} is missing; install it with: pip install 'fastthermo[{extra}]'")
         raise
     except (ValueError, TypeError) as error:
         return _fail(str(error))

@@ -108,7 +108,7 @@ def sampled_committor(
     if len(rows) != 1:
         raise ValueError(f"x: wanted one point, got {len(rows)}")
     repeated = rows.expand(n, -1).clone()
-    start: Any = repeated if is_torch(x) else repeated.numpy()
+    start: Any = repeated if is_torch(x) else repeated.cpu().numpy()
     ends = sample(model, process, steps=steps, scheme="heun_sde", t_start=t, x_start=start, seed=seed, progress=False)
     p = np.asarray(classify(ends), dtype=np.float64).reshape(n, -1)
     return p.mean(0), p.std(0, ddof=1) / np.sqrt(n)

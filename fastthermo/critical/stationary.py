@@ -255,7 +255,7 @@ def spectrum(model: Any, h: torch.Tensor, beta: torch.Tensor) -> tuple[torch.Ten
         again = []
         for rows in left.split(CHUNK):
             chi = susceptibility(model, h[rows], beta[rows])
-            values = chi.leading(k)[0] if k < h.shape[1] else torch.linalg.eigvalsh(chi.dense()).flip(1)
+            values = chi.leading(k, method="dense" if k == h.shape[1] else "auto")[0]
             gain[rows] = values[:, 0]
             index[rows] = (values > 1).sum(1)
             degenerate[rows] = ((values - 1).abs() < DEGENERATE).any(1)

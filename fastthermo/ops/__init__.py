@@ -182,7 +182,7 @@ def evolve(
     """x (B, D) after the steps of a schedule or, if `whole`, after each of them, (T, B, D). Values only."""
     _leave_graph("evolve")
     name = _dispatch.backend_name(x.device.type, backend)
-    out: Tensor = _dispatch.load(name).evolve(states.packed(name), x, schedule, noise, whole)
+    out: Tensor = states.evolve(name, x, schedule, noise, whole)
     return out
 
 

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from fastthermo import _dispatch
+from fastthermo.kernels import Noise, Schedule, trajectory
 from fastthermo.ops.moments import How, Moments, States, union
 
 Tensor = torch.Tensor
@@ -59,8 +61,8 @@ class Group:
         if tensors[0].device.type != "cpu":
             return
         content = [crc32(x.detach().contiguous().numpy().tobytes()) for x in tensors]
-        call = torch.tensor([crc32(name.encode()), *(x.numel() for x in tensors), *content][:8])
-        calls = self.gather(torch.cat([call, call.new_zeros(8 - len(call))]))
+        call = torch.tensor([crc32(name.encode()), *(x.numel() for x in tensors), *content][:16])
+        calls = self.gather(torch.cat([call, call.new_zeros(16 - len(call))]))
         other = (calls != calls[0]).any(1)
         if other.any():
             raise ValueError(
@@ -136,6 +138,14 @@ class Divided:
             found = [self.group.sum(x) for x in found]
         return tuple(found) if op == "cumulant" else found[0]
 
+    def evolve(self, backend: str, x: Tensor, schedule: Schedule, noise: Noise, whole: bool) -> Tensor:
+        """Step by step, each mean a pass over all parts."""
+
+        def mean(field: Tensor, beta: Tensor, precision: str) -> Tensor:
+            return self.moments(How(backend, precision), field, beta).mean
+
+        return trajectory.evolve(mean, _dispatch.load(backend).step, x, schedule, noise, whole)
+
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """States `index` (B,) of the whole in float64 and their log-weights."""
         if self.group is None:
@@ -187,7 +197,7 @@ class Divided:
         if self.group is not None:
             w, index = (torch.cat(list(self.group.gather(x)), 1) for x in (w, index))
             w, index = _largest(k, w, index)
-        return w, index
+        return w.clip(0), index  # where fewer states than k weigh anything
 
     def _joined(self, own: Moments, field: Tensor, beta: Tensor) -> Moments:
         """The union of the sums of all processes, a bounded number of queries at a time."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fastthermo import _dispatch
-from fastthermo.kernels import Sums
+from fastthermo.kernels import Noise, Schedule, Sums
 from fastthermo.kernels.bounds import union_error
 
 Tensor = torch.Tensor
@@ -72,6 +72,10 @@ class States:
         dominant, shift, log_rest, excess, *_ = sums
         given = Sums(dominant, shift, log_rest, None, excess, None, None, None)
         return self._call(op, how, field, beta, given, *rest)
+
+    def evolve(self, backend: str, x: Tensor, schedule: Schedule, noise: Noise, whole: bool) -> Tensor:
+        out: Tensor = _dispatch.load(backend).evolve(self.packed(backend), x, schedule, noise, whole)
+        return out
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """States `index` (B,) in float64 and their log-weights."""

@@ -122,7 +122,7 @@ def entropy_rate_peaks(law: Any, process: Process, times: int | Any = 96, n: int
     Peaks that stand out by five standard errors, each the maximum of a cubic in log beta through the five times
     about it, with jackknife errors over the noised data.
     """
-    t = process.times(times) if np.ndim(times) == 0 else process.check_time(times)
+    t = process.times(times) if np.ndim(times) == 0 else process.decreasing("times", times)
     if len(t) < 5:
         raise ValueError(f"times: wanted at least 5, got {len(t)}")
     beta = process.beta(t)

@@ -100,7 +100,7 @@ def critical_windows(
     """
     if not 0 < eps < 0.5:
         raise ValueError(f"eps: wanted a number between 0 and 1/2, got {eps}")
-    t = process.times(times) if np.ndim(times) == 0 else process.check_time(times)
+    t = process.times(times) if np.ndim(times) == 0 else process.decreasing("times", times)
     found = [total_variation(classes, process, float(s), n, seed) for s in bar(t, "critical windows")]
     distance = Estimate(np.stack([x.value for x in found]), np.stack([x.error for x in found]))
     return windows_of(list(classes), process, t, distance, eps)

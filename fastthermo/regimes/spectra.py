@@ -48,13 +48,9 @@ def jacobian_spectrum(
 
 def spectrum_at(model: Any, process: Process, t: float, field: Any, k: int | None = None) -> Spectrum:
     """The spectrum at fields (n, ...)."""
-    import torch
 
     chi = susceptibility(model, field, float(process.beta(t)))
-    if k is not None:
-        gains = host(chi.leading(k)[0])
-    else:
-        gains = host(torch.linalg.eigvalsh(torch.as_tensor(chi.dense()).double()).flip(-1))
+    gains = host(chi.leading(k)[0] if k is not None else chi.leading(model.dimension, method="dense")[0])
     return Spectrum(gains, (gains - 1) / float(process.sigma(t)) ** 2)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._arrays import cast_like, is_torch, read_rows
+from fastthermo._arrays import cast_like, device_of, is_torch, read_rows
 from fastthermo.denoiser import Model
 from fastthermo.process import Process
 from fastthermo.sampling.schemes import SCHEMES, tables
@@ -72,7 +72,7 @@ def sample(
 
     if scheme not in SCHEMES:
         raise ValueError(f"scheme: wanted one of {', '.join(SCHEMES)}, got {scheme!r}")
-    if device is not None and torch.device(device) != torch.device(denoiser.device):
+    if device is not None and device_of(device) != torch.device(denoiser.device):
         raise ValueError(f"device: the states are on {denoiser.device}, got {device}; move them there first")
     times = _times(process, steps, t_start)
     x, numpy = _start(denoiser, process, n, float(times[0]), x_start, seed, first_sample)
@@ -86,7 +86,7 @@ def sample(
 
     def out(rows: torch.Tensor) -> Any:
         shaped = rows.to(dtype).unflatten(-1, denoiser.shape)
-        return shaped.numpy() if numpy else shaped
+        return shaped.cpu().numpy() if numpy else shaped
 
     return Trajectory(times, out(torch.cat([x[None], kept]))) if trajectory else out(kept)
 
@@ -155,7 +155,7 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
     z = ops.normal(len(rows), law.dimension, seed, 0, START, first_sample, law.device)
     x = float(process.alpha(t)) * rows.double() + float(process.sigma(t)) * z
     x = x.reshape(shape)
-    return cast_like(x, y) if is_torch(y) else cast_like(x.numpy(), np.asarray(y))
+    return cast_like(x, y) if is_torch(y) else cast_like(x.cpu().numpy(), np.asarray(y))
 
 
 def _mean(model: Model, x: torch.Tensor, inverse: float, beta: float) -> torch.Tensor:
@@ -169,9 +169,7 @@ def _times(process: Process, steps: Any, t_start: float | None) -> np.ndarray:
         if steps < 1:
             raise ValueError(f"steps: wanted at least 1, got {steps}")
         return process.times(int(steps) + 1, t_start)
-    times = process.check_time(steps)
-    if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) < 0):
-        raise ValueError("steps: wanted a number or at least two decreasing times")
+    times = process.decreasing("steps", steps)
     if t_start is not None and t_start != times[0]:
         raise ValueError(f"t_start: the times given as steps start at {times[0]}, got {t_start}")
     return times

@@ -17,6 +17,8 @@ def executor(name: str, workers: int = 2, address: str | None = None) -> Iterato
 
     Raises ValueError for a scheduler that does not answer and one without workers.
     """
+    if workers < 1:
+        raise ValueError(f"workers: wanted at least 1, got {workers}")
     if name == "process":
         yield None
     elif name == "loky":

@@ -115,5 +115,7 @@ def export(path: str | Path, out: str | Path) -> Path:
         if out.suffix == ".csv":
             frame.to_csv(file, index=False)
         else:
+            import pyarrow  # noqa: F401  whose absence pandas reports less plainly
+
             frame.to_parquet(file)
     return out

@@ -137,17 +137,30 @@ def _make(path: Path, grid: Grid) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _commit() -> str | None:
+    """Of the checkout that holds this file; None for an installed package."""
+
+    def git(*arguments: str) -> str:
+        found = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+        return found.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def provenance() -> dict[str, Any]:
     """Versions, commit and machine."""
     versions = {"fastthermo": fastthermo.__version__, "python": platform.python_version()}
     versions |= {package: metadata.version(package) for package in PACKAGES}
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
     machine = {"architecture": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     return {
         "versions": versions,
-        "commit": found.stdout.strip() or None,
+        "commit": _commit(),
         "machine": machine,
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -12,4 +12,4 @@ from fastthermo.kernels.numba.step import step
 
 def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool = False) -> torch.Tensor:
     states = torch.from_numpy(packed.states)
-    return trajectory.evolve(partial(boltzmann, packed), step, states, x, schedule, noise, whole)
+    return trajectory.evolve(trajectory.mean_of(partial(boltzmann, packed), states), step, x, schedule, noise, whole)

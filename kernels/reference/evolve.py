@@ -11,4 +11,6 @@ from fastthermo.kernels.reference.step import step
 
 
 def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool = False) -> torch.Tensor:
-    return trajectory.evolve(partial(boltzmann, packed), step, packed.states, x, schedule, noise, whole)
+    return trajectory.evolve(
+        trajectory.mean_of(partial(boltzmann, packed), packed.states), step, x, schedule, noise, whole
+    )

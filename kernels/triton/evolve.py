@@ -11,7 +11,6 @@ Of others, a step is captured once in a CUDA graph that reads its row of the sch
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 import triton
@@ -28,16 +27,14 @@ FUSED_BYTES = 100_000  # of states, at most
 FUSED_DIMENSION = {torch.float32: 8, torch.float64: 4}  # at most, by the dtype of samples: beyond, registers spill
 SAMPLES, STATES = 4, 32  # a tile: a warp a sample
 CAPTURED = 4  # steps from which a graph pays
-How = tuple[
-    Callable[..., Any], Callable[..., torch.Tensor], torch.Tensor
-]  # average, step and states, as `trajectory` takes them
+How = tuple[trajectory.Mean, Callable[..., torch.Tensor]]  # mean and step, as `trajectory` takes them
 BITS = tl.constexpr(1.4426950408889634)
 
 
 def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool = False) -> torch.Tensor:
     if _fits(packed.states, x, schedule):
         return _fused(packed, x, schedule, noise, whole)
-    how = partial(boltzmann, packed), step, packed.states
+    how = trajectory.mean_of(partial(boltzmann, packed), packed.states), step
     if x.is_cuda and len(schedule.table) >= CAPTURED and not torch.cuda.is_current_stream_capturing():
         return _replayed(how, x, schedule, noise, whole)
     return trajectory.evolve(*how, x, schedule, noise, whole)

@@ -57,7 +57,7 @@ def test_products_are_those_of_the_jacobian(shape: tuple[int, ...], batch: int |
     beta = torch.tensor([0.5, 1.0, 30.0]).double()
     chi = ft.susceptibility(model, h, beta)
     jacobian = [
-        torch.func.jacrev(lambda x, b=b: model.mean(x, float(b)))(x).reshape(model.dimension, -1)
+        torch.func.jacrev(lambda x, b=b: model.mean(x, float(b)))(x).detach().reshape(model.dimension, -1)
         for x, b in zip(h, beta, strict=True)
     ]
     v = torch.randn(h.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
