@@ -54,11 +54,13 @@ def box_muller(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype) ->
 
 def replayed(packed: Any, x: torch.Tensor, schedule: Any, noise: Any) -> torch.Tensor:
     """(T, B, D): the steps that a CUDA graph would take."""
+    from fastthermo.kernels.trajectory import mean_of
     from fastthermo.kernels.triton import boltzmann, step
     from fastthermo.kernels.triton.evolve import by_tables
 
     x, path = x.clone(), x.new_empty(len(schedule.table), *x.shape)
-    once = by_tables((partial(boltzmann, packed), step, packed.states), x, schedule, noise, path)
+    how = mean_of(partial(boltzmann, packed), packed.states), step
+    once = by_tables(how, x, schedule, noise, path)
     for _ in range(len(path)):
         once()
     return path
