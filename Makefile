@@ -8,8 +8,8 @@ PIP := $(BIN)/pip install --disable-pip-version-check -q -c constraints.txt
 demo: .venv/ready  ## portrait of the handwritten digits
 	$(BIN)/fastthermo portrait digits --out portraits/digits --overwrite
 
-test: .venv/ready
-	$(BIN)/pytest
+test: .venv/ready  ## a process a core
+	$(BIN)/pytest -n auto --dist loadfile
 
 bench: .venv/ready  ## against peers, at full size; then the figure and the README's table
 	$(PIP) -e '.[peers]'
