@@ -67,7 +67,11 @@ def test_predictions_taken_for_others() -> None:
         (lambda: ft.wrap(exact, "mean", PROCESS, "seconds"), ValueError, "time: wanted one of t, 1-t"),
         (lambda: ft.wrap(exact, "mean", PROCESS, batch=0), ValueError, "batch: wanted at least 1"),
         (lambda: ft.wrap(exact, "mean", PROCESS).dimension, ValueError, r"wrap: wanted shape=\(...\)"),
-        (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,)).draw(3), AttributeError, "needs the data; give them as law="),
+        (
+            lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,)).draw(3),
+            AttributeError,
+            "needs the data; give them as law=",
+        ),
         (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X, 7.0), ValueError, "t: wanted times in"),
         (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X, np.ones(2)), ValueError, r"t: wanted .*\(3,\)"),
         (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X[:, :5], 0.5), ValueError, "x: wanted shape"),
