@@ -60,9 +60,9 @@ class EmpiricalDenoiser:
         """alpha(t), sigma(t), of the kind of t."""
         return schedule(self.process, t)
 
-    def mean(self, field: Any, beta: Any) -> Any:
+    def mean(self, field: Any, beta: Any, **options: Any) -> Any:
         """E[y | field, beta], shaped like `field`."""
-        return self.law.boltzmann(field, beta).mean
+        return self.law.boltzmann(field, beta, **options).mean
 
     def __getattr__(self, name: str) -> Any:
         """What else a model is asked (response, dimension, shape, device, draw, ...) is the law's."""

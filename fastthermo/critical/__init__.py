@@ -5,11 +5,11 @@ denoisers are interchangeable. Theory: Raya & Ambrogioni 2023; Ambrogioni, arXiv
 """
 
 from fastthermo.critical.branch import Branch, follow
+from fastthermo.critical.classify import Transition, transition
 from fastthermo.critical.diagram import bifurcation_diagram
-from fastthermo.critical.fixed_points import FixedPoints, fixed_points
 from fastthermo.critical.flow import committor, lyapunov, potential_slice, sampled_committor
+from fastthermo.critical.stationary import FixedPoints, fixed_points
 from fastthermo.critical.times import CONVENTIONS, critical_time, critical_times
-from fastthermo.critical.transition import Transition, transition
 from fastthermo.critical.tree import Tree, symmetry_breaking
 
 __all__ = [

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows
-from fastthermo.critical.fixed_points import spectrum
 from fastthermo.critical.newton import DENSE, force, krylov
 from fastthermo.critical.starts import data, spread
+from fastthermo.critical.stationary import spectrum
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo.critical.branch import Branch, Curve, assemble, check_betas, shaped, trace
-from fastthermo.critical.fixed_points import fixed_points
 from fastthermo.critical.newton import newton
 from fastthermo.critical.starts import averages, data, spread
+from fastthermo.critical.stationary import fixed_points
 
 if TYPE_CHECKING:
     import torch

@@ -107,8 +107,8 @@ def sampled_committor(
     rows, _, _ = read_rows("x", x, model.dimension, model.device)
     if len(rows) != 1:
         raise ValueError(f"x: wanted one point, got {len(rows)}")
-    start = rows.expand(n, -1).clone()
-    start = start if is_torch(x) else start.numpy()
+    repeated = rows.expand(n, -1).clone()
+    start: Any = repeated if is_torch(x) else repeated.numpy()
     ends = sample(model, process, steps=steps, scheme="heun_sde", t_start=t, x_start=start, seed=seed, progress=False)
     p = np.asarray(classify(ends), dtype=np.float64).reshape(n, -1)
     return p.mean(0), p.std(0, ddof=1) / np.sqrt(n)

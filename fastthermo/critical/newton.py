@@ -19,6 +19,8 @@ DENSE = 16  # dimensions up to which matrices are cheaper than products
 PRODUCTS = 16  # at most, a step
 CHUNK = 4096  # queries at a time
 ROUNDING = 1e-15  # a residual, in units of the scale, that no step improves
+LEAP = 30.0  # at most, the factor of <y> - h in a descent
+STRIDE = 0.1  # length of a step to which it is stretched, in units of the scale
 REACH = 0.5  # longest step, in units of the scale
 
 
@@ -31,6 +33,19 @@ def force(model: Any, h: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         mean: torch.Tensor = model.mean(h, beta)
     return mean.to(h.dtype) - h
+
+
+def downhill(f: torch.Tensor, step: torch.Tensor, before: torch.Tensor, scale: float) -> torch.Tensor:
+    """The next step (B, D) of a descent of F~ with force f, after `step` from where the force was `before`.
+
+    a (<y> - h) with the a >= 1 of Barzilai & Borwein 1988: a = 1, which never overshoots, is slow near a transition.
+    """
+    import torch
+
+    fall = (step * (before - f)).sum(1)
+    a = torch.where(fall > 0, (step * step).sum(1) / fall, LEAP).clamp(1, LEAP)
+    a = torch.where((step != 0).any(1), a, 1.0)
+    return torch.minimum(a, (STRIDE * scale / f.norm(dim=1).clamp_min(1e-300)).clamp_min(1))[:, None] * f
 
 
 def newton(

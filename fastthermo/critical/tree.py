@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo.critical.branch import check_betas
-from fastthermo.critical.newton import force
+from fastthermo.critical.newton import downhill, force
 
 if TYPE_CHECKING:
     import torch
 
 DESCENTS = 300
-LONGEST = 0.1  # step, in units of the spread of the class means
 SETTLED = 1e-6  # |<y> - h| in units of the spread of the class means
 SAME = 1e-2  # distance of two minima that are one, in the same units
 HALVINGS = 8
@@ -107,10 +106,7 @@ def symmetry_breaking(
 
 
 def _descend(model: Any, starts: torch.Tensor, beta: torch.Tensor, scale: float) -> tuple[torch.Tensor, int]:
-    """The minima below starts (C, D) at each beta (T,), (T, C, D), and how many descents had not settled.
-
-    h <- h + a (<y> - h) with the step a >= 1 of Barzilai & Borwein 1988: near a split a = 1 would be slow.
-    """
+    """The minima below starts (C, D) at each beta (T,), (T, C, D), and how many descents had not settled."""
     import torch
 
     h = starts.repeat(len(beta), 1)
@@ -119,12 +115,7 @@ def _descend(model: Any, starts: torch.Tensor, beta: torch.Tensor, scale: float)
     step, before = torch.zeros_like(h), torch.zeros_like(h)
     for _ in range(DESCENTS):
         f = force(model, h[active], b[active])
-        moved, change = step[active], before[active] - f
-        size = (moved * moved).sum(1) / (moved * change).sum(1)
-        size = torch.where(size > 0, size, torch.inf).nan_to_num(1.0, posinf=30.0).clamp(1, 30)
-        longest = LONGEST * scale / f.norm(dim=1).clamp_min(1e-300)
-        size = torch.maximum(torch.minimum(size, longest), torch.ones_like(size))
-        step[active], before[active] = size[:, None] * f, f
+        step[active], before[active] = downhill(f, step[active], before[active], scale), f
         h[active] += step[active]
         active = active[f.norm(dim=1) > SETTLED * scale]
         if not len(active):

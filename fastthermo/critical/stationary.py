@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows, to_float
-from fastthermo.critical.newton import CHUNK, ROUNDING, force, newton
+from fastthermo.critical.newton import CHUNK, ROUNDING, downhill, force, newton
 from fastthermo.critical.starts import averages, bins, clusters, data, firsts, spread
 from fastthermo.response import DENSE, susceptibility
 
 if TYPE_CHECKING:
     import torch
 
-DESCENTS = 32  # iterations h <- <y> before Newton's method takes over
-SAME, COARSE = (
-    1e-6,
-    1e-3,
-)  # distances that make two points one, in the end and on the way, in units of the data's spread
+DESCENTS = 48  # steps downhill before Newton's method takes over
+SETTLED, FAST = 1e-4, 0.3  # |<y> - h| in units of the scale at which it does; and its ratio a step where it need not
+# distances that make two points one, in units of the spread: in the end, where descents end, on the way
+SAME, MERGED, COARSE = 1e-6, 1e-3, 1e-2
 DEGENERATE = 1e-6  # |1 - gain| below which an index means nothing
 ROUNDS = 3  # of looking for what the indices say is missing
 SINGLE = 3e-6  # least tolerance for a model that answers in single precision
@@ -110,20 +109,16 @@ def fixed_points(
     search.descend(rows)
     rng = np.random.default_rng(seed)
     some = rows[rows.new_tensor(rng.permutation(len(rows))[:newton_starts]).long()]
-    every = np.arange(len(betas))
-    search.newton(some.repeat(len(betas), 1), rows.new_tensor(every).long().repeat_interleave(len(some)))
-    lost = np.full(len(betas), newton_starts + 1)
+    every = range(len(betas))
+    search.newton(some.repeat(len(betas), 1), rows.new_tensor(list(every)).long().repeat_interleave(len(some)))
+    lost = np.full(len(betas), newton_starts // 4 + 1)  # few of the starts find something new
     for k in range(ROUNDS):
-        # a start finds one point at most: where more are missing than there are starts, looking again is in vain
-        before, lost = (
-            lost,
-            np.array([0 if found.complete else abs(found.index_sum - 1) for found in map(search.at, every)]),
-        )
+        now = [search.at(i) for i in every]
+        before, lost = lost, np.array([0 if found.complete else abs(found.index_sum - 1) for found in now])
         missing = np.flatnonzero((lost > 0) & (lost < before))
         if not len(missing):
             break
         search.look_again(missing, newton_starts, seed + k)
-
     search.merge_degenerate()
 
     def shaped(found: FixedPoints) -> FixedPoints:
@@ -149,34 +144,33 @@ class _Search:
         self.unconverged, self.worst = np.zeros(len(beta), int), np.zeros(len(beta))
 
     def descend(self, rows: torch.Tensor) -> None:
-        """h <- <y> from every start at every temperature; points that come together go on as one."""
+        """Down to minima of F~ from every start at every temperature; points that come together go on as one."""
         import torch
 
         which = torch.arange(len(self.beta), device=rows.device).repeat_interleave(len(rows))
         h = rows.repeat(len(self.beta), 1)
         count = torch.ones(len(h), dtype=rows.dtype, device=rows.device)
-        kept, before = [], torch.full_like(count, torch.inf)
+        step = before = torch.zeros_like(h)
+        kept = []
         for _ in range(DESCENTS):
-            f = torch.cat(
-                [force(self.model, *x) for x in zip(h.split(CHUNK), self.beta[which].split(CHUNK), strict=True)]
-            )
-            h, size = h + f, f.norm(dim=1)
-            first, cell = bins(h, which, COARSE * self.scale)
+            queries = zip(h.split(CHUNK), self.beta[which].split(CHUNK), strict=True)
+            f = torch.cat([force(self.model, *x) for x in queries])
+            step = downhill(f, step, before, self.scale)
+            first, cell = bins(h + step, which, COARSE * self.scale)
             count = count.new_zeros(len(first)).index_add_(0, cell, count)
-            h, which, size, before = h[first], which[first], size[first], before[first]
-            # what is there, and what is slow and near, is left to Newton's method
-            near, slow = COARSE * self.scale, size / before
-            rest = (size < ROUNDING * self.scale) | (size < near * (10 * (slow > 0.7) + (slow > 0.3)))
-            kept.append((h[rest], which[rest], count[rest]))
-            h, which, count, before = h[~rest], which[~rest], count[~rest], size[~rest]
+            size, last = f[first].norm(dim=1), before[first].norm(dim=1)
+            h, which, step, before = (h + step)[first], which[first], step[first], f[first]
+            # Newton's method takes over near a minimum, or at it where a step of <y> - h leads close enough
+            there = size < self.scale * torch.where(size < FAST * last, ROUNDING, SETTLED)
+            kept.append((h[there], which[there], count[there]))
+            h, which, count, step, before = (x[~there] for x in (h, which, count, step, before))
             if not len(h):
                 break
         kept.append((h, which, count))
         h, which, count = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        for seed in range(2):
-            first, cell = bins(h, which, COARSE * self.scale, seed)
-            h, which, count = h[first], which[first], count.new_zeros(len(first)).index_add_(0, cell, count)
-        self.newton(h, which, count)
+        label = clusters(h, which, MERGED * self.scale)
+        first = firsts(label)
+        self.newton(h[first], which[first], count.new_zeros(len(first)).index_add_(0, label, count))
 
     def newton(self, h: torch.Tensor, which: torch.Tensor, count: torch.Tensor | None = None) -> None:
         """Add what Newton's method finds from h (B, D) at temperatures `which` (B,)."""

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo.critical.branch import Curve, check_betas, fold, trace
-from fastthermo.critical.fixed_points import fixed_points, spectrum
 from fastthermo.critical.flow import free_energy_difference
 from fastthermo.critical.newton import force, newton
 from fastthermo.critical.starts import averages, data, spread
+from fastthermo.critical.stationary import fixed_points, spectrum
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,7 @@ MEET = 1e-6  # relative distance in s of a fold to the instability that makes th
 NEAR = 1e-3  # of what is one point, in units of the spread
 DEEPER = 4.0  # how much colder than a fold its Maxwell point is looked for, as a factor of s
 TOLERANCE = 1e-12
+MOST = 24  # phases followed up to where they come from: by a symmetry there may be very many
 BESIDE = 1e-4  # of log s
 FINER = (0.03, 0.006, 0.0012)  # steps of arclength
 
@@ -140,10 +141,10 @@ class _Cooling:
         here = self.old_at(float(at[0]))
         if here is not None:
             far = (others - here).norm(dim=1) > NEAR * self.scale
-            others, at = others[far], at[far]
+            others, at = others[far][:MOST], at[far][:MOST]  # minima first
         if critical is not None:
             more, more_at = self._above(critical)
-            others, at = torch.cat([others, more]), torch.cat([at, more_at])
+            others, at = torch.cat([others, more[:MOST]]), torch.cat([at, more_at[:MOST]])
         curves = [self.old]
         if len(others):
             up = np.ones(len(others))
