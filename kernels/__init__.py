@@ -18,7 +18,8 @@ boltzmann(packed, field, beta, precision) -> Sums
     state, which share the error of a product), certified by error_bound; or "fast", arithmetic in the precision of the
     states. Float64 states are summed in float64 in any case. Weights below 1e-26 of
     the dominant one count as none in "single" and "fast", below 1e-300 in "double"; so may weights that are below
-    e^-9.2/N of the second largest and e^-16/N of the largest in "single", e^-45 of the second largest in "double". The ops below take it too.
+    e^-9.2/N of the second largest and e^-16/N of the largest in "single", e^-45 of the second largest in
+    "double". The ops below take it too.
 
 covariance(packed, field, beta, sums, precision) -> (B, D, D)
     C = sum_n w_n (y_n - m)(y_n - m)^T, centred on the mean m of `sums`.
