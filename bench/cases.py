@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
@@ -47,6 +47,7 @@ class Case:
     dimension: int
     data: str
     quick: tuple[int, int]
+    gpu: bool = False  # too large for a CPU
 
     @property
     def temperatures(self) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ class Case:
     def small(self) -> Case:
         """The quick form: the same computation at sizes that take milliseconds."""
         queries, states = self.quick
-        return Case(self.name, self.op, queries, states, self.dimension, self.data, self.quick)
+        return replace(self, queries=queries, states=states)
 
 
 _TABLE = (
@@ -83,6 +84,10 @@ _TABLE = (
     Case("response", "response", 1024, 60000, 784, "grey_images", (40, 1500)),
     Case("step", "step", 65536, 0, 64, "", (1000, 0)),
     Case("step784", "step", 1024, 0, 784, "", (60, 0)),
+    Case("mnist4096", "mean", 4096, 60000, 784, "grey_images", (40, 1500), gpu=True),
+    Case("cifar4096", "mean", 4096, 50000, 3072, "natural_images", (10, 700), gpu=True),
+    Case("million", "mean", 1, 1281167, 3072, "natural_images", (1, 700), gpu=True),
+    Case("response4096", "response", 4096, 60000, 784, "grey_images", (40, 1500), gpu=True),
 )
 CASES = {case.name: case for case in _TABLE}
 
@@ -128,6 +133,12 @@ class StepProblem:
     @property
     def title(self) -> str:
         return f"{self.case.name}: one step a x + b mean + c z of shape {tuple(self.x.shape)}"
+
+
+def moved(task: Problem | StepProblem, device: str) -> Problem | StepProblem:
+    """The same problem with its tensors on a device."""
+    values = {field.name: getattr(task, field.name) for field in fields(task)}
+    return replace(task, **{name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)})
 
 
 def load(case: Case) -> Data | None:

@@ -13,17 +13,18 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("torch", "numba", "numpy", "fastthermo", "pykeops", "scikit-learn", "torchsde")
+PACKAGES = ("torch", "numba", "triton", "numpy", "fastthermo", "pykeops", "scikit-learn", "torchsde")
 QUIET = 0.1  # share of the processors that others may use while times are taken
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve")
 
 
-def describe() -> dict[str, object]:
-    """CPU model, cores, threads of torch, vector extensions."""
+def describe(device: str = "cpu") -> dict[str, object]:
+    """CPU model, cores, threads of torch, vector extensions; the GPU where that is the device."""
     info = _cpuinfo()
     model = info.get("model name") or platform.processor() or platform.machine()
     present = set(info.get("flags", info.get("Features", "")).split())
-    return {
+    gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
+    return gpu | {
         "cpu": " ".join(re.sub(r"\((R|TM)\)", "", model).split()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -33,6 +34,8 @@ def describe() -> dict[str, object]:
 
 def slug(machine: dict[str, object]) -> str:
     """The name of the machine's file of results."""
+    if "gpu" in machine:
+        return re.sub(r"[^a-z0-9.]+", "-", str(machine["gpu"]).lower()).strip("-")
     flags = machine["flags"]
     widest = flags[-1] if isinstance(flags, list) and flags else ""
     text = f"{machine['cpu']} {machine['cores']} cores {widest}".lower()

@@ -17,6 +17,7 @@ from fastthermo import ops
 
 Tensor = torch.Tensor
 ONLY, ALL, BYTES = "fastthermo", "fastthermo (all)", "fastthermo (all, bytes)"
+FAST, TF32 = "fastthermo (all, fast)", "fastthermo (all, tf32)"
 SINGLE = {"single": True}  # results are wanted to float32 accuracy
 
 
@@ -34,6 +35,9 @@ def entries(problem: Problem | StepProblem) -> list[Entry]:
         found.append(entry(ALL, both, _mean))
         if op == "mean" and isinstance(problem, Problem) and problem.as_bytes is not None:
             found.append(entry(BYTES, both, _mean, as_bytes=True))
+        if op == "mean" and isinstance(problem, Problem) and problem.field.is_cuda:
+            found.append(entry(FAST, both, _mean, precision="fast"))
+            found.append(entry(TF32, both, _mean, precision="tf32"))
     return found
 
 
@@ -44,17 +48,18 @@ def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 @lru_cache(maxsize=2)  # floats and bytes: packed once for all contestants and temperatures
 def _law(states: Tensor) -> ops.States:
-    return ops.States(states, torch.full((len(states),), -math.log(len(states)), dtype=torch.float64))
+    size = len(states)
+    return ops.States(states, torch.full((size,), -math.log(size), dtype=torch.float64, device=states.device))
 
 
-def _mean(problem: Problem, as_bytes: bool = False) -> Run:
+def _mean(problem: Problem, as_bytes: bool = False, precision: str = "exact") -> Run:
     unit = BYTE if as_bytes else 1.0
     law = _law(problem.as_bytes if as_bytes and problem.as_bytes is not None else problem.states)
-    beta = torch.full((len(problem.field),), problem.beta / unit**2, dtype=torch.float64)
+    beta = problem.field.new_full((len(problem.field),), problem.beta / unit**2, dtype=torch.float64)
 
     def call() -> Output:
         field = problem.field.double()
-        result = _call(ops.boltzmann, law, field * unit if as_bytes else field, beta, **SINGLE)
+        result = _call(ops.boltzmann, law, field * unit if as_bytes else field, beta, precision=precision, **SINGLE)
         return {"mean": result.mean / unit if as_bytes else result.mean, "log_evidence": result.log_evidence}
 
     return Run(call, len(beta))
@@ -62,7 +67,7 @@ def _mean(problem: Problem, as_bytes: bool = False) -> Run:
 
 def _covariance(problem: Problem) -> Run:
     law = _law(problem.states)
-    beta = torch.full((len(problem.field),), problem.beta, dtype=torch.float64)
+    beta = problem.field.new_full((len(problem.field),), problem.beta, dtype=torch.float64)
 
     def call() -> Output:
         field = problem.field.double()
@@ -74,7 +79,7 @@ def _covariance(problem: Problem) -> Run:
 
 def _response(problem: Problem) -> Run:
     law = _law(problem.states)
-    beta = torch.full((len(problem.field),), problem.beta, dtype=torch.float64)
+    beta = problem.field.new_full((len(problem.field),), problem.beta, dtype=torch.float64)
     moments = _call(ops.boltzmann, law, problem.field.double(), beta, **SINGLE)
 
     def call() -> Output:

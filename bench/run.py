@@ -17,7 +17,7 @@ import ours
 import peers
 import torch
 from against import Worker, worktree
-from cases import ANY, CASES, TARGETS, Case, Problem, StepProblem, load, problem
+from cases import ANY, CASES, TARGETS, Case, Problem, StepProblem, load, moved, problem
 from contest import Entry, Run, UnableError
 from timing import Rates, Times, measure_rates, race
 from tqdm import tqdm
@@ -136,12 +136,12 @@ def run_cases(options: argparse.Namespace, entries: Callable[[Any], list[Entry]]
     good = True
     for name in tqdm(options.case, desc="cases", disable=None):
         case = CASES[name].small() if options.quick else CASES[name]
-        data, rates = load(case), measure_rates(*((768, 2**22) if options.quick else ()))
+        data, rates = load(case), measure_rates(*((768, 2**22) if options.quick else ()), device=options.device)
         tqdm.write(f"\n{name}: {rates}")
         for temperature in case.temperatures:
             if temperature not in (*options.temperature, ANY):
                 continue
-            task = problem(case, data, temperature)
+            task = moved(problem(case, data, temperature), options.device)
             others = None if options.quick else machine.elsewhere()
             rows = run_problem(task, entries(task), rates, options.rounds, options.seconds)
             tqdm.write(f"{task.title}\n{table(rows)}")
@@ -164,7 +164,7 @@ def _facts(task: Problem | StepProblem, rates: Rates) -> Row:
 
 
 @contextlib.contextmanager
-def results(path: Path | None) -> Iterator[Callable[[Row], None]]:
+def results(path: Path | None, device: str = "cpu") -> Iterator[Callable[[Row], None]]:
     """A function that appends a row, with machine, versions, commit and date, to a file of JSON lines."""
     if path is None:
         yield lambda row: None
@@ -174,7 +174,7 @@ def results(path: Path | None) -> Iterator[Callable[[Row], None]]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": head,
         "dirty": dirty,
-        "machine": machine.describe(),
+        "machine": machine.describe(device),
         "versions": machine.versions(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,8 @@ def results(path: Path | None) -> Iterator[Callable[[Row], None]]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options; unknown names are refused with the known ones."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", nargs="+", default=list(CASES), choices=CASES, metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where (default: %(default)s)")
+    parser.add_argument("--case", nargs="+", default=[], choices=CASES, metavar="NAME", help=", ".join(CASES))
     parser.add_argument(
         "--temperature", nargs="+", default=list(TARGETS), choices=TARGETS, metavar="T", help=", ".join(TARGETS)
     )
@@ -200,10 +201,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="time for the rounds of a temperature (default: 10; quick: 0)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="results (default: bench/results/MACHINE.jsonl)")
     options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("argument --device: torch finds no GPU here")
+    if not options.case:
+        options.case = [name for name, case in CASES.items() if options.device == "cuda" or not case.gpu]
     if options.seconds is None:
         options.seconds = 0.0 if options.quick else 10.0
     if options.out is None and not options.quick and options.against is None:
-        options.out = Path(__file__).parent / "results" / f"{machine.slug(machine.describe())}.jsonl"
+        options.out = Path(__file__).parent / "results" / f"{machine.slug(machine.describe(options.device))}.jsonl"
     return options
 
 
@@ -220,17 +225,18 @@ def main(arguments: list[str] | None = None) -> int:
 def execute(options: argparse.Namespace) -> int:
     """The run that options ask for."""
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(results(options.out))
-        entries = _revisions(options.against, stack) if options.against else _everybody(options.quick)
+        write = stack.enter_context(results(options.out, options.device))
+        entries = _revisions(options.against, stack) if options.against else _everybody(options.quick, options.device)
         good = run_cases(options, entries, write)
     if options.out is not None:
         print(f"\nresults: {options.out}")
     return 0 if good else 1
 
 
-def _everybody(quick: bool) -> Callable[[Any], list[Entry]]:
+def _everybody(quick: bool, device: str) -> Callable[[Any], list[Entry]]:
     def entries(task: Problem | StepProblem) -> list[Entry]:
-        return [e for e in (*ours.entries(task), *peers.PEERS[task.case.op]) if not (quick and e.compiles)]
+        everybody = (*ours.entries(task), *peers.PEERS[task.case.op])
+        return [e for e in everybody if device in e.devices and not (quick and e.compiles)]
 
     return entries
 

@@ -64,8 +64,13 @@ class Rates(NamedTuple):
         )
 
 
-def measure_rates(size: int = 1536, memory: int = 2**26) -> Rates:
-    """What this machine does at the moment: a square float32 product, exponentials in cache, a copy and a sum."""
+def measure_rates(size: int = 1536, memory: int = 2**26, device: str = "cpu") -> Rates:
+    """What this machine does at the moment: a square float32 product, exponentials in cache, a copy and a sum.
+
+    On a GPU a float32 product is three of tf32, on tensor cores.
+    """
+    if device == "cuda":
+        return _gpu_rates(memory)
     a, b = torch.randn(size, size), torch.randn(size, size)
     out = torch.empty_like(a)
     flops = 2 * size**3 / best_of(lambda: torch.mm(a, b, out=out), 4)
@@ -73,6 +78,20 @@ def measure_rates(size: int = 1536, memory: int = 2**26) -> Rates:
     y = torch.empty_like(x)
     copy, read = best_of(lambda: y.copy_(x)), best_of(x.sum)
     return Rates(flops, max(_torch_exp_rate(), _vector_exp_rate()), 4 * memory * max(2 / copy, 1 / read))
+
+
+def _gpu_rates(memory: int) -> Rates:
+    from gpu_exponentials import exponentials
+
+    a, b = torch.randn(8192, 8192, device="cuda"), torch.randn(8192, 8192, device="cuda")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    flops = 2 * 8192**3 / best_of(lambda: torch.mm(a, b), 4) / 3
+    torch.backends.cuda.matmul.allow_tf32 = False
+    x = torch.zeros(16 * memory, device="cuda")
+    y = torch.empty_like(x)
+    copy, read = best_of(lambda: y.copy_(x), 4), best_of(x.sum, 4)
+    count, call = exponentials(OFTEN)
+    return Rates(flops, count / best_of(call, 4), 4 * 16 * memory * max(2 / copy, 1 / read))
 
 
 def _torch_exp_rate() -> float:

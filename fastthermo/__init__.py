@@ -13,6 +13,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fastthermo import exponents as exponents
     from fastthermo import solvable as solvable
+    from fastthermo.adapters import Denoised as Denoised
+    from fastthermo.adapters import LearnedDenoiser as LearnedDenoiser
+    from fastthermo.adapters import to_azula as to_azula
+    from fastthermo.adapters import to_edm as to_edm
+    from fastthermo.adapters import wrap as wrap
     from fastthermo.critical import Branch as Branch
     from fastthermo.critical import FixedPoints as FixedPoints
     from fastthermo.critical import Transition as Transition
@@ -34,6 +39,9 @@ if TYPE_CHECKING:
     from fastthermo.ensemble import Ensemble as Ensemble
     from fastthermo.ensemble import Mixture as Mixture
     from fastthermo.ensemble import top_weights as top_weights
+    from fastthermo.experiments import compare as compare
+    from fastthermo.paths import Difference as Difference
+    from fastthermo.paths import free_energy_difference as free_energy_difference
     from fastthermo.process import DDPM as DDPM
     from fastthermo.process import EDM as EDM
     from fastthermo.process import FlowMatching as FlowMatching
@@ -76,8 +84,11 @@ if TYPE_CHECKING:
     from fastthermo.state import Posterior as Posterior
     from fastthermo.state import boltzmann as boltzmann
     from fastthermo.state import posterior as posterior
+    from fastthermo.training import load_denoiser as load_denoiser
+    from fastthermo.training import train as train
 
 _HOME = {
+    "adapters": ("Denoised", "LearnedDenoiser", "to_azula", "to_edm", "wrap"),
     "critical": (
         "Branch",
         "FixedPoints",
@@ -97,6 +108,8 @@ _HOME = {
     ),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
+    "experiments": ("compare",),
+    "paths": ("Difference", "free_energy_difference"),
     "process": (
         "DDPM",
         "EDM",
@@ -134,6 +147,7 @@ _HOME = {
     "sampling": ("Trajectory", "noised", "sample"),
     "sharding": ("ShardedEnsemble", "StreamedEnsemble"),
     "state": ("BoltzmannState", "Law", "Posterior", "boltzmann", "posterior"),
+    "training": ("load_denoiser", "train"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 _SUBMODULES = ("exponents", "solvable")  # asked for as `ft.solvable.two_deltas`

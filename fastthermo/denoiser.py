@@ -58,21 +58,26 @@ class EmpiricalDenoiser:
 
     def schedule(self, t: Any) -> tuple[Any, Any]:
         """alpha(t), sigma(t), of the kind of t."""
-        if is_torch(t):
-            import torch
+        return schedule(self.process, t)
 
-            time = t.detach().cpu().numpy()
-            pair = (self.process.alpha(time), self.process.sigma(time))
-            alpha, sigma = (torch.as_tensor(v, dtype=t.dtype, device=t.device) for v in pair)
-            return alpha, sigma
-        return self.process.alpha(t), self.process.sigma(t)
-
-    def mean(self, field: Any, beta: Any) -> Any:
+    def mean(self, field: Any, beta: Any, **options: Any) -> Any:
         """E[y | field, beta], shaped like `field`."""
-        return self.law.boltzmann(field, beta).mean
+        return self.law.boltzmann(field, beta, **options).mean
 
     def __getattr__(self, name: str) -> Any:
         """What else a model is asked (response, dimension, shape, device, draw, ...) is the law's."""
         if name.startswith("__") or name in ("law", "process"):
             raise AttributeError(name)
         return getattr(self.law, name)
+
+
+def schedule(process: Process, t: Any) -> tuple[Any, Any]:
+    """alpha(t), sigma(t), of the kind of t."""
+    if is_torch(t):
+        import torch
+
+        time = t.detach().cpu().numpy()
+        pair = (process.alpha(time), process.sigma(time))
+        alpha, sigma = (torch.as_tensor(v, dtype=t.dtype, device=t.device) for v in pair)
+        return alpha, sigma
+    return process.alpha(t), process.sigma(t)

@@ -35,6 +35,11 @@ step(x, mean, a, b, c, seed, step, first_sample, stream) -> (B, D)
     key = seed (64 bits), counter = (sample, step, dimension // 4, stream), sample = first_sample + row;
     Box-Muller on the pairs (0, 1) and (2, 3) of the four words, u1 = (word + 1/2) 2^-32, u2 = word 2^-32.
 
+    a, b, c and step are numbers or, where the backend is for GPUs, tensors of one element on the device.
+
+evolve(packed, x, schedule, noise, whole) -> (B, D), or (T, B, D) if `whole`
+    x after all steps of a `Schedule`, or after each; averages in "single" for float32 samples, else in "double".
+
 Every element of an output is written; memory beyond inputs and outputs is a tile, never B x N.
 """
 
@@ -56,3 +61,21 @@ class Sums(NamedTuple):
     participation: Any  # (B,): sum w^2
     error_bound: Any  # (B,): bounds |force error| / sqrt(sum w |y - h|^2), arithmetic only
     log_error: Any = None  # (B,): bounds the error of log(1 + exp(log_rest)), by which unions weigh their parts
+
+
+class Schedule(NamedTuple):
+    """T steps x' = a x + b <y> + c z at the field x / alpha. Data are scale * states + shift, x is in their units."""
+
+    table: Any  # (T, 5) float64, on the device of x: a, b, c, 1 / alpha, beta
+    after: Any = None  # (T, 3): 1 / alpha and beta at the new x, and the weight of the mean there in a second try
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+class Noise(NamedTuple):
+    """The key and counter of the noise of a trajectory, as `step` takes them."""
+
+    seed: int
+    first_step: int = 0
+    first_sample: int = 0
+    stream: int = 0

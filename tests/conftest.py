@@ -4,9 +4,18 @@
 a result twice the error of `plain` in the same precision, plus rounding of the output.
 """
 
+import hashlib
 import math
+import os
+import pickle
+import subprocess
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +31,11 @@ settings.load_profile("fastthermo")
 
 FLOAT64 = 1e-12  # relative rounding allowed to a float64 result
 LONG = np.longdouble
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
 
 
 def exact_logits(states: np.ndarray, log_weights: np.ndarray, field: np.ndarray, beta: np.ndarray) -> Any:
@@ -170,3 +184,104 @@ def budget() -> Callable[..., np.ndarray]:
 @pytest.fixture(scope="session")
 def distance() -> Callable[[Any, Any], np.ndarray]:
     return error
+
+
+class Worker:
+    """A process of its own, with variables in its environment, that functions are called in by name."""
+
+    def __init__(self, **environment: str) -> None:
+        self.environment = {**os.environ, **environment}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """What "module:function" returns; its exception where it raises one, RuntimeError where the process dies."""
+        if self.process is None:
+            command = [sys.executable, str(Path(__file__).parent / "worker.py")]
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environment
+            )
+        assert self.process.stdin
+        assert self.process.stdout
+        try:
+            pickle.dump((*name.split(":"), arguments, options), self.process.stdin)
+            self.process.stdin.flush()
+            good, answer = pickle.load(self.process.stdout)
+        except (EOFError, BrokenPipeError):
+            status = self.stop()
+            raise RuntimeError(f"{name} ended its process with status {status}") from None
+        if not good:
+            raise answer
+        return answer
+
+    def stop(self) -> int | None:
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        process.communicate()  # closes its input, at the end of which it ends
+        return process.returncode
+
+
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same answer to the same arguments: many tests look at one slow call."""
+    answers: dict[bytes, Any] = {}
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        key = hashlib.sha256(pickle.dumps((arguments, options))).digest()
+        if key not in answers:
+            answers[key] = function(*arguments, **options)
+        return answers[key]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def interpreted() -> Iterator[SimpleNamespace]:
+    """The Triton backend in Triton's interpreter, on the CPU, in a process of its own."""
+    pytest.importorskip("triton")
+    ways = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    worker = Worker(**ways, PYTHONPATH=str(Path(__file__).parent / "triton"))
+    names = "boltzmann", "covariance", "cumulant", "evolve", "pack", "step", "top_weights"
+    calls = {name: remembered(partial(worker.call, f"fastthermo.kernels.triton:{name}")) for name in names}
+    yield SimpleNamespace(call=worker.call, **calls)
+    worker.stop()
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """compiled(cases) -> for each the facts that tests/triton/aot.py finds, or the exception it ended with.
+
+    A case holds the arguments of `facts` there. Every processor compiles in a process of its own.
+    """
+    pytest.importorskip("triton")
+    cache = str(tmp_path_factory.mktemp("triton"))
+    folder = str(Path(__file__).parent / "triton")
+    ways = {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": cache, "PYTHONPATH": folder, "OMP_NUM_THREADS": "1"}
+    workers = [Worker(**ways) for _ in range(os.cpu_count() or 1)]
+    idle = SimpleQueue[Worker]()
+    for worker in workers:
+        idle.put(worker)
+
+    def of(case: dict[str, Any]) -> Any:
+        worker = idle.get()
+        try:
+            return worker.call("aot:facts", **case)
+        except Exception as problem:
+            return problem
+        finally:
+            idle.put(worker)
+
+    def compile_all(cases: list[dict[str, Any]]) -> list[Any]:
+        with ThreadPoolExecutor(len(workers)) as pool:
+            return list(pool.map(of, cases))
+
+    yield compile_all
+    for worker in workers:
+        worker.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu are skipped where torch finds none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no GPU"))

@@ -8,9 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINES = [
     ["cli"],
-    ["sweep", "survey", "portrait", "training"],
+    ["sweep", "survey", "portrait", "training", "experiments"],
     ["plot", "datasets"],
-    ["exponents", "regimes", "critical", "sampling", "sharding"],
+    ["exponents", "regimes", "critical", "sampling", "sharding", "paths"],
     ["adapters", "response", "denoiser"],
     ["ensemble", "solvable", "state"],
     ["ops", "_dispatch"],
@@ -19,6 +19,8 @@ LINES = [
 ]
 WITHIN = {  # importer -> imported, on one line
     ("survey", "portrait"),
+    ("experiments", "portrait"),
+    ("experiments", "training"),
     ("_results", "_files"),
     ("exponents", "critical"),
     ("exponents", "regimes"),
@@ -89,7 +91,12 @@ def test_ops_is_the_door_to_the_kernels(path: Path) -> None:
 @pytest.mark.parametrize("path", sources("kernels"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_kernels_import_neither_their_siblings_nor_the_rest_of_the_package(path: Path) -> None:
     parts = path.relative_to(ROOT / "kernels").parts
-    shared = {"fastthermo.kernels", "fastthermo.kernels.bounds"}
+    shared = {
+        "fastthermo.kernels",
+        "fastthermo.kernels.bounds",
+        "fastthermo.kernels.noise",
+        "fastthermo.kernels.trajectory",
+    }
     for name in imported(path):
         if name == "fastthermo" or name.startswith("fastthermo."):
             own = len(parts) > 1 and name.startswith(f"fastthermo.kernels.{parts[0]}")
@@ -108,5 +115,5 @@ def test_backends_offer_the_same_functions() -> None:
 
     offered = {name: set(import_module(f"fastthermo.kernels.{name}").__all__) for name in BACKENDS}
     assert set(map(frozenset, offered.values())) == {
-        frozenset({"boltzmann", "covariance", "cumulant", "pack", "step", "top_weights"})
+        frozenset({"boltzmann", "covariance", "cumulant", "evolve", "pack", "step", "top_weights"})
     }

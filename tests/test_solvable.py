@@ -283,7 +283,7 @@ def test_information_of_gaussian_data() -> None:
     unit = solvable.gaussian(np.ones(256))
     assert unit.mutual_information(1 / 0.581976706869326) / 256 == same(0.5)
     found = ft.mutual_information(LAWS["gaussian"], VE, 0.5, n=4000)
-    assert abs(found.value - LAWS["gaussian"].mutual_information(2.0)) < 3 * found.error
+    assert abs(found.value - LAWS["gaussian"].mutual_information(2.0)) <= 3 * found.error + 1e-14
 
 
 @pytest.mark.parametrize("nu", [0.0, 0.5, 1.0, 4.0, 31.5, 32.0, 499.0])

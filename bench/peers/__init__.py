@@ -14,7 +14,9 @@ PEERS: dict[str, tuple[Entry, ...]] = {
         Entry("torch.compile", ("mean", "log_evidence"), mean.compiled, compiles=True),
         Entry("scaled_dot_product_attention", ("mean",), mean.attention),
         Entry("KeOps", ("mean",), mean.keops, compiles=True),
-        Entry("KernelDensity", ("log_evidence",), mean.kernel_density),
+        Entry("FlexAttention", ("mean", "log_evidence"), mean.flex_attention, compiles=True, devices=("cuda",)),
+        Entry("chunked torch, tf32", ("mean", "log_evidence"), mean.tf32, devices=("cuda",)),
+        Entry("KernelDensity", ("log_evidence",), mean.kernel_density, devices=("cpu",)),
     ),
     "covariance": (
         Entry("per-query loop", ("covariance",), covariance.loop),

@@ -70,7 +70,7 @@ def _fastest(x: Inputs, form: str) -> Tile:
     columns = {states, *(n for n in (1024, 4096, 16384) if n < states)}
     tiles = [Tile(form, r, c) for r in rows for c in sorted(columns)]
     fitting = [tile for tile in tiles if form == "loop" or tile.rows * tile.columns * dimension <= 2**26]
-    w = torch.full((queries, states), 1 / states)
+    w = x.q.new_full((queries, states), 1 / states)
 
     def part(tile: Tile, rows: int, columns: int) -> None:
         _second(w[:rows, :columns], x.y[:columns], tile)

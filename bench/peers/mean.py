@@ -114,6 +114,44 @@ def attention(problem: Problem) -> Run:
     return Run(call, len(x.q), "no log Z")
 
 
+def tf32(problem: Problem) -> Run:
+    """What `chunked` does, with products of 11 bits."""
+    x = inputs(problem)
+    tile = fastest(x, problem.temperature)
+
+    def call() -> Output:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        try:
+            return answer(x, tile, FORMS[tile.form])
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+    return Run(call, len(x.q), f"tf32; {tile}")
+
+
+def flex_attention(problem: Problem) -> Run:
+    """FlexAttention, compiled: one head, -beta |y|^2 / 2 added to the scores, dimensions padded to a power of two."""
+    from torch.nn.attention import flex_attention as package
+
+    x = inputs(problem)
+    dimension = x.y.shape[1]
+    if dimension > 256:
+        raise UnableError("heads of at most 256 dimensions")
+    padding = (0, max(16, 1 << (dimension - 1).bit_length()) - dimension)
+    q, y = (torch.nn.functional.pad(z, padding)[None, None] for z in (x.q, x.y))
+
+    def score(logit: Tensor, batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        return logit + x.bias[column]
+
+    form = torch.compile(package.flex_attention, dynamic=False)
+
+    def call() -> Output:
+        out, log_sum = form(q, y, y, score_mod=score, scale=1.0, return_lse=True)
+        return {"mean": out[0, 0, :, :dimension] + x.centre, "log_evidence": log_sum[0, 0] + x.offset}
+
+    return Run(call, len(x.q))
+
+
 def keops(problem: Problem) -> Run:
     """sumsoftmaxweight of symbolic matrices, compiled by g++."""
     try:

@@ -12,7 +12,7 @@ from cases import Problem
 from contest import best_of
 
 Tensor = torch.Tensor
-LEAST, MOST = 2**19, 2**26  # multiply-adds of a tile's product, numbers in a tile
+LEAST, MOST = 2**19, {"cpu": 2**26, "cuda": 2**30}  # multiply-adds of a tile's product, numbers in a tile
 STREAM = 2**24  # numbers of states that no cache keeps from one trial to the next
 MEMORY = 4e9  # bytes that a peer may hold
 FLOOR = -50.0  # logits below the top are raised to this: 2e-22 is nothing in float32, and no weight is a slow denormal
@@ -65,7 +65,7 @@ def candidates(x: Inputs, whole: Iterable[str], split: Iterable[str]) -> list[Ti
     columns = [n for n in (1024, 4096, 16384) if n < states]
     tiles = [Tile(form, r, states) for form in whole for r in rows]
     tiles += [Tile(form, r, c) for form in split for r in rows for c in columns]
-    fitting = [t for t in tiles if LEAST / dimension <= t.rows * t.columns <= MOST]
+    fitting = [t for t in tiles if LEAST / dimension <= t.rows * t.columns <= MOST[x.y.device.type]]
     return fitting or tiles[:1]
 
 

@@ -144,9 +144,21 @@ class Ensemble:
         out, _ = ops_module().cumulant(self._core, *inner, moments, v, backend=backend, single=single)
         return q.vector(self.scale ** (1 + len(probes)) * out)
 
-    def mean(self, field: Any, beta: Any) -> Any:
-        """<y>, shaped like `field`."""
-        return self.boltzmann(field, beta).mean
+    def mean(self, field: Any, beta: Any, single: bool | None = None) -> Any:
+        """<y>, shaped like `field`; see `boltzmann`."""
+        return self.boltzmann(field, beta, single=single).mean
+
+    def evolve(
+        self, x: torch.Tensor, table: Any, after: Any, noise: tuple[int, ...], whole: bool = False
+    ) -> torch.Tensor:
+        """x (n, D) after T steps a x + b <y> + c z or, if `whole`, after each of them, (T, n, D).
+
+        table (T, 5) : a, b, c, 1/alpha, beta; after (T, 3) or None: see `fastthermo.kernels.Schedule`.
+        noise : seed, number of the first step and of the first sample, stream.
+        """
+        op = ops_module()
+        schedule = op.Schedule(table, after, self.scale, self.shift)
+        return op.evolve(self._core, x, schedule, op.Noise(*noise), whole)
 
     def response(self, field: Any, beta: Any) -> tuple[Any, Any]:
         """`apply(v) -> C v` on (B, K, D) float64 and `dense() -> C` (B, D, D), after one pass for the weights."""

@@ -90,10 +90,17 @@ def collapse(
     shift = dict(zip(NAMES, np.abs(small[:3] - large[:3]).tolist(), strict=True))
     deviation[0] *= data.unit
     shift["critical"] *= data.unit
-    values = (data.critical(best), *best[1:3])
-    estimates = (Estimate(float(v), float(d)) for v, d in zip(values, deviation, strict=True))
     return Collapse(
-        *estimates, shift, houdayer_hartmann(x, y, y_error, data.size), data.size, x, y, y_error, _curve(data, best)
+        critical=Estimate(data.critical(best), float(deviation[0])),
+        inverse_nu=Estimate(float(best[1]), float(deviation[1])),
+        kappa=Estimate(float(best[2]), float(deviation[2])),
+        systematic=shift,
+        quality=houdayer_hartmann(x, y, y_error, data.size),
+        size=data.size,
+        x=x,
+        y=y,
+        y_error=y_error,
+        curve=_curve(data, best),
     )
 
 

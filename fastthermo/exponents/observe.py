@@ -54,12 +54,20 @@ def observe(axis: Axis, laws: list[Any], epsilon: Any, field: Any) -> dict[str, 
     start = np.where(np.isfinite(start), MARGIN * start, far)
     rows = [_observe_one(axis.of(law), start, beta, external, t) for law in laws]
     table = {"epsilon": epsilon, "field": field} | {name: np.stack([row[name] for row in rows]) for name in OBSERVABLES}
+    return table | rounding_errors(table, scale)
+
+
+def rounding_errors(table: dict[str, np.ndarray], scale: float) -> dict[str, np.ndarray]:
+    """What rounding leaves uncertain of each observable in a table, (T,), at s_c = scale^2: `name_error`.
+
+    A rounding of f = M(x) - x shifts x by f / (1 - g), and the gain by x times that; F~ counts in units of itself.
+    """
+    errors = {}
     for name, observable in OBSERVABLES.items():
         x = table[observable.axis]
-        # the roundings of f = M(x) - x shift x by f / (1 - g), the gain by x times that; F~ counts in units of itself
-        loss = x**-2.0 if name == "barrier" else 1 / x**1.5 if observable.axis == "epsilon" else axis.beta**-0.5 / x
-        table[f"{name}_error"] = ROUNDING * loss * np.abs(table[name]).mean(0)
-    return table
+        loss = x**-2.0 if name == "barrier" else x**-1.5 if observable.axis == "epsilon" else scale / x
+        errors[f"{name}_error"] = ROUNDING * loss * np.abs(table[name]).mean(0)
+    return errors
 
 
 def _observe_one(

@@ -1,11 +1,12 @@
 """Power laws near a critical point, y = A x^p (1 + c_1 x^w + c_2 x^2w + ...), with no window chosen by hand.
 
 Each fit is linear in log y. All contiguous windows, at every order of the correction to scaling, are averaged with
-weights proportional to p-value / variance (Beane et al., arXiv:2009.12357); the spread of their exponents is the
-systematic error, the covariance of the mean over replicas gives the statistical one. Two things make windows of sampled
-data honest. Points of one replica are correlated over x: chi^2 is brought to an effective number of degrees of freedom
-by its first two moments (Satterthwaite, Biometrics 2, 110, 1946). And where replicas scatter by a fraction v^(1/2), the
-mean is rounded off by the order of v, however many replicas there are: v is an error of every point, and of the slope.
+weights proportional to p-value / variance (Beane et al., arXiv:2009.12357), where the variance includes the square of
+what one more order changes. This and the spread of their exponents is the systematic error; the covariance of the mean
+over replicas gives the statistical one. Two things make windows of sampled data honest. Points of one replica are
+correlated over x: chi^2 is brought to an effective number of degrees of freedom by its first two moments (Satterthwaite
+1946). And where replicas scatter by a fraction v^(1/2), the mean is rounded off by the order of v,
+however many replicas there are: v is an error of every point, and of the slope.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class PowerLaw:
 
     exponent: float
     statistical: float  # standard error, over replicas or from the errors given
-    systematic: float  # spread over windows and orders of the correction, and rounding by the scatter of replicas
+    systematic: float  # over windows, by the next order of the correction, and by rounding from scattered replicas
     replicas: int
     heaviest: Fit
     x: np.ndarray  # (T,) where y is clear of zero, with mean and standard error
@@ -96,12 +97,12 @@ def power_law(x: Any, y: Any, error: Any = None, correction: float = 1.0, name: 
     x, mean, covariance = x[clear], mean[clear], covariance[np.ix_(clear, clear)] / np.outer(mean[clear], mean[clear])
     rounding = covariance.diagonal() * (replicas if replicas > 1 else 0)
     scale = float(x.max())
-    corrections = [(x / scale) ** (k * correction) for k in range(1, ORDERS)]
+    corrections = [(x / scale) ** (k * correction) for k in range(1, ORDERS + 1)]
     basis = np.stack([np.ones_like(x), np.log(x / scale), *corrections], 1)
     fits = _fit_windows(basis, np.log(mean), covariance, rounding)
     slope, average = fits.coefficients[:, 1], fits.weight @ fits.slopes
     exponent = float(fits.weight @ slope)
-    spread = float(fits.weight @ (slope - exponent) ** 2)
+    spread = float(fits.weight @ ((slope - exponent) ** 2 + fits.truncation**2))
     best = int(fits.weight.argmax())
     inside = x[fits.masks[best]]
     a, p, *c = fits.coefficients[best]
@@ -162,6 +163,7 @@ class _Windows(NamedTuple):
     coefficients: np.ndarray  # (F, 1 + ORDERS), zero beyond a fit's order
     weight: np.ndarray  # (F,), sum 1
     p_value: np.ndarray  # (F,)
+    truncation: np.ndarray  # (F,): what one more order of the correction adds to the slope
 
 
 def _fit_windows(basis: np.ndarray, log_y: np.ndarray, covariance: np.ndarray, rounding: np.ndarray) -> _Windows:
@@ -175,7 +177,7 @@ def _fit_windows(basis: np.ndarray, log_y: np.ndarray, covariance: np.ndarray, r
     first, last = np.triu_indices(points)
     masks = (np.arange(points) >= first[:, None]) & (np.arange(points) <= last[:, None])
     rows = []
-    for parameters in range(2, basis.shape[1] + 1):
+    for parameters in range(2, basis.shape[1]):
         inside = masks[masks.sum(1) >= parameters + FREEDOM]
         design = inside[..., None] * (basis[:, :parameters] / sigma[:, None])  # (F, T, P)
         inverse = np.linalg.pinv(design)
@@ -185,10 +187,14 @@ def _fit_windows(basis: np.ndarray, log_y: np.ndarray, covariance: np.ndarray, r
         first_moment, second_moment = np.trace(spread, axis1=1, axis2=2), (spread**2).sum((1, 2))
         chi2, freedom = chi2 * first_moment / second_moment, first_moment**2 / second_moment
         maps = inverse / sigma
+        further = inside[..., None] * (basis[:, : parameters + 1] / sigma[:, None])
+        truncation = ((np.linalg.pinv(further)[:, 1] / sigma) - maps[:, 1]) @ log_y
         slopes, coefficients = maps[:, 1], np.pad(maps @ log_y, ((0, 0), (0, basis.shape[1] - parameters)))
-        variance = np.einsum("ft,tu,fu->f", slopes, covariance, slopes) + (slopes @ rounding) ** 2
+        variance = np.einsum("ft,tu,fu->f", slopes, covariance, slopes) + (slopes @ rounding) ** 2 + truncation**2
         log_weight = distribution.logsf(chi2, freedom) - np.log(variance)
-        rows.append((inside, slopes, coefficients, log_weight, distribution.sf(chi2, freedom)))
-    inside, slopes, coefficients, log_weight, p_value = (np.concatenate(row) for row in zip(*rows, strict=True))
+        rows.append((inside, slopes, coefficients, log_weight, distribution.sf(chi2, freedom), truncation))
+    inside, slopes, coefficients, log_weight, p_value, truncation = (
+        np.concatenate(row) for row in zip(*rows, strict=True)
+    )
     weight = np.exp(log_weight - log_weight.max())
-    return _Windows(inside, slopes, coefficients, weight / weight.sum(), p_value)
+    return _Windows(inside, slopes, coefficients, weight / weight.sum(), p_value, truncation)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from fastthermo import _dispatch
+from fastthermo.kernels import Noise as Noise
+from fastthermo.kernels import Schedule as Schedule
 from fastthermo.kernels.bounds import CUTOFF
 from fastthermo.ops import derivatives
 from fastthermo.ops.divided import Divided, Group
@@ -20,6 +22,7 @@ __all__ = [
     "boltzmann",
     "covariance",
     "cumulant",
+    "evolve",
     "field_error",
     "log_odds",
     "merge",
@@ -30,7 +33,7 @@ __all__ = [
 ]
 
 Tensor = torch.Tensor
-PRECISIONS = ("exact", "fast")
+PRECISIONS = {"exact": "double", "fast": "fast", "tf32": "tf32"}
 
 
 def boltzmann(
@@ -44,7 +47,8 @@ def boltzmann(
 ) -> Moments:
     """Boltzmann averages of the states for field (B, D) and beta (B,), float64; see `Moments`.
 
-    precision : "exact", certified by error_bound, or "fast", arithmetic in the precision of the states.
+    precision : "exact", certified by error_bound, or "fast", arithmetic in the precision of the states; on a GPU
+        also "tf32", products of 11 bits, whose error nothing bounds.
     single : the force is wanted to 1e-6 of its rms only, which is faster where states are float32 or bytes.
     rtol : queries whose bound is above half of it are computed in float64 after all.
 
@@ -90,9 +94,11 @@ def cumulant(
 
 def _how(field: Tensor, backend: str | None, single: bool, precision: str = "exact") -> How:
     if precision not in PRECISIONS:
-        raise ValueError(f"precision: wanted 'exact' or 'fast', got {precision!r}")
+        raise ValueError(f"precision: wanted 'exact' or 'fast' (or, on a GPU, 'tf32'), got {precision!r}")
     name = _dispatch.backend_name(field.device.type, backend)
-    return How(name, "fast" if precision == "fast" else "single" if single else "double")
+    if precision == "tf32" and name != "triton":
+        raise ValueError(f"precision: 'tf32' is arithmetic of backend 'triton', not of {name!r}")
+    return How(name, "single" if single and precision == "exact" else PRECISIONS[precision])
 
 
 def merge(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
@@ -162,6 +168,21 @@ def step(
         )
     kernel = _dispatch.load(_dispatch.backend_name(x.device.type, backend)).step
     out: Tensor = kernel(x, mean, a, b, c, seed, step, first_sample, stream)
+    return out
+
+
+def evolve(
+    states: States,
+    x: Tensor,
+    schedule: Schedule,
+    noise: Noise,
+    whole: bool = False,
+    backend: str | None = None,
+) -> Tensor:
+    """x (B, D) after the steps of a schedule or, if `whole`, after each of them, (T, B, D). Values only."""
+    _leave_graph("evolve")
+    name = _dispatch.backend_name(x.device.type, backend)
+    out: Tensor = _dispatch.load(name).evolve(states.packed(name), x, schedule, noise, whole)
     return out
 
 

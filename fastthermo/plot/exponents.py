@@ -50,6 +50,42 @@ def exponents_figure(exponents: Mapping[str, Exponent], title: str = "") -> Figu
     return figure
 
 
+def sweep_figure(fitted: Mapping[tuple[str, int], Mapping[str, Exponent]], title: str = "") -> Figure:
+    """One panel an exponent: its value and error for every (case, draws) that has one, and its mean-field value.
+
+    Raises ValueError where none has.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    rows = [(f"{case}, N = {draws}" if draws else case, found) for (case, draws), found in fitted.items() if found]
+    names = [name for name in LABELS if any(name in found for _, found in rows)]
+    if not names:
+        raise ValueError("fitted: wanted at least one case with exponents")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3 + 1.9 * len(names), 1.2 + 0.2 * len(rows)), layout="constrained")
+        axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+        for axis, name in zip(axes, names, strict=True):
+            shown = [(i, found[name]) for i, (_, found) in enumerate(rows) if name in found]
+            value, error = (np.array(v) for v in zip(*((e.value, e.error) for _, e in shown), strict=True))
+            axis.errorbar(value, [i for i, _ in shown], xerr=error, fmt="o", markersize=3, color=NOISED)
+            axis.axvline(shown[0][1].mean_field, color=GENERATED, linewidth=1, zorder=0)
+            reach = max(0.1, 1.3 * float(np.abs(value - shown[0][1].mean_field).max() + error.max()))
+            axis.set_xlim(shown[0][1].mean_field - reach, shown[0][1].mean_field + reach)
+            axis.set_title(f"${_symbol(shown[0][1].symbol)}$")
+        axes[0].set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=7)
+        axes[0].invert_yaxis()
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _symbol(text: str) -> str:
+    """A symbol's LaTeX."""
+    for name in ("alpha", "beta", "gamma", "delta", "nu"):
+        text = text.replace(name, f"\\{name}")
+    return text.replace("(barrier)", r"\ \mathrm{(barrier)}")
+
+
 def _power_law(axis: Axes, name: str, exponent: Exponent) -> None:
     law = exponent.law
     axis.set_xscale("log")
@@ -62,10 +98,8 @@ def _power_law(axis: Axes, name: str, exponent: Exponent) -> None:
     label, over = LABELS[name]
     axis.set_title(label)
     axis.set_xlabel(over)
-    symbol = exponent.symbol.replace("beta", r"\beta").replace("gamma", r"\gamma").replace("delta", r"\delta")
-    symbol = symbol.replace("alpha", r"\alpha").replace("nu", r"\nu").replace("(barrier)", r"\ \mathrm{(barrier)}")
     digits = max(1, min(6, 1 - math.floor(math.log10(max(exponent.error, 1e-6)))))
-    text = f"${symbol} = {exponent.value:.{digits}f} \\pm {exponent.error:.1g}$"
+    text = f"${_symbol(exponent.symbol)} = {exponent.value:.{digits}f} \\pm {exponent.error:.1g}$"
     axis.text(0.04, 0.04, text, transform=axis.transAxes, fontsize=9, bbox={"fc": "white", "ec": "none", "alpha": 0.8})
 
 

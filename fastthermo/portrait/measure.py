@@ -74,7 +74,7 @@ class _Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ensemble, name)
 
-    def mean(self, field: Any, beta: float) -> Any:
+    def mean(self, field: Any, beta: float, single: bool | None = None) -> Any:
         noised = self.y + self.z / math.sqrt(beta)
         both = np.concatenate([field.numpy(), noised])
         if self.classes is None:

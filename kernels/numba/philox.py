@@ -18,6 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastthermo.kernels.noise import COS, LOG, LOG_4, SIN
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.simd import F32, I32, I64, WORDS, address, constant, fused, llvm, spread
 
@@ -36,13 +37,6 @@ SAME = KEYS + 2 * ROUNDS
 # Which group a lane holds. `in_order` moves nothing between blocks of four lanes: lane 4 q + r of the words is of group
 # 4 r + q. Of the 64-bit lanes the first half become the even lanes of the words, which takes one permutation.
 PLACE = tuple([4 * (lane % 4) + lane // 4 for lane in (*range(0, COUNTERS, 2), *range(1, COUNTERS, 2))])
-
-# -2 log(1 + t) / t for t in [-1/2, 0); sin(pi y / 4) / y and cos(pi y / 4) in powers of y^2 up to 1. Minimax, relative
-# error below 3e-8, highest power first.
-LOG = (-2.8315661, -3.2837084, -2.4208071, -0.36321753, -0.5276627, 0.48733327, -0.66726595, 0.9999904, -2.0)
-SIN = (-3.6609152e-05, 2.4910164e-03, -8.0745831e-02, 0.78539819)
-COS = (3.4900593e-06, -3.2586305e-04, 1.5854282e-02, -0.30842513, 1.0)
-LOG_4 = 1.3862944
 
 
 @inner

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from fastthermo.kernels import Schedule, Sums
+
 BETAS = np.array([1e-6, 1e-3, 1.0, 30.0, 1e3, 1e6])
 
 
@@ -139,8 +141,38 @@ def case(request: pytest.FixtureRequest, exact: Any, plain: Any) -> SimpleNamesp
     return _problem(request.param, exact, plain)
 
 
-@pytest.fixture(params=["reference", "numba"])
+class OnGpu:
+    """A backend that is given copies of its arguments on the GPU and gives copies of its results on the CPU."""
+
+    def __init__(self, name: str) -> None:
+        self.backend = import_module(f"fastthermo.kernels.{name}")
+
+    def __getattr__(self, op: str) -> Any:
+        kernel = getattr(self.backend, op)
+        if op == "pack":
+            return lambda *arguments: kernel(*(x.cuda() for x in arguments))
+        return lambda *arguments: moved_to("cpu", kernel(*(moved_to("cuda", x) for x in arguments)))
+
+
+def moved_to(device: str, x: Any) -> Any:
+    """x with all tensors but those of a pack on the device."""
+    if isinstance(x, torch.Tensor):
+        return x.to(device)
+    if isinstance(x, Sums | Schedule):
+        return type(x)(*(moved_to(device, y) for y in x))
+    return tuple(moved_to(device, y) for y in x) if type(x) is tuple else x
+
+
+BACKENDS = ["reference", "numba", "triton", pytest.param("triton on a GPU", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Any:
+    """Triton in its interpreter, and on a GPU where there is one."""
+    if request.param == "triton":
+        return request.getfixturevalue("interpreted")
+    if request.param == "triton on a GPU":
+        return OnGpu("triton")
     return import_module(f"fastthermo.kernels.{request.param}")
 
 

@@ -165,6 +165,7 @@ def test_answers_do_not_depend_on_the_number_of_queries_a_task() -> None:
         assert torch.equal(whole, torch.cat(columns))
 
 
+@pytest.mark.parametrize("backend", ["reference", "numba"], indirect=True)
 def test_two_threads_may_call_at_once(backend: Any) -> None:
     generator = torch.Generator().manual_seed(2)
     packed = backend.pack(torch.randn(500, 6, generator=generator), torch.full((500,), 0.002).double().log())

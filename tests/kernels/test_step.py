@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
@@ -101,6 +101,39 @@ def test_philox_gives_the_published_words_in_every_lane(counter: list[int], key:
         assert words in found
 
 
+def words(interpreted: Any, sample: Any, draw: Any, seed: int, step: int, stream: int) -> torch.Tensor:
+    counters = (torch.as_tensor(c, dtype=torch.int64) for c in (sample, draw))
+    signed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
+    return interpreted.call("probes:words", *counters, signed, step, stream)
+
+
+@pytest.mark.parametrize(("counter", "key", "published"), KNOWN)
+def test_philox_gives_the_published_words_in_triton(
+    interpreted: Any, counter: list[int], key: list[int], published: str
+) -> None:
+    sample, step, draw, stream = counter
+    found = words(interpreted, [sample], [draw], key[0] + (key[1] << 32), step, stream)
+    assert " ".join(f"{int(w):08x}" for w in found) == published
+
+
+@settings(max_examples=10)
+@given(
+    seed=st.integers(-(2**63), 2**64 - 1),
+    step=st.integers(0, WORD - 1),
+    first=st.integers(0, WORD + 5),
+    stream=st.integers(0, 9),
+)
+def test_words_of_triton_are_those_of_the_reference(
+    interpreted: Any, seed: int, step: int, first: int, stream: int
+) -> None:
+    sample, draw = first + torch.arange(3000) // 7, torch.arange(3000) % 7
+    from fastthermo.kernels.reference.step import philox
+
+    found = words(interpreted, sample, draw, seed, step, stream)
+    want = philox(sample, torch.tensor(step), draw, torch.tensor(stream), seed)
+    assert torch.equal(found, torch.stack(want))
+
+
 def exact_box_muller(first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
     """In extended precision, without cancellation where u is near 1."""
     first, second = first.astype(np.longdouble), second.astype(np.longdouble)
@@ -139,6 +172,26 @@ def test_vector_box_muller_is_right_at_both_ends_and_at_every_eighth_of_a_turn()
 
 def test_vector_box_muller_is_right_for_a_million_random_words() -> None:
     assert worst(np.random.default_rng(0).integers(0, WORD, (4, 1 << 18), dtype=np.uint32)) < NOISE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_box_muller_of_triton_is_right_at_both_ends_at_every_eighth_of_a_turn_and_elsewhere(
+    interpreted: Any, dtype: torch.dtype
+) -> None:
+    near = np.arange(-8, 9)
+    powers = np.concatenate([2**k + near for k in range(4, 33)])
+    ends = np.concatenate([powers, WORD - 1 - powers, np.arange(16), WORD - 1 - np.arange(16)]) % WORD
+    eighths = np.concatenate([k * 2**29 + near for k in range(8)]) % WORD
+    first, second = (x.ravel() for x in np.meshgrid(ends, eighths))
+    random = np.random.default_rng(0).integers(0, WORD, (2, 1 << 18))
+    first, second = np.concatenate([first, random[0]]), np.concatenate([second, random[1]])
+    found = interpreted.call("probes:box_muller", torch.from_numpy(first), torch.from_numpy(second), dtype).numpy()
+    want = np.array(exact_box_muller(first, second))
+    if dtype == torch.float32:
+        error = np.abs(found - want) / np.abs(want).clip(1e-30)
+        assert error.max() < 5e-7  # the interpreter rounds products before it adds
+    else:
+        assert np.abs(found - want).max() < 4e-15
 
 
 def test_vector_noise_is_the_float64_reference_for_a_million_numbers() -> None:
@@ -258,10 +311,10 @@ def test_a_negative_seed_is_the_64_bit_word(backend: Any) -> None:
 
 
 @pytest.mark.parametrize(("rows", "dimension"), [(0, 3), (1, 1), (3, 4), (70, 5), (2, 1023)])
-def test_backends_agree_to_rounding(rows: int, dimension: int) -> None:
-    from fastthermo.kernels import numba, reference
+def test_backends_agree_to_rounding(backend: Any, rows: int, dimension: int) -> None:
+    from fastthermo.kernels import reference
 
-    one = normal(numba, rows, dimension, seed=12345678901234, step=77, first=1 << 31, stream=2)
+    one = normal(backend, rows, dimension, seed=12345678901234, step=77, first=1 << 31, stream=2)
     two = normal(reference, rows, dimension, seed=12345678901234, step=77, first=1 << 31, stream=2)
     assert one.shape == two.shape == (rows, dimension)
     assert torch.allclose(one, two, rtol=0, atol=1e-14)
@@ -290,6 +343,15 @@ def test_a_step_in_float32_has_no_bias(backend: Any, a: float, b: float, c: floa
     noise = normal(backend, 2000, 50)
     wrong = (found - (a * x.double() + b * mean.double() + c * noise)) / (abs(a) + abs(b))
     assert abs(wrong.mean()) < 1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_step_reads_its_factors_and_number_from_the_device(interpreted: Any, dtype: torch.dtype) -> None:
+    x, mean = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
+    factors = 1 / 3, -1.9, 0.7
+    on_device = [torch.tensor(factor, dtype=torch.float64) for factor in factors]
+    found = interpreted.step(x, mean, *on_device, -1, torch.tensor([77]), 5, 2)
+    assert torch.equal(found, interpreted.step(x, mean, *factors, -1, 77, 5, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -118,7 +118,6 @@ def test_a_backend_asked_for_by_name_is_the_one_used(states: ops.States, monkeyp
 def test_the_numba_backend_is_refused_away_from_the_cpu() -> None:
     from fastthermo import _dispatch
 
-    assert _dispatch.backend_name("cuda") == "reference"
     with pytest.raises(ValueError, match="'numba' runs on the CPU"):
         _dispatch.backend_name("cuda", "numba")
 

@@ -1,12 +1,4 @@
-"""Generation is cooling: every first-order scheme is x' = a x + b <y> + c z, with scalars from (t, s), s < t.
-
-In the variables of the VE theory, h = x/alpha and tau = sigma/alpha, with r = tau_s / tau_t:
-
-    ddim         h' = r h + (1 - r) <y>                                   the probability flow, exact for constant <y>
-    ancestral    h' = r^2 h + (1 - r^2) <y> + tau_s sqrt(1 - r^2) z       the reverse SDE, exact for constant <y>
-    euler        x' = x - dt (f x - g^2 score) + g sqrt(dt) z             Euler-Maruyama in t
-    heun         ddim again with a blend of the means at both ends        (Karras et al. 2022, algorithm 1)
-    heun_sde     ancestral again with a blend and the same noise          trapezoid in beta
+"""Generation is cooling: samples follow x' = a x + b <y> + c z down a schedule, one loop for every scheme.
 
 Noise is Philox keyed by (seed, step, sample, dimension): it does not depend on how samples are batched.
 """
@@ -15,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,19 +15,15 @@ import numpy as np
 from fastthermo._arrays import cast_like, is_torch, read_rows
 from fastthermo.denoiser import Model
 from fastthermo.process import Process
+from fastthermo.sampling.schemes import SCHEMES, tables
 
 if TYPE_CHECKING:
     import torch
 
 STEP, START, GAUSSIAN = range(3)  # streams of noise
-Coefficients = tuple[float, float, float]
-
-
-class Scheme(NamedTuple):
-    """(process, t, s) -> (a, b, c), and the weight of the mean at s in the blend (None: the mean at t alone)."""
-
-    coefficients: Callable[[Process, float, float], Coefficients]
-    blend: Callable[[Process, float, float], float] | None = None
+Tables = list["torch.Tensor | None"]
+Key = tuple[int, int, int, int]  # seed, first step, first sample, stream
+BLOCK = 64  # steps between two looks at the bar where the device runs behind
 
 
 class Trajectory(NamedTuple):
@@ -43,37 +31,6 @@ class Trajectory(NamedTuple):
 
     times: np.ndarray
     x: Any
-
-
-def _ddim(process: Process, t: float, s: float) -> Coefficients:
-    r = _tau(process, s) / _tau(process, t)
-    a = r * float(process.alpha(s) / process.alpha(t))
-    return a, float(process.alpha(s)) * (1 - r), 0.0
-
-
-def _ancestral(process: Process, t: float, s: float) -> Coefficients:
-    r2 = (_tau(process, s) / _tau(process, t)) ** 2
-    a = r2 * float(process.alpha(s) / process.alpha(t))
-    return a, float(process.alpha(s)) * (1 - r2), float(process.sigma(s)) * math.sqrt(1 - r2)
-
-
-def _euler(process: Process, t: float, s: float) -> Coefficients:
-    dt, g2, variance = t - s, float(process.diffusion(t)), float(process.sigma(t)) ** 2
-    a = 1 - dt * (float(process.drift(t)) + g2 / variance)
-    return a, dt * g2 * float(process.alpha(t)) / variance, math.sqrt(g2 * dt)
-
-
-def _tau(process: Process, t: float) -> float:
-    return float(process.sigma(t) / process.alpha(t))
-
-
-SCHEMES = {
-    "euler": Scheme(_euler),
-    "ancestral": Scheme(_ancestral),
-    "ddim": Scheme(_ddim),
-    "heun": Scheme(_ddim, lambda process, t, s: _tau(process, t) / (2 * _tau(process, s))),
-    "heun_sde": Scheme(_ancestral, lambda process, t, s: 0.5),
-}
 
 
 def sample(
@@ -113,8 +70,6 @@ def sample(
     """
     import torch
 
-    from fastthermo import ops
-
     if scheme not in SCHEMES:
         raise ValueError(f"scheme: wanted one of {', '.join(SCHEMES)}, got {scheme!r}")
     if device is not None and torch.device(device) != torch.device(denoiser.device):
@@ -123,28 +78,73 @@ def sample(
     x, numpy = _start(denoiser, process, n, float(times[0]), x_start, seed, first_sample)
     dtype = x.dtype
     x = x.float() if dtype.itemsize < 4 else x
-    rule = SCHEMES[scheme]
-    kept = [x]
+    schedule = [None if table is None else torch.from_numpy(table) for table in tables(scheme, process, times)]
+    noise = seed, first_step, first_sample, STEP
+    evolve = _evolve if callback is None and hasattr(denoiser, "evolve") else partial(_walk, times, callback)
     with torch.no_grad():
-        for i, (t, s) in enumerate(_bar(list(pairwise(times)), progress)):
-            mean = _mean(denoiser, process, x, t)
-            if callback is not None:
-                callback(i, t, x, mean)
-            a, b, c = rule.coefficients(process, t, s)
-            new = ops.step(x, mean, a, b, c, seed, first_step + i, first_sample, STEP)
-            if rule.blend is not None:
-                weight = rule.blend(process, t, s)
-                blended = torch.lerp(mean, _mean(denoiser, process, new, s), weight)
-                new = ops.step(x, blended, a, b, c, seed, first_step + i, first_sample, STEP)
-            x = new
-            if trajectory:
-                kept.append(x)
+        kept = evolve(denoiser, x, schedule, noise, trajectory, progress)
 
     def out(rows: torch.Tensor) -> Any:
         shaped = rows.to(dtype).unflatten(-1, denoiser.shape)
         return shaped.numpy() if numpy else shaped
 
-    return Trajectory(times, out(torch.stack(kept))) if trajectory else out(x)
+    return Trajectory(times, out(torch.cat([x[None], kept]))) if trajectory else out(kept)
+
+
+def _evolve(
+    law: Any, x: torch.Tensor, schedule: Tables, noise: Key, whole: bool, progress: bool | None
+) -> torch.Tensor:
+    """By the law's own steps, several in one go where the device runs behind the host."""
+    import torch
+
+    table, after = (None if part is None else part.to(x.device) for part in schedule)
+    assert table is not None
+    seed, first_step, first_sample, stream = noise
+    several = 1 if x.device.type == "cpu" else BLOCK
+    path = []
+    for i in _bar(range(0, len(table), several), progress):
+        some = slice(i, i + several)
+        following = None if after is None else after[some]
+        found = law.evolve(x, table[some], following, (seed, first_step + i, first_sample, stream), whole)
+        x = found[-1] if whole else found
+        if whole:
+            path.append(found)
+    return torch.cat(path) if whole else x
+
+
+def _walk(
+    times: np.ndarray,
+    callback: Callable[[int, float, Any, Any], None] | None,
+    model: Model,
+    x: torch.Tensor,
+    schedule: Tables,
+    noise: Key,
+    whole: bool,
+    progress: bool | None,
+) -> torch.Tensor:
+    """By any model's means, one after another."""
+    import torch
+
+    from fastthermo import ops
+
+    table, after = (None if part is None else part.tolist() for part in schedule)
+    assert table is not None
+    seed, first_step, first_sample, stream = noise
+    path = []
+    for i in _bar(range(len(table)), progress):
+        a, b, c, inverse, beta = table[i]
+        mean = _mean(model, x, inverse, beta)
+        if callback is not None:
+            callback(i, times[i], x, mean)
+        new = ops.step(x, mean, a, b, c, seed, first_step + i, first_sample, stream)
+        if after is not None:
+            inverse, beta, weight = after[i]
+            blend = mean + weight * (_mean(model, new, inverse, beta) - mean)
+            new = ops.step(x, blend, a, b, c, seed, first_step + i, first_sample, stream)
+        x = new
+        if whole:
+            path.append(x)
+    return torch.stack(path) if whole else x
 
 
 def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sample: int = 0) -> Any:
@@ -158,8 +158,9 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
     return cast_like(x, y) if is_torch(y) else cast_like(x.numpy(), np.asarray(y))
 
 
-def _mean(model: Model, process: Process, x: torch.Tensor, t: float) -> torch.Tensor:
-    mean: torch.Tensor = model.mean(x.double() / float(process.alpha(t)), float(process.beta(t)))
+def _mean(model: Model, x: torch.Tensor, inverse: float, beta: float) -> torch.Tensor:
+    options = {"single": x.dtype.itemsize <= 4} if hasattr(model, "evolve") else {}
+    mean: torch.Tensor = model.mean(x.double() * inverse, beta, **options)
     return mean.to(x.dtype)
 
 
@@ -213,7 +214,7 @@ def _rows(model: Any, x: Any) -> torch.Tensor:
     return rows.to(model.dtype)
 
 
-def _bar(items: list[Any], progress: bool | None) -> Any:
+def _bar(items: range, progress: bool | None) -> Any:
     from tqdm import tqdm
 
     return tqdm(items, desc="sampling", unit="step", disable=None if progress is None else not progress, delay=1.0)

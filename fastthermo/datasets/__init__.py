@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastthermo.datasets import batches
+
 if TYPE_CHECKING:
     from fastthermo.ensemble import Ensemble
 
@@ -53,8 +55,9 @@ class Dataset:
 
 
 def load(source: str | Path, labels: str | Path | None = None) -> Dataset:
-    """A named data set ("digits", "mnist-5k", "fashion-mnist") or a file: .npy, .npz, .pt or IDX, gzipped or not.
+    """A named data set or a file: .npy, .npz, .pt or IDX, gzipped or not.
 
+    source : "digits", "mnist-5k", "fashion-mnist", "cifar-10", "imagenet-64" or a path.
     labels : a file of N labels, for data that bring none, or instead of theirs.
 
     Raises ValueError, TypeError or OSError naming the source: unknown, unreadable, empty, NaN or infinite, constant, or
@@ -130,7 +133,33 @@ def _fashion_mnist(name: str) -> Dataset:
     )
 
 
-NAMED = {"digits": _digits, "mnist-5k": _mnist_5k, "fashion-mnist": _fashion_mnist}
+def _cifar10(name: str) -> Dataset:
+    return _batches(name, "FASTTHERMO_CIFAR10", batches.CIFAR10, 32, "cifar-10-binary.tar.gz or cifar-10-python.tar.gz")
+
+
+def _imagenet64(name: str) -> Dataset:
+    files = "Imagenet64_train_part1.zip, part 2 and Imagenet64_val.zip"
+    return _batches(name, "FASTTHERMO_IMAGENET64", batches.IMAGENET64, 64, files)
+
+
+def _batches(name: str, variable: str, names: tuple[str, ...], size: int, files: str) -> Dataset:
+    folder = Path(os.environ.get(variable, ""))
+    if not os.environ.get(variable) or not batches.present(folder, names):
+        raise FileNotFoundError(
+            f"{name}: not on this machine; get {files} from its authors, unpack, and say where {names[0]} lies: "
+            f"export {variable}=DIR"
+        )
+    images, labels = batches.read_batches(folder, names, size)
+    return Dataset(name, images, labels, 2 / 255, -1.0)
+
+
+NAMED = {
+    "digits": _digits,
+    "mnist-5k": _mnist_5k,
+    "fashion-mnist": _fashion_mnist,
+    "cifar-10": _cifar10,
+    "imagenet-64": _imagenet64,
+}
 
 
 def _from_file(path: Path) -> Dataset:

@@ -1,0 +1,261 @@
+"""A network with a process as a model: posterior means at (x, t) or (field, beta), and their derivatives."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo._arrays import Queries, cast_like, is_torch, spread
+from fastthermo.adapters.conventions import PREDICTS
+from fastthermo.denoiser import schedule
+from fastthermo.process import Process
+
+if TYPE_CHECKING:
+    import torch
+
+LARGEST = 2**20  # numbers in one pass: more is not faster
+MEMORY, GRAPHS = 0.25, 4  # share of the free memory that a pass may take, and what a derivative takes of it
+
+
+@dataclass(frozen=True, eq=False)
+class Denoised:
+    """What a learned denoiser says of x = alpha y + sigma z: the mean of y, and the score."""
+
+    x: Any
+    mean: Any
+    alpha: Any
+    sigma: Any
+
+    @property
+    def score(self) -> Any:
+        """(alpha mean - x) / sigma^2."""
+        alpha, sigma = spread(self.alpha, self.mean), spread(self.sigma, self.mean)
+        return cast_like((alpha * self.mean - self.x) / sigma**2, self.mean)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedDenoiser:
+    """A network as a model, made by `wrap`. Answers as the exact denoiser does, in the caller's arrays."""
+
+    network: Callable[..., Any]  # (x (B, ...), time (B,), **condition) -> prediction shaped like x
+    predicts: str
+    process: Process
+    time: Callable[[Process, Any], Any]
+    device: torch.device
+    dtype: torch.dtype  # of the network's input
+    known_shape: tuple[int, ...] | None = None
+    law: Any = None  # the data, where they are at hand
+    condition: dict[str, Any] = field(default_factory=dict)
+    unconditional: dict[str, Any] | None = None
+    guidance: float = 1.0
+    batch: int | None = None
+    name: str = "wrap"  # of the adapter, for errors
+
+    numpy = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one state."""
+        if self.known_shape is None:
+            raise ValueError(f"{self.name}: wanted shape=(...), that of one state, which the network does not tell")
+        return self.known_shape
+
+    @property
+    def dimension(self) -> int:
+        return math.prod(self.shape)
+
+    def __call__(self, x: Any, t: Any, **condition: Any) -> Denoised:
+        """The mean of clean data given x at time t (a scalar or (B,)), shaped like x; azula's calling convention."""
+        model = self.given(**condition) if condition else self
+        if model.known_shape is None:
+            model = replace(model, known_shape=tuple(x.shape[1:]))
+        q = Queries.read(x, 1.0, model.dimension, self.device, "x")
+        times = self.process.check_time(t.detach().cpu().numpy() if is_torch(t) else t)
+        if times.ndim > 1 or times.size not in (1, len(q.field)):
+            raise ValueError(f"t: wanted a scalar or shape ({len(q.field)},), one a query, got shape {times.shape}")
+        mean = q.vector(model._means(q.field, times))
+        alpha: Any = self.process.alpha(times)
+        sigma: Any = self.process.sigma(times)
+        if not q.numpy:
+            alpha, sigma = (q.field.new_tensor(v) for v in (alpha, sigma))
+        return Denoised(x, mean, alpha, sigma)
+
+    def given(self, guidance: float | None = None, **condition: Any) -> LearnedDenoiser:
+        """The same network under a condition: further keywords of its call, one value for all queries or one a query.
+
+        guidance : weight w of the conditional mean in m_u + w (m_c - m_u); needs `unconditional` in `wrap`.
+        """
+        weight = self.guidance if guidance is None else guidance
+        if weight != 1 and self.unconditional is None:
+            raise ValueError(f"{self.name}: guidance needs unconditional={{...}}, the keywords of no condition")
+        return replace(self, condition={**self.condition, **condition}, guidance=weight)
+
+    def schedule(self, t: Any) -> tuple[Any, Any]:
+        """alpha(t), sigma(t), of the kind of t."""
+        return schedule(self.process, t)
+
+    def mean(self, field: Any, beta: Any) -> Any:
+        """E[y | field, beta], shaped like `field`; differentiable in a torch field."""
+        q = Queries.read(field, beta, self.dimension, self.device)
+        times = self._times(beta)
+        return q.vector(self._means(q.field * q.field.new_tensor(self.process.alpha(times))[..., None], times))
+
+    def response(self, field: torch.Tensor, beta: torch.Tensor) -> tuple[Any, Any]:
+        """`apply(v) -> C v` on (B, K, D) and `dense() -> C` (B, D, D), with beta C = d<y>/dh.
+
+        The C of a network need not be symmetric.
+        """
+        import torch
+
+        tangent = self._linearised(field, beta)
+
+        def dense() -> torch.Tensor:
+            unit = torch.eye(field.shape[1], dtype=field.dtype, device=field.device)
+            return tangent.product(unit.expand(len(field), -1, -1), False).mT
+
+        return lambda v: tangent.product(v, False), dense
+
+    def adjoint(self, field: torch.Tensor, beta: torch.Tensor) -> Any:
+        """v -> C^T v on (B, K, D)."""
+        tangent = self._linearised(field, beta)
+        return lambda v: tangent.product(v, True)
+
+    @property
+    def data_mean(self) -> np.ndarray:
+        """The mean of the data (D,): of the law where it is known, else the answer to pure noise at t_max."""
+        if self.law is not None:
+            return np.asarray(self.law.data_mean)
+        return np.asarray(self.mean(np.zeros(self.dimension), self.process.beta_range[0]))
+
+    def __getattr__(self, name: str) -> Any:
+        """What is asked of the data (draw, principal, ...) is answered by their law, where it is known."""
+        if name.startswith("_") or name in self.__dataclass_fields__:
+            raise AttributeError(name)
+        if self.law is None:
+            raise AttributeError(f"{self.name}: {name} needs the data; give them as law=, an Ensemble or any other law")
+        return getattr(self.law, name)
+
+    def _linearised(self, field: torch.Tensor, beta: torch.Tensor) -> Any:
+        from fastthermo.adapters.tangent import Tangent
+
+        times = self._times(beta)
+        alpha, level = field.new_tensor(self.process.alpha(times)), field.new_tensor(self.process.beta(times))
+        rows = np.arange(len(field))
+
+        def part(index: slice) -> Callable[[torch.Tensor], torch.Tensor]:
+            return lambda x: self._rows(x, times, rows[index], len(field))
+
+        # beta C = d<y>/dh = alpha d<y>/dx
+        factor = (alpha / level).expand(len(field))
+        return Tangent(part, alpha[..., None] * field, factor, list(self._chunks(len(field), GRAPHS)))
+
+    def _times(self, beta: Any) -> np.ndarray:
+        """Times () or (B,) at which the process has these inverse temperatures."""
+        values = (beta.numpy(force=True) if is_torch(beta) else np.asarray(beta)).reshape(-1)
+        one = len(values) > 0 and (values == values[0]).all()
+        return np.asarray(self.process.time(values[0] if one else values))
+
+    def _chunks(self, n: int, share: int = 1) -> Iterator[slice]:
+        """Slices of n states for one pass; `share` times smaller where graphs are kept."""
+        size = max(1, (self.batch or self._batch) // share)
+        return (slice(start, start + size) for start in range(0, n, size))
+
+    @cached_property
+    def _batch(self) -> int:
+        """States in one pass: what a part of the free memory holds, by the activations that one state leaves behind."""
+        import torch
+
+        total = 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            total += tensor.nbytes
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            x = torch.zeros(2, self.dimension, dtype=torch.float64, device=self.device, requires_grad=True)
+            row = {key: value[:1] if is_torch(value) and value.ndim else value for key, value in self.condition.items()}
+            replace(self, condition=row)._rows(x, np.asarray(self.process.t_max), np.zeros(2, np.int64), 1)
+        free = MEMORY * (torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else _free_memory())
+        return int(min(max(1, free / max(1, total / 2)), max(1, LARGEST // self.dimension)))
+
+    def _means(self, x: torch.Tensor, times: np.ndarray) -> torch.Tensor:
+        """Posterior means of x (B, D) float64."""
+        import torch
+
+        rows = np.arange(len(x))
+        # the graph of a network is kept only for derivatives in x
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            parts = [self._rows(x[i], times, rows[i], len(x)) for i in self._chunks(len(x))]
+        return torch.cat([x[:0], *parts])
+
+    def _rows(self, x: torch.Tensor, times: np.ndarray, rows: np.ndarray, total: int) -> torch.Tensor:
+        """Means of x (n, D), which belong to queries `rows` of `total`, in one forward pass a part of the guidance."""
+        import torch
+
+        t = times if times.ndim == 0 else times.reshape(-1)[rows if times.size > 1 else 0]
+        t = np.broadcast_to(t, (len(x),))
+        told = torch.as_tensor(np.array(self.time(self.process, t)), device=self.device)
+        told = told.to(self.dtype) if told.is_floating_point() else told
+
+        def predict(condition: dict[str, Any]) -> torch.Tensor:
+            given = {key: _per_query(key, value, rows, total, self.device) for key, value in condition.items()}
+            return self._checked(self.network(x.unflatten(1, self.shape).to(self.dtype), told, **given), x).flatten(1)
+
+        out = predict(self.condition)
+        if self.guidance != 1 and self.unconditional is not None:
+            out = torch.lerp(predict({**self.condition, **self.unconditional}), out, self.guidance)
+        first, second = (x.new_tensor(np.array(c))[:, None] for c in PREDICTS[self.predicts](self.process, t))
+        return first * x + second * out
+
+    def _checked(self, out: Any, x: torch.Tensor) -> torch.Tensor:
+        """The network's answer in float64, or an error that says what is wrong with it."""
+        import torch
+
+        wanted = (len(x), *self.shape)
+        if not isinstance(out, torch.Tensor) or not out.is_floating_point():
+            kind = f"a tensor of {out.dtype}" if isinstance(out, torch.Tensor) else type(out).__name__
+            raise TypeError(f"{self.name}: the network must return a floating-point tensor, it returned {kind}")
+        if tuple(out.shape) != wanted:
+            raise ValueError(
+                f"{self.name}: the network must return the shape of x, {wanted}, it returned {tuple(out.shape)}; one "
+                "that returns more (a variance, a tuple) is wrapped as a function that picks the prediction"
+            )
+        plain = out.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(out)
+        if plain and not bool(out.isfinite().all()):
+            raise ValueError(
+                f"{self.name}: the network returned NaN or infinity; check that it is trained for the times of "
+                f"{self.process!r} and the precision {self.dtype}"
+            )
+        return out.double()
+
+
+def _free_memory() -> float:
+    """Bytes of memory that are free, as far as the system tells."""
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return 2.0**31
+
+
+def _per_query(key: str, value: Any, rows: np.ndarray, total: int, device: Any) -> Any:
+    """A condition for queries `rows` of `total`: integers and tensors become one row a query, the rest passes."""
+    import torch
+
+    if isinstance(value, int) and not isinstance(value, bool):
+        return torch.full((len(rows),), value, device=device)
+    if is_torch(value) and value.ndim:
+        if len(value) not in (1, total):
+            raise ValueError(f"{key}: wanted one row or {total}, one a query, got {len(value)}")
+        return (
+            value.expand(len(rows), *value.shape[1:])
+            if len(value) == 1
+            else value[torch.from_numpy(rows).to(value.device)]
+        )
+    return value

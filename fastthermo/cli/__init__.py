@@ -1,0 +1,61 @@
+"""`fastthermo ...`: a thin reading of arguments. Exit status 0; 1 failed self-check, 2 bad input, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+
+from fastthermo.cli import doctor, generate, measure, sweeps
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print(
+            "\nfastthermo: stopped; what was finished is kept and the same command goes on from there", file=sys.stderr
+        )
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in (
+            "matplotlib",
+            "xarray",
+            "zarr",
+            "msgspec",
+            "pandas",
+            "loky",
+            "dask",
+            "distributed",
+            "pyarrow",
+        ):
+            return _fail(f"{error.name} is missing; install it with: pip install 'fastthermo[plot,sweep,cluster]'")
+        raise
+    except (ValueError, TypeError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail(
+                f"{error.filename or 'the disk'}: no space left; what was finished is kept and can be continued"
+            )
+        return _fail(str(error))
+
+
+def _fail(message: str) -> int:
+    print(f"fastthermo: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    import fastthermo
+
+    parser = argparse.ArgumentParser(
+        prog="fastthermo", description="Exact thermodynamics of generative diffusion models."
+    )
+    parser.add_argument("--version", action="version", version=f"fastthermo {fastthermo.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for family in (measure, generate, sweeps, doctor):
+        family.add(commands)
+    return parser

@@ -1,0 +1,83 @@
+"""`fastthermo sweep|show|plot|export|merge`: exponents over grids."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="exponents over a grid of laws, sample sizes and seeds: a store that can be continued",
+        description="Measure what the store does not hold yet. Interrupted or killed, the same command goes on.",
+    )
+    sweep.add_argument("grid", metavar="FILE.toml", type=Path, help="what is measured; see sweeps/")
+    sweep.add_argument("--out", metavar="STORE", type=Path, help="store to write (default FILE.zarr)")
+    sweep.add_argument("--executor", choices=("process", "loky", "dask"), default="process", help="(default process)")
+    sweep.add_argument("--workers", type=int, default=os.cpu_count(), help="of loky (default one a core)")
+    sweep.add_argument("--address", help="of the Dask scheduler")
+    sweep.add_argument("--shard", metavar="I/N", help="only the tasks I, I + N, ..., for job arrays; 0 <= I < N")
+    sweep.set_defaults(run=_sweep)
+
+    for name, run, text in (
+        ("show", _show, "the exponents of a sweep with their errors, a row a case"),
+        ("plot", _plot, "the exponents of a sweep as a figure"),
+        ("export", _export, "the exponents of a sweep as .csv or .parquet"),
+    ):
+        parser = commands.add_parser(name, help=text)
+        parser.add_argument("store", metavar="STORE", type=Path)
+        if name != "show":
+            parser.add_argument("out", metavar="FILE", type=Path)
+        parser.set_defaults(run=run)
+
+    merge = commands.add_parser("merge", help="the finished tasks of several stores of one grid in one store")
+    merge.add_argument("out", metavar="STORE", type=Path)
+    merge.add_argument("parts", metavar="PART", type=Path, nargs="+")
+    merge.set_defaults(run=_merge)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from fastthermo import sweep
+    from fastthermo.sweep.executors import executor
+
+    grid = sweep.load(arguments.grid)
+    shard = sweep.read_shard(arguments.shard) if arguments.shard else None
+    out = arguments.out or arguments.grid.with_suffix(".zarr")
+    with executor(arguments.executor, arguments.workers, arguments.address) as pool:
+        sweep.run(grid, out, pool, shard)
+    print(f"store    {out}\ntable    fastthermo show {out}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from fastthermo import sweep
+
+    print(sweep.show(arguments.store))
+    return 0
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from fastthermo import sweep
+    from fastthermo.plot import save
+    from fastthermo.plot.exponents import sweep_figure
+
+    save(sweep_figure(sweep.fitted(arguments.store), arguments.store.stem), arguments.out)
+    print(f"figure   {arguments.out}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from fastthermo import sweep
+
+    print(f"table    {sweep.export(arguments.store, arguments.out)}")
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from fastthermo import sweep
+
+    print(f"store    {sweep.merge(arguments.out, arguments.parts)}")
+    return 0

@@ -1,0 +1,129 @@
+"""Sweeps: the observables of transitions over grids of laws, sample sizes and seeds, in a store that survives crashes.
+
+grid = sweep.load("universality.toml")     what is measured, as a value
+sweep.run(grid, "out.zarr")                measures what is not done yet; here or on any executor
+sweep.table("out.zarr")                    exponents with error bars, a row a case and sample size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastthermo.sweep.grid import Case, Grid, load
+from fastthermo.sweep.measure import Result, run_task
+from fastthermo.sweep.results import dataset, export, fitted, show, table
+from fastthermo.sweep.store import Store
+
+__all__ = [
+    "Case",
+    "Grid",
+    "Result",
+    "Store",
+    "dataset",
+    "export",
+    "fitted",
+    "load",
+    "merge",
+    "read_shard",
+    "run",
+    "run_task",
+    "show",
+    "table",
+]
+
+AHEAD = 64  # tasks handed to an executor before their results are written
+
+
+def run(
+    grid: Grid,
+    out: str | Path,
+    executor: Executor | None = None,
+    shard: tuple[int, int] | None = None,
+    progress: bool | None = None,
+) -> Path:
+    """Measure the cells of a grid that `out` does not hold yet, and return its path.
+
+    Parameters
+    ----------
+    out : the store; made, or taken up where it holds an unfinished sweep of the same grid.
+    executor : any `concurrent.futures.Executor`, whose workers can import fastthermo; by default this process. Workers
+        return numbers, this process writes them.
+    shard : (i, n), do only the tasks i, i + n, ... with 0 <= i < n, so that n such calls do all of them.
+    progress : show a bar; by default on a terminal.
+
+    Raises
+    ------
+    ValueError for a store of another grid or version, one at which another driver is at work, and a worker with another
+    version, before anything is written.
+    """
+    from tqdm import tqdm
+
+    if shard is not None and not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard: wanted i/n with 0 <= i < n, got {shard[0]}/{shard[1]}")
+    store = Store.open(Path(out), grid)
+    with store.claimed(shard):
+        done = store.done
+        mine = range(grid.tasks) if shard is None else range(shard[0], grid.tasks, shard[1])
+        todo = [task for task in mine if not done[task]]
+        bar = tqdm(
+            total=len(mine),
+            initial=len(mine) - len(todo),
+            desc="sweep",
+            unit="task",
+            disable=None if progress is None else not progress,
+        )
+        with bar:
+            for result in _results(grid, todo, executor):
+                store.write(result)
+                found = np.isfinite(result.values).all(2).any(1).mean()
+                bar.set_postfix_str(f"cells with a transition {found:.0%}", refresh=False)
+                bar.update()
+    return store.path
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """(i, n) from "i/n"."""
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal()):
+        raise ValueError(f"shard: wanted i/n such as 0/8, got {text}")
+    return int(i), int(n)
+
+
+def merge(out: str | Path, parts: Iterable[str | Path]) -> Path:
+    """Copy the finished tasks of several stores of one grid into `out`, made where there is none."""
+    stores = [Store(Path(part)) for part in parts]
+    if not stores:
+        raise ValueError("parts: wanted at least one store, got none")
+    store = Store.open(Path(out), stores[0].grid)
+    with store.claimed(None):
+        for part in stores:
+            Store.open(part.path, store.grid)  # refuses another grid or version
+            for task in np.flatnonzero(part.done & ~store.done):
+                store.write(part.read(int(task)))
+    return store.path
+
+
+def _results(grid: Grid, tasks: list[int], executor: Executor | None) -> Iterator[Result]:
+    """Each task's numbers, in the order in which they come; at most AHEAD at a time."""
+    if executor is None:
+        for task in tasks:
+            yield run_task(grid, task)
+        return
+    waiting: Any = iter(tasks)
+    running = {executor.submit(run_task, grid, task) for task, _ in zip(waiting, range(AHEAD), strict=False)}
+    try:
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                following = next(waiting, None)
+                if following is not None:
+                    running.add(executor.submit(run_task, grid, following))
+                yield future.result()
+    finally:
+        for future in running:
+            future.cancel()

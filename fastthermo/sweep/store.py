@@ -1,0 +1,153 @@
+"""The store of a sweep: one Zarr group made up front, a chunk a task, `done` written last.
+
+values                (cell, observable, point)   NaN until measured
+critical_temperature  (cell,)                     NaN where there is no pitchfork
+done                  (task,)                     its chunk is written when a task's others are
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+import fastthermo
+from fastthermo.sweep.grid import Grid
+from fastthermo.sweep.measure import COLUMNS, Result
+
+PACKAGES = ("numpy", "scipy", "numba", "torch", "zarr", "xarray")
+
+
+class Store:
+    """A sweep's store, open for reading and writing."""
+
+    def __init__(self, path: Path) -> None:
+        import zarr
+
+        if not (path / "zarr.json").is_file():
+            raise ValueError(f"store: {path} is not a sweep's store")
+        self.path = path
+        self.group: Any = zarr.open_group(path, mode="r+")
+        if "grid" not in self.group.attrs:
+            raise ValueError(f"store: {path} was not made by a sweep")
+        self.grid: Grid = msgspec.json.decode(self.group.attrs["grid"], type=Grid)
+
+    @classmethod
+    def open(cls, path: Path, grid: Grid) -> Store:
+        """The store at `path`, made where there is none; refused where it holds another sweep."""
+        if not path.exists():
+            _make(path, grid)
+        store = cls(path)
+        ours, theirs = msgspec.to_builtins(grid), msgspec.to_builtins(store.grid)
+        version = store.group.attrs["provenance"]["versions"]["fastthermo"]
+        for key in ours:
+            if ours[key] != theirs[key]:
+                raise ValueError(
+                    f"{key}: {path} holds a sweep with {key} = {theirs[key]}, not {ours[key]}; choose another store"
+                )
+        if version != fastthermo.__version__:
+            raise ValueError(f"version: {path} was begun by fastthermo {version}, this is {fastthermo.__version__}")
+        return store
+
+    @property
+    def done(self) -> np.ndarray:
+        """Which tasks are, (tasks,)."""
+        return np.asarray(self.group["done"][:], dtype=bool)
+
+    def write(self, result: Result) -> None:
+        """One task's numbers."""
+        if result.version != fastthermo.__version__:
+            raise ValueError(f"executor: a worker has fastthermo {result.version}, this is {fastthermo.__version__}")
+        first = result.task * self.grid.block
+        cells = slice(first, first + len(result.values))
+        self.group["values"][cells] = result.values
+        self.group["critical_temperature"][cells] = result.temperature
+        self.group["done"][result.task] = True
+
+    def read(self, task: int) -> Result:
+        """A finished task's numbers."""
+        cells = slice(task * self.grid.block, (task + 1) * self.grid.block)
+        values, temperature = self.group["values"][cells], self.group["critical_temperature"][cells]
+        return Result(task, values, temperature, self.group.attrs["provenance"]["versions"]["fastthermo"])
+
+    @contextmanager
+    def claimed(self, shard: tuple[int, int] | None) -> Iterator[None]:
+        """Held by one driver, or by one for each shard; a lock that its process's end releases."""
+        import fcntl
+
+        names = [(".driver.lock", fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH)]
+        if shard is not None:
+            names.append((f".shard-{shard[0]}-{shard[1]}.lock", fcntl.LOCK_EX))
+        files = []
+        try:
+            for name, kind in names:
+                files.append((self.path / name).open("w"))
+                try:
+                    fcntl.flock(files[-1], kind | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ValueError(f"store: another driver is at work on {self.path}; wait, or use --shard") from None
+            yield
+        finally:
+            for file in files:
+                file.close()
+
+
+def _make(path: Path, grid: Grid) -> None:
+    """An empty store, which appears whole or not at all."""
+    import zarr
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    points, block = len(grid.points), grid.block
+    try:
+        group = zarr.open_group(temporary, mode="w", zarr_format=3)
+        group.attrs.update(
+            {"grid": msgspec.json.encode(grid).decode(), "observables": list(COLUMNS), "provenance": provenance()}
+        )
+        for name, shape, chunks, dims, dtype, fill in (
+            (
+                "values",
+                (grid.cells, len(COLUMNS), points),
+                (block, len(COLUMNS), points),
+                ("cell", "observable", "point"),
+                "float64",
+                np.nan,
+            ),
+            ("critical_temperature", (grid.cells,), (block,), ("cell",), "float64", np.nan),
+            ("done", (grid.tasks,), (1,), ("task",), "bool", False),
+        ):
+            group.create_array(name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, dimension_names=dims)
+        group.create_array("epsilon", data=grid.points, dimension_names=("point",))
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.exists():  # else another driver made it first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit and machine."""
+    versions = {"fastthermo": fastthermo.__version__, "python": platform.python_version()}
+    versions |= {package: metadata.version(package) for package in PACKAGES}
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    machine = {"architecture": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    return {
+        "versions": versions,
+        "commit": found.stdout.strip() or None,
+        "machine": machine,
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

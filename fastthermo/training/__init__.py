@@ -1,0 +1,262 @@
+"""Training small denoisers: a U-Net for images, an MLP for vectors, preconditioned as in EDM (Karras et al. 2022).
+
+    loss = E |D(y + sigma z, sigma) - y|^2 (sigma^2 + s^2) / (sigma s)^2      log(sigma / s) ~ N(0, SPREAD^2)
+
+Every batch is made from (seed, step) alone, so that a run taken up again gives the weights of an uninterrupted one. The
+weights kept are an average over the last tenth or so of the run, whatever its length (Karras et al. 2024,
+arXiv:2312.02696): the profile t^GAMMA needs no knowledge of where the run ends, and neither does the learning rate.
+
+A run is a folder: `checkpoint.safetensors` (all that goes on), `previous.safetensors` (the one before),
+`network.safetensors` (the averaged weights), `history.csv` (the loss).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastthermo
+from fastthermo._files import replacing
+from fastthermo.adapters import LearnedDenoiser, wrap
+from fastthermo.datasets import Dataset
+from fastthermo.process import EDM
+from fastthermo.training import checkpoint
+from fastthermo.training.checkpoint import CURRENT, NETWORK, PREVIOUS, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+GAMMA = 6.94  # of the average of weights: a relative width of 0.1
+WARM_UP, DECAY = 100, 500  # steps until the learning rate is full, and after which it falls as 1/sqrt(step)
+PAUSE = 60.0  # seconds between checkpoints
+
+__all__ = ["load_denoiser", "subset", "train"]
+
+
+def train(
+    data: Dataset,
+    out: str | Path,
+    steps: int = 10_000,
+    batch: int = 128,
+    width: int | None = None,
+    rate: float = 1e-3,
+    seed: int = 0,
+    overwrite: bool = False,
+    device: Any = None,
+    progress: bool | None = None,
+) -> LearnedDenoiser:
+    """Train a denoiser on a data set up to `steps` steps, in the folder `out`; taken up again where a run is there.
+
+    Parameters
+    ----------
+    steps : since the beginning; a run of the same settings is prolonged by asking for more.
+    width : channels of the U-Net (32) or of the MLP (128).
+    device : "cuda" where there is one: bfloat16 and torch.compile; else the CPU in float32.
+
+    Raises
+    ------
+    ValueError for impossible numbers, a truncated checkpoint or one of other settings, and where the loss stops being
+    finite, with the last checkpoint kept.
+    """
+    for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}: wanted an integer of at least {least}, got {value!r}")
+    if width is not None and (not isinstance(width, int) or width < 1):
+        raise ValueError(f"width: wanted an integer of at least 1 or None, got {width!r}")
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"rate: wanted a positive number, got {rate!r}")
+    out = Path(out)
+    shape = tuple(data.states.shape[1:])
+    run = _Run(data, width, device, seed)
+    settings = Settings(
+        data.name, len(data.states), shape, data.scale, data.shift, batch, run.width, rate, seed, fastthermo.__version__
+    )
+    if overwrite:
+        for name in (CURRENT, PREVIOUS, NETWORK, "history.csv"):
+            (out / name).unlink(missing_ok=True)
+    if (out / CURRENT).is_file():
+        tensors, found, step = checkpoint.read(out / CURRENT, run.device)
+        _agree(settings, found, out)
+        try:
+            run.restore(tensors, step)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"run: {out / CURRENT} holds other weights than its settings say: {error}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    _loop(run, out, settings, steps, progress)
+    return load_denoiser(out, data, run.device)
+
+
+def load_denoiser(run: str | Path, data: Any = None, device: Any = "cpu") -> LearnedDenoiser:
+    """The averaged network of a run as a model; with `data`, a Dataset or law, also a model that draws them."""
+    import torch
+
+    from fastthermo.training.networks import build
+
+    path = Path(run) / NETWORK if Path(run).is_dir() else Path(run)
+    tensors, settings, _ = checkpoint.read(path, device)
+    network = build(settings.shape, torch.zeros(settings.shape), 1.0, settings.width)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"run: {path} holds other weights than its settings say: {error}") from error
+    law = data.ensemble() if isinstance(data, Dataset) else data
+    network = network.to(device).eval().requires_grad_(False)
+    process = EDM(t_min=1e-5 * float(network.deviation), t_max=1e4 * float(network.deviation))
+    return wrap(network, "mean", process, time="sigma", shape=settings.shape, law=law, check=False)
+
+
+def subset(data: Dataset, n: int, seed: int) -> Dataset:
+    """n of the data, without replacement."""
+    if not 1 <= n <= len(data.states):
+        raise ValueError(f"states: wanted from 1 to {len(data.states)} of {data.name}, got {n}")
+    index = np.random.default_rng(seed).permutation(len(data.states))[:n]
+    return replace(data, states=data.states[index], labels=None if data.labels is None else data.labels[index])
+
+
+class _Run:
+    """Network, average of its weights, optimiser and step."""
+
+    def __init__(self, data: Dataset, width: int | None, device: Any, seed: int) -> None:
+        import torch
+
+        from fastthermo.training.networks import build
+
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.states = torch.as_tensor(np.ascontiguousarray(data.states)).to(self.device)
+        self.scale, self.shift, self.seed, self.step = data.scale, data.shift, seed, 0
+        centre, deviation = _moments(data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = build(tuple(data.states.shape[1:]), centre, deviation, width).to(self.device)
+        if self.states.ndim > 2:
+            self.network.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.width = int(self.network.get_parameter("body.enter.weight").shape[0])
+        self.deviation = deviation
+        self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        self.weights = dict(self.network.named_parameters())
+        self.optimiser = torch.optim.Adam(self.weights.values(), betas=(0.9, 0.99))
+        self.fast = torch.compile(self.network) if self.device.type == "cuda" else self.network
+
+    def advance(self, batch: int, rate: float) -> torch.Tensor:
+        """One step; the loss, 1 where nothing is learned yet."""
+        import torch
+
+        from fastthermo.training.networks import SPREAD
+
+        rng = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, self.step]).generate_state(1)[0]))
+        index = torch.randint(len(self.states), (batch,), generator=rng).to(self.device)
+        y = self.scale * self.states[index].float() + self.shift
+        z = torch.randn(y.shape, generator=rng).to(self.device)
+        # one level in each of `batch` equally likely strata: the loss fluctuates less
+        strata = (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch
+        sigma = self.deviation * (SPREAD * torch.special.ndtri(strata.clamp(1e-6, 1 - 1e-6))).exp().to(self.device)
+        level = sigma.reshape(-1, *[1] * (y.ndim - 1))
+        weight = (level**2 + self.deviation**2) / (level * self.deviation) ** 2
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            mean = self.fast(y + level * z, sigma)
+        loss = (weight * (mean - y) ** 2).mean()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * min((self.step + 1) / WARM_UP, 1) / max(self.step / DECAY, 1) ** 0.5
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        share = 1 - (1 - 1 / (self.step + 1)) ** (1 + GAMMA)
+        with torch.no_grad():
+            kept = [self.average[name] for name in self.weights]
+            torch._foreach_lerp_(kept, list(self.weights.values()), share)
+        return loss.detach()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that goes on: weights, their average, the moments of Adam."""
+        found = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        found |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        for name, weight in self.weights.items():
+            moments = self.optimiser.state[weight]
+            found |= {f"{key}.{name}": moments[key] for key in ("exp_avg", "exp_avg_sq", "step")}
+        return found
+
+    def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+        """Go on from what `tensors` gave."""
+        import torch
+
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition(".")
+            parts.setdefault(part, {})[name] = tensor
+        self.network.load_state_dict(parts["network"])
+        for name, tensor in self.average.items():
+            tensor.copy_(parts["average"][name])
+        for name, weight in self.weights.items():
+            # in the strides of the weight, in which the run went on
+            moments = {key: torch.empty_like(weight).copy_(parts[key][name]) for key in ("exp_avg", "exp_avg_sq")}
+            self.optimiser.state[weight] = {"step": parts["step"][name].cpu(), **moments}
+        self.step = step
+
+
+def _loop(run: _Run, out: Path, settings: Settings, steps: int, progress: bool | None) -> None:
+    from tqdm import tqdm
+
+    def keep() -> None:
+        if (out / CURRENT).is_file():
+            with replacing(out / PREVIOUS) as file:
+                shutil.copyfile(out / CURRENT, file)
+        checkpoint.save(out / CURRENT, run.tensors(), settings, run.step)
+        checkpoint.save(out / NETWORK, run.average, settings, run.step)
+
+    saved = time.monotonic()
+    losses: list[Any] = []
+    bar = tqdm(
+        total=steps,
+        initial=run.step,
+        desc=f"training on {settings.data}",
+        unit="step",
+        disable=None if progress is None else not progress,
+    )
+    with bar, (out / "history.csv").open("a", encoding="utf-8") as history:
+        try:
+            while run.step < steps:
+                losses.append(run.advance(settings.batch, settings.rate))
+                bar.update()
+                if len(losses) == 50 or run.step == steps:
+                    loss = float(sum(losses) / len(losses))
+                    if not np.isfinite(loss):
+                        raise ValueError(
+                            f"rate: the loss is {loss} at step {run.step}; the last checkpoint is kept, go on with a "
+                            f"smaller learning rate than {settings.rate}"
+                        )
+                    history.write(f"{run.step},{loss:.6g}\n")
+                    history.flush()
+                    bar.set_postfix(loss=f"{loss:.4f}")
+                    losses.clear()
+                    if time.monotonic() - saved > PAUSE:
+                        keep()
+                        saved = time.monotonic()
+        except KeyboardInterrupt:
+            keep()
+            raise
+        keep()
+
+
+def _moments(data: Dataset) -> tuple[np.ndarray, float]:
+    """Mean and root mean square deviation a coordinate of the data."""
+    rows = data.states.reshape(len(data.states), -1)
+    mean = rows.mean(0, dtype=np.float64)
+    variance = sum(float(((block - mean) ** 2).sum()) for block in np.array_split(rows, max(1, len(rows) // 4096)))
+    centre = (data.scale * mean + data.shift).reshape(data.states.shape[1:])
+    return centre, data.scale * float(np.sqrt(variance / rows.size))
+
+
+def _agree(wanted: Settings, found: Settings, out: Path) -> None:
+    for key, value in vars(wanted).items():
+        if key != "version" and getattr(found, key) != value:
+            raise ValueError(
+                f"{key}: the run in {out} has {key} = {getattr(found, key)!r}, this one {value!r}; repeat those "
+                "settings to go on, choose another folder or --overwrite"
+            )

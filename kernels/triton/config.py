@@ -1,0 +1,73 @@
+"""Tiles and thresholds, as frozen tables: nothing is tuned at run time."""
+
+from types import MappingProxyType
+from typing import NamedTuple
+
+SMALL_DIMENSION = 16  # up to which energies are differences of all states, without products
+SCREEN_SIZE = 256  # number of states from which products pay
+GROUP = 16  # states that screening keeps or drops together
+KEPT = 16  # groups kept a query, at least, that are summed by differences: more are summed by products
+KEPT_SHARE = 1 / 16  # or this share of all groups
+FAR = 16.0  # beta H~_r from which float32 differences of |y - h|^2 are not precise enough
+# As in the other backends: an error e of independent logits changes the force by about e sqrt(sum w^2), and the error
+# of a product is about a third of u beta R (R/2 + |g|).
+TYPICAL = 1 / 3
+TOLERANCE = {4: 1e-7, 8: 3e-13}  # of a logit by float64 products, by the bytes of the precision wanted
+NARROW = 1e-2  # sqrt(<|y - m|^2>) / R below which second passes are not done by products
+WORKSPACE = 1 << 29  # bytes of energies, weights or bounds of a chunk of queries
+PROGRAMS = 8192  # of kernels that take one query after another, at most
+FEW_PROGRAMS = 512  # below which the states are split between programs
+
+
+class Tile(NamedTuple):
+    """Of a program; K dimensions of a product at a time."""
+
+    b: int  # queries
+    n: int  # states
+    d: int  # dimensions
+    warps: int
+    stages: int = 2
+
+
+# (kernel, largest D) -> tile; the first row that holds D counts. None: any.
+TILES = MappingProxyType(
+    {
+        ("near", 16): Tile(16, 64, 1, 4, 1),
+        ("screen", None): Tile(128, 64, 64, 8, 3),
+        ("differences", 16): Tile(1, 128, 16, 4, 1),
+        ("differences", 64): Tile(1, GROUP, 64, 4, 1),
+        ("differences", None): Tile(1, GROUP, 128, 8, 1),
+        ("products float64", None): Tile(64, 64, 16, 8, 2),
+        ("products float32", None): Tile(64, 128, 32, 8, 2),
+        ("average float64", None): Tile(64, 16, 64, 8, 2),
+        ("average float32", None): Tile(64, 32, 64, 8, 2),
+        ("covariance float64", None): Tile(1, 32, 32, 4, 2),
+        ("covariance float32", 32): Tile(1, 32, 32, 4, 2),
+        ("covariance float32", None): Tile(1, 32, 64, 8, 2),
+        ("row", None): Tile(1, 1024, 1, 8, 1),
+    }
+)
+# What an architecture with less shared memory or slower float64 takes instead; "cpu" is the interpreter, which pays a
+# program, not a number.
+INSTEAD = MappingProxyType(
+    {
+        ("sm_80", "products float32", None): Tile(32, 64, 32, 8, 2),
+        ("sm_89", "products float32", None): Tile(32, 64, 32, 8, 2),
+        ("sm_80", "average float32", None): Tile(32, 32, 64, 8, 2),
+        ("sm_89", "average float32", None): Tile(32, 32, 64, 8, 2),
+        ("gfx942", "screen", None): Tile(64, 128, 64, 4, 2),
+        ("gfx942", "products float32", None): Tile(64, 64, 32, 4, 2),
+        ("cpu", "near", 16): Tile(64, 512, 1, 4),
+        ("cpu", "differences", None): Tile(1, GROUP, 1024, 4),
+        ("cpu", "products float64", None): Tile(32, 128, 64, 4),
+        ("cpu", "covariance float64", None): Tile(1, 64, 512, 4),
+        ("cpu", "covariance float32", None): Tile(1, 64, 512, 4),
+    }
+)
+
+
+def tile(kernel: str, dimension: int, architecture: str) -> Tile:
+    for (name, largest), row in TILES.items():
+        if name == kernel and (largest is None or dimension <= largest):
+            return INSTEAD.get((architecture, name, largest), row)
+    raise KeyError(kernel)

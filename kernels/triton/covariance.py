@@ -1,0 +1,105 @@
+"""C = sum w (y - m)(y - m)^T, centred on the mean: y - m = (y - y_r) - shift, as q q^T with q = sqrt(w) (y - m).
+
+Weights go to a workspace, by differences or by products. Then a program makes a tile of the upper triangle of one
+query's matrix, a Khatri-Rao product of a row of weights on tensor cores, and stores it and its transpose.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from fastthermo.kernels import Sums
+from fastthermo.kernels.triton.config import PROGRAMS, tile
+from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.differences import parts_of
+from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.products import chunks, multiplied, working_type
+from fastthermo.kernels.triton.screen import Queries
+from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights
+from fastthermo.kernels.triton.tile import group_of, row, share
+
+SPLIT_DIMENSION = 64  # up to which the states are split between programs where queries are few
+
+
+def covariance(
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str = "double"
+) -> torch.Tensor:
+    out = field.new_empty(*field.shape, field.shape[1])
+    for begin, length in chunks(packed, len(field)):
+        q = slice(begin, begin + length)
+        _covariance(packed, field[q].contiguous(), beta[q].contiguous(), Given.of(sums, q), precision, out[q])
+    return out
+
+
+def _covariance(
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Given, precision: str, out: torch.Tensor
+) -> None:
+    queries, dimension = field.shape
+    number, parts = working_type(packed, precision), 1
+    seen = surveyed(packed, field, beta, given, precision)
+    if dimension <= SPLIT_DIMENSION:
+        parts = parts_of(packed, queries)
+    partial = out if parts == 1 else field.new_empty(queries, parts, dimension, dimension)
+    group = tile("differences", dimension, packed.architecture).n
+
+    def launched(rows: Queries, work: torch.Tensor, listed: bool, into: torch.Tensor, parts: int) -> None:
+        t = tile(f"covariance {number}", dimension, packed.architecture)
+        launch(
+            _covariance_kernel,
+            (min(queries, PROGRAMS), _pairs(dimension, t.d), parts),
+            packed.states, work, seen.groups, seen.kept, rows.places, rows.number, given.dominant, given.shift, into,
+            len(packed.states), dimension, seen.groups.shape[1],
+            LISTED=listed, BLOCK_N=group if listed else t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages,
+            **multiplied(packed, precision, number),
+        )  # fmt: skip
+
+    launched(seen.sparse, weights(packed, field, beta, seen, given), True, partial, parts)
+    if parts > 1:
+        out.copy_(partial.sum(1))
+    if seen.dense is not None:
+        scalars = field.new_zeros(queries, 2)
+        work = tilted(packed, field, beta, given, seen.dense, (0, queries), [], None, precision, scalars)
+        launched(seen.dense, work, False, out, 1)
+
+
+def _pairs(dimension: int, block: int) -> int:
+    blocks = triton.cdiv(dimension, block)
+    return blocks * (blocks + 1) // 2
+
+
+@triton.jit
+def _covariance_kernel(
+    Y, WORK, GROUPS, KEPT, ORDER, COUNT, DOMINANT, SHIFT, OUT, N, D, CAPACITY,
+    LISTED: tl.constexpr, NUMBER: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    """LISTED: of listed groups, weights in row b of WORK; else of all states, weights of the i-th query in row i."""
+    part, parts = tl.program_id(2), tl.num_programs(2)
+    blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(1), 0
+    while across >= blocks - down:
+        across -= blocks - down
+        down += 1
+    c, d = (down + across) * BLOCK_S + tl.arange(0, BLOCK_S), down * BLOCK_S + tl.arange(0, BLOCK_S)
+    for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
+        b = tl.load(ORDER + i)
+        r, kept = tl.load(DOMINANT + b), tl.load(KEPT + b)
+        reference_c, reference_d = row(Y, r, c, c < D, D, tl.float64), row(Y, r, d, d < D, D, tl.float64)
+        shift_c, shift_d = row(SHIFT, b, c, c < D, D, tl.float64), row(SHIFT, b, d, d < D, D, tl.float64)
+        total = tl.zeros([BLOCK_S, BLOCK_S], tl.float64)
+        low, high = share(kept if LISTED else tl.cdiv(N, BLOCK_N), part, parts)
+        place = b if LISTED else b * 0 + i
+        for j in range(low, high):
+            group = group_of(GROUPS, b, j, kept, CAPACITY) if LISTED else j
+            n = group * BLOCK_N + tl.arange(0, BLOCK_N)
+            q = tl.sqrt(tl.load(WORK + place * N + n, mask=n < N, other=0))[:, None]
+            inside = (n < N)[:, None]
+            y = row(Y, n[:, None], c[None, :], inside & (c < D)[None, :], D, tl.float64)
+            right = q * ((y - reference_c[None, :]) - shift_c[None, :])
+            y = row(Y, n[:, None], d[None, :], inside & (d < D)[None, :], D, tl.float64)
+            left = tl.trans(q * ((y - reference_d[None, :]) - shift_d[None, :]))
+            product = tl.dot(left.to(NUMBER), right.to(NUMBER), input_precision=PRECISION, out_dtype=NUMBER)
+            total += product.to(tl.float64)
+        at = (b * parts + part) * D
+        mask = (d < D)[:, None] & (c < D)[None, :]
+        tl.store(OUT + (at + d[:, None]) * D + c[None, :], total, mask=mask)
+        tl.store(OUT + (at + c[None, :]) * D + d[:, None], total, mask=mask)

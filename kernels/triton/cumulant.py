@@ -1,0 +1,138 @@
+"""sum w a_1 .. a_K (y - m) and the same with H~ - <H~>, for a_k = v_k.(y - m) + u_k (H~ - <H~>).
+
+By differences y - m = (y - y_r) - shift where few states matter, else by products: energies and projections t.v_k into
+a workspace, their product with the weights in place, and an average as in `products`.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from fastthermo.kernels import Sums
+from fastthermo.kernels.triton.boltzmann import query_chunks
+from fastthermo.kernels.triton.config import PROGRAMS, tile
+from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.differences import SUMMED, parts_of
+from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.products import average, chunks
+from fastthermo.kernels.triton.screen import Survey
+from fastthermo.kernels.triton.second import Given, lists, surveyed, tilted
+from fastthermo.kernels.triton.tile import group_of, row, share
+
+
+def cumulant(
+    packed: Packed,
+    field: torch.Tensor,
+    beta: torch.Tensor,
+    sums: Sums,
+    probes: torch.Tensor,
+    energy_probes: torch.Tensor,
+    precision: str = "double",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = [
+        _cumulant(
+            packed,
+            field[q].contiguous(),
+            beta[q].contiguous(),
+            Given.of(sums, q),
+            probes[q].double().contiguous(),
+            energy_probes[q].double().contiguous(),
+            precision,
+        )
+        for q in query_chunks(packed, len(field))
+    ]
+    vectors, scalars = zip(*parts, strict=True)
+    return torch.cat(vectors), torch.cat(scalars)
+
+
+def _cumulant(
+    packed: Packed,
+    field: torch.Tensor,
+    beta: torch.Tensor,
+    given: Given,
+    probes: torch.Tensor,
+    energy_probes: torch.Tensor,
+    precision: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    seen = surveyed(packed, field, beta, given, precision)
+    out, out_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
+    if seen.dense is None or seen.is_dense is None:
+        return out, out_energy
+    dense, scalars = torch.zeros_like(field), field.new_zeros(len(field), 2)
+    columns = [probes[:, k].contiguous() for k in range(probes.shape[1])]
+    for chunk in chunks(packed, len(field)):
+        work = tilted(packed, field, beta, given, seen.dense, chunk, columns, energy_probes, precision, scalars)
+        average(packed, work, seen.dense, *chunk, precision, given.dominant, scalars, dense)
+    dense -= scalars[:, :1] * given.shift
+    return (
+        torch.where(seen.is_dense[:, None], dense, out),
+        torch.where(seen.is_dense, scalars[:, 1], out_energy),
+    )
+
+
+def _by_differences(
+    packed: Packed,
+    field: torch.Tensor,
+    beta: torch.Tensor,
+    given: Given,
+    seen: Survey,
+    probes: torch.Tensor,
+    energy_probes: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    (queries, dimension), parts = field.shape, parts_of(packed, len(field))
+    out, energy = field.new_empty(queries, parts, dimension), field.new_empty(queries, parts)
+    t = tile("differences", dimension, packed.architecture)
+    block = min(SUMMED, triton.next_power_of_2(dimension))
+    launch(
+        _cumulant_kernel,
+        (min(queries, PROGRAMS), parts, triton.cdiv(dimension, block)),
+        *lists(packed, field, beta, seen, given), given.shift, given.excess, probes, energy_probes, out, energy,
+        K=probes.shape[1], BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    return out.sum(1), energy.sum(1)
+
+
+@triton.jit
+def _cumulant_kernel(
+    Y, PHI, H, BETA, GROUPS, KEPT, ORDER, COUNT, N, D, CAPACITY, DOMINANT, NORM, SHIFT, EXCESS, V, U, OUT, ENERGY,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    part, parts = tl.program_id(1), tl.num_programs(1)
+    for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
+        b = tl.load(ORDER + i)
+        beta, r, norm, kept = tl.load(BETA + b), tl.load(DOMINANT + b), tl.load(NORM + b), tl.load(KEPT + b)
+        prior, mean = tl.load(PHI + r), tl.load(EXCESS + b)
+        low, high = share(kept, part, parts)
+        out = tl.zeros([BLOCK_N, BLOCK_S], tl.float64)
+        energy = tl.zeros([BLOCK_N], tl.float64)
+        for j in range(low, high):
+            n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
+            x = tl.zeros([BLOCK_N, BLOCK_D], tl.float64)
+            first, second = x, x
+            for k in range(0, D, BLOCK_D):
+                d = k + tl.arange(0, BLOCK_D)
+                inside = d < D
+                reference = row(Y, r, d, inside, D, tl.float64)
+                pull = reference - row(H, b, d, inside, D, tl.float64)
+                y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & inside[None, :], D, tl.float64)
+                s = y - reference[None, :]
+                x += s * (0.5 * s + pull[None, :])
+                s -= row(SHIFT, b, d, inside, D, tl.float64)[None, :]
+                first += s * row(V, b * K, d, inside, D, tl.float64)[None, :]
+                if K == 2:
+                    second += s * row(V, b * K + 1, d, inside, D, tl.float64)[None, :]
+            gap = tl.sum(x, 1)
+            logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * gap
+            gap -= mean
+            p = norm * tl.exp(logit) * (tl.sum(first, 1) + tl.load(U + b * K) * gap)
+            if K == 2:
+                p *= tl.sum(second, 1) + tl.load(U + b * K + 1) * gap
+            energy += p * gap
+            d = tl.program_id(2) * BLOCK_S + tl.arange(0, BLOCK_S)
+            y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & (d < D)[None, :], D, tl.float64)
+            s = y - row(Y, r, d, d < D, D, tl.float64)[None, :]
+            out += p[:, None] * (s - row(SHIFT, b, d, d < D, D, tl.float64)[None, :])
+        d = tl.program_id(2) * BLOCK_S + tl.arange(0, BLOCK_S)
+        tl.store(OUT + (b * parts + part) * D + d, tl.sum(out, 0), mask=d < D)
+        if tl.program_id(2) == 0:
+            tl.store(ENERGY + b * parts + part, tl.sum(energy, 0))

@@ -1,0 +1,179 @@
+"""Trajectories on a GPU, where launches would take most of the time: in one kernel, or as a graph replayed.
+
+Of few states in few dimensions, one kernel takes many steps. A program keeps its samples in registers and goes over the
+states, which stay in the cache of its multiprocessor, twice a step: for the largest logit, in float32, to which all
+others need only be near; then for the weights, from float64 differences, so that near-ties are told apart. With
+s_n = y_n - h the mean is h + sum w s / sum w.
+
+Of others, a step is captured once in a CUDA graph that reads its row of the schedule from the device.
+"""
+# ruff: noqa: RUF005
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from fastthermo.kernels import Noise, Schedule, trajectory
+from fastthermo.kernels.triton.boltzmann import boltzmann
+from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.noise import normals
+from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.step import signed, step
+
+FUSED_BYTES = 100_000  # of states, at most
+FUSED_DIMENSION = {torch.float32: 8, torch.float64: 4}  # at most, by the dtype of samples: beyond, registers spill
+SAMPLES, STATES = 4, 32  # a tile: a warp a sample
+CAPTURED = 4  # steps from which a graph pays
+How = tuple[
+    Callable[..., Any], Callable[..., torch.Tensor], torch.Tensor
+]  # average, step and states, as `trajectory` takes them
+BITS = tl.constexpr(1.4426950408889634)
+
+
+def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool = False) -> torch.Tensor:
+    if _fits(packed.states, x, schedule):
+        return _fused(packed, x, schedule, noise, whole)
+    how = partial(boltzmann, packed), step, packed.states
+    if x.is_cuda and len(schedule.table) >= CAPTURED and not torch.cuda.is_current_stream_capturing():
+        return _replayed(how, x, schedule, noise, whole)
+    return trajectory.evolve(*how, x, schedule, noise, whole)
+
+
+def _replayed(how: How, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool) -> torch.Tensor:
+    """The first step compiles what there is to compile; the second is captured, and replayed for all others."""
+    x, path = x.clone(), _room(x, schedule, whole)
+    once = by_tables(how, x, schedule, noise, path)
+    with torch.cuda.device_of(x):
+        stream, aside, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        aside.wait_stream(stream)
+        with torch.cuda.stream(aside):
+            once()
+            graph.capture_begin(capture_error_mode="thread_local")  # without the synchronisation of torch.cuda.graph
+            try:
+                once()
+            finally:
+                graph.capture_end()
+        stream.wait_stream(aside)
+        for _ in range(1, len(schedule.table)):
+            graph.replay()
+    return x if path is None else path
+
+
+def by_tables(
+    how: How, x: torch.Tensor, schedule: Schedule, noise: Noise, path: torch.Tensor | None
+) -> Callable[[], None]:
+    """A function that takes the next step of x in place, all that changes between steps being read from the device."""
+    place = torch.zeros(1, dtype=torch.int64, device=x.device)
+
+    def once() -> None:
+        row, following = (
+            None if table is None else table.index_select(0, place)[0].unbind()
+            for table in (schedule.table, schedule.after)
+        )
+        x.copy_(trajectory.one_step(*how, x, schedule, row, following, place + noise.first_step, noise))
+        if path is not None:
+            path.index_copy_(0, place, x[None])
+        place.add_(1)
+
+    return once
+
+
+def _room(x: torch.Tensor, schedule: Schedule, whole: bool) -> torch.Tensor | None:
+    return x.new_empty(len(schedule.table), *x.shape) if whole else None
+
+
+def _fits(states: torch.Tensor, x: torch.Tensor, schedule: Schedule) -> bool:
+    few = x.shape[1] <= FUSED_DIMENSION.get(x.dtype, 0) and states.numel() * states.element_size() <= FUSED_BYTES
+    return few and schedule.after is None and schedule.scale == 1 and schedule.shift == 0
+
+
+def _fused(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool) -> torch.Tensor:
+    x, (rows, dimension) = x.contiguous(), x.shape
+    out, path = torch.empty_like(x), _room(x, schedule, whole)
+    key = signed(noise.seed), noise.first_step, noise.first_sample, noise.stream
+    launch(
+        _evolve_kernel,
+        (triton.cdiv(rows, SAMPLES),),
+        x, packed.states.double(), packed.log_weights, out, path, schedule.table.contiguous(),
+        rows, len(packed.states), len(schedule.table), *key,
+        D=dimension, WIDE=x.dtype == torch.float64, KEEP=whole, BLOCK_B=SAMPLES, BLOCK_N=STATES, num_stages=1,
+    )  # fmt: skip
+    return out if path is None else path
+
+
+@triton.jit(do_not_specialize=["rows", "states", "steps", "seed", "first_step", "first_sample", "stream"])
+def _evolve_kernel(
+    X, Y, PHI, OUT, PATH, TABLE, rows: tl.int64, states: tl.int32, steps: tl.int32,
+    seed: tl.int64, first_step: tl.int64, first_sample: tl.int64, stream: tl.int64,
+    D: tl.constexpr, WIDE: tl.constexpr, KEEP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """TABLE (T, 5): a, b, c, 1/alpha, beta."""
+    number: tl.constexpr = tl.float64 if WIDE else tl.float32
+    row = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
+    x = ()
+    for d in tl.static_range(D):
+        x = x + (tl.load(X + row * D + d, mask=row < rows, other=0).to(tl.float64),)  # type: ignore[assignment]
+    for i in range(steps):
+        a, b, c = tl.load(TABLE + 5 * i), tl.load(TABLE + 5 * i + 1), tl.load(TABLE + 5 * i + 2)
+        inverse, beta = tl.load(TABLE + 5 * i + 3), tl.load(TABLE + 5 * i + 4)
+        total, force = _average(Y, PHI, x, inverse, beta, states, D, number, BLOCK_B, BLOCK_N)
+        moved = ()
+        for d in tl.static_range(D):
+            if d % 4 == 0:
+                draw = tl.full([BLOCK_B], d // 4, tl.uint32)
+                z = normals(seed, first_step + i, first_sample + row, draw, stream, WIDE)
+            mean = x[d] * inverse + (tl.sum(force[d], 1) / total).to(tl.float64)
+            value = (a * x[d] + b * mean + c * z[d % 4].to(tl.float64)).to(number)
+            if KEEP:
+                tl.store(PATH + (i * rows + row) * D + d, value, mask=row < rows)
+            moved = moved + (value.to(tl.float64),)  # type: ignore[assignment]
+        x = moved
+    for d in tl.static_range(D):
+        tl.store(OUT + row * D + d, x[d].to(number), mask=row < rows)
+
+
+@triton.jit
+def _average(
+    Y, PHI, x, inverse, beta, states,
+    D: tl.constexpr, number: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """sum w, (BLOCK_B,), and for each dimension w (y - h), (BLOCK_B, BLOCK_N), to be summed."""
+    scale = -0.5 * BITS * beta
+    top = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
+    for start in range(0, states, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)[None, :]
+        e = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+        for d in tl.static_range(D):
+            s = tl.load(Y + n * D + d, mask=n < states, other=0).to(tl.float32)
+            s -= (x[d] * inverse).to(tl.float32)[:, None]
+            e += s * s
+        prior = tl.load(PHI + n, mask=n < states, other=float("-inf")).to(tl.float32)
+        top = tl.maximum(top, scale.to(tl.float32) * e + BITS * prior)
+    most = tl.max(top, 1).to(tl.float64)[:, None]
+    total = tl.zeros([BLOCK_B, BLOCK_N], number)
+    force = ()
+    for _ in tl.static_range(D):
+        force = force + (total,)  # type: ignore[assignment]
+    for start in range(0, states, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)[None, :]
+        e = tl.zeros([BLOCK_B, BLOCK_N], tl.float64)
+        for d in tl.static_range(D):
+            s = _difference(Y, n, states, x[d] * inverse, d, D)
+            e += s * s
+        prior = tl.load(PHI + n, mask=n < states, other=float("-inf"))
+        w = tl.exp2((scale * e + (BITS * prior - most)).to(number))
+        total += w
+        new = ()
+        for d in tl.static_range(D):
+            new = new + (force[d] + w * _difference(Y, n, states, x[d] * inverse, d, D).to(number),)  # type: ignore[assignment]
+        force = new
+    return tl.sum(total, 1), force
+
+
+@triton.jit
+def _difference(Y, n, states, h, d: tl.constexpr, D: tl.constexpr):
+    return tl.load(Y + n * D + d, mask=n < states, other=0) - h[:, None]

@@ -1,0 +1,172 @@
+"""Certified screening: float16 products tell which groups of states may matter to a query.
+
+States are t = y - a, queries g = h - a, each rounded to float16 at a scale, t~ and g~, so that by Cauchy-Schwarz
+
+    |t.g - t~.g~ as computed| <= |g - g~| R + |g~| rho + gamma |g~| (R + rho) =: part of eps,
+
+with rho = max |t - t~|, R = max |t| and gamma = (D/8 + 8) 2^-22 of a tensor core that accumulates in float32; the rest
+of eps is the rounding of t.g - |t|^2/2 + log phi / beta, an energy u. A state whose u is below the second best by
+2 eps + T/beta weighs less than e^-T of the runner-up. A group keeps the largest u of its states; groups of which none
+matters are dropped, the others listed. Where the list overflows the query is dense: most states matter, at a
+temperature at which float64 products are exact enough; where they are not, all groups count as listed.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from fastthermo.kernels.bounds import SCREENED
+from fastthermo.kernels.triton.config import GROUP, KEPT, KEPT_SHARE, TOLERANCE, TYPICAL, tile
+from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.pack import Packed, groups, power_of_two
+
+ACCUMULATION = 2.0**-22  # times D/8 + 8: gamma
+DOUBLE_CUTOFF = 700.0  # T in double precision: e^-700 = 1e-304
+
+
+class Queries(NamedTuple):
+    """Some queries: which, first in `places`; how many, on the device."""
+
+    places: torch.Tensor  # (B + 1,) int64
+    number: torch.Tensor  # (1,) int32
+
+    @classmethod
+    def where(cls, flag: torch.Tensor) -> "Queries":
+        place = flag.cumsum(0) - 1
+        size = len(flag)
+        index = torch.zeros(size + 1, dtype=torch.int64, device=flag.device)
+        index.scatter_(0, torch.where(flag, place, size), torch.arange(size, device=flag.device))
+        return cls(index, flag.sum(0, keepdim=True).int())
+
+
+class Survey(NamedTuple):
+    """Which groups of states matter to (B,) queries, and how each is summed."""
+
+    groups: torch.Tensor  # (B, capacity) int32
+    kept: torch.Tensor  # (B,) int32: how many of them; all groups where more than `capacity`
+    near: torch.Tensor  # (B,) int64: a state to begin with
+    sparse: Queries  # by differences
+    dense: Queries | None  # by products
+    is_dense: torch.Tensor | None  # (B,) bool
+
+
+def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Survey:
+    """Without codes all groups are listed: of all states by differences."""
+    queries, device = len(field), field.device
+    everything = torch.ones(queries, dtype=torch.bool, device=device)
+    if packed.codes is None:
+        size = tile("differences", field.shape[1], packed.architecture).n
+        kept = torch.full((queries,), -(-len(packed.states) // size), dtype=torch.int32, device=device)
+        none = torch.zeros(queries, 0, dtype=torch.int32, device=device)
+        return Survey(none, kept, torch.zeros_like(kept).long(), Queries.where(everything), None, None)
+    bounds, eps = _screen(packed, field, beta)
+    count = groups(len(packed.states))
+    capacity = min(count, max(KEPT, int(KEPT_SHARE * count)))
+    listed = torch.empty(queries, capacity, dtype=torch.int32, device=device)
+    kept = torch.empty(queries, dtype=torch.int32, device=device)
+    near = torch.empty(queries, dtype=torch.int64, device=device)
+    t = tile("row", 0, packed.architecture)
+    launch(
+        _sift_kernel,
+        (queries,),
+        bounds, eps, beta, listed, kept, near, count, capacity,
+        CUTOFF=DOUBLE_CUTOFF if precision == "double" else SCREENED, GROUP=GROUP, BLOCK_N=t.n,
+        num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    precise = products_error(packed, field, beta) <= TOLERANCE[8 if precision == "double" else 4]
+    dense = (kept > capacity) & precise
+    return Survey(listed, kept, near, Queries.where(~dense), Queries.where(dense), dense)
+
+
+def products_error(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+    """Expected error of a logit by float64 products, (B,)."""
+    distance = (field - packed.anchor).norm(dim=1)
+    return TYPICAL * 2.0**-53 * beta * packed.radius * (packed.radius / 2 + distance)
+
+
+def _screen(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Largest energy u of every group, (B, groups) float32, and eps (B,) float64."""
+    codes, (queries, dimension) = packed.codes, field.shape
+    assert codes is not None
+    g = field - packed.anchor
+    scale = power_of_two(g.abs().amax(1))
+    rounded = (g * scale[:, None]).half()
+    back = rounded.double() / scale[:, None]
+    length, lost = back.norm(dim=1), (g - back).norm(dim=1)
+    radius, rho = packed.radius, codes.residual
+    gamma = (dimension / 8 + 8) * ACCUMULATION
+    eps = lost * radius + length * (rho + gamma * (radius + rho))
+    eps = 1.01 * (eps + 2.0**-22 * (radius * (radius / 2 + length) + packed.spread / beta))
+    count = groups(len(packed.states))
+    bounds = torch.empty(queries, count, dtype=torch.float32, device=field.device)
+    t = tile("screen", dimension, packed.architecture)
+    launch(
+        _screen_kernel,
+        (triton.cdiv(queries, t.b), triton.cdiv(len(packed.states), t.n)),
+        rounded, codes.codes, (1 / (scale * codes.scale)).float(),
+        packed.half_squares, packed.log_weights, beta, bounds, queries, len(packed.states), dimension, count,
+        GROUP=GROUP, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    return bounds, eps
+
+
+@triton.jit
+def _screen_kernel(
+    G, T, UNIT, HALF, PHI, BETA, BOUNDS, B, N, D, COUNT,
+    GROUP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    row, column = b < B, n < N
+    u = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+    for k in range(0, D, BLOCK_D):
+        d = k + tl.arange(0, BLOCK_D)
+        inside = d < D
+        g = tl.load(G + b.to(tl.int64)[:, None] * D + d[None, :], mask=row[:, None] & inside[None, :], other=0)
+        t = tl.load(T + n.to(tl.int64)[:, None] * D + d[None, :], mask=column[:, None] & inside[None, :], other=0)
+        u = tl.dot(g, tl.trans(t), u, input_precision="tf32")  # float16: the name is not used
+    unit = tl.load(UNIT + b, mask=row, other=0)
+    half = tl.load(HALF + n, mask=column, other=0).to(tl.float32)
+    temperature = (1 / tl.load(BETA + b, mask=row, other=1)).to(tl.float32)
+    prior = tl.load(PHI + n, mask=column, other=float("-inf")).to(tl.float32)
+    u = (u * unit[:, None] - half[None, :]) + prior[None, :] * temperature[:, None]
+    u = tl.where(u == u, u, float("inf"))  # what overflows is kept
+    best = tl.max(tl.reshape(u, [BLOCK_B, BLOCK_N // GROUP, GROUP]), 2)
+    group = tl.program_id(1) * (BLOCK_N // GROUP) + tl.arange(0, BLOCK_N // GROUP)
+    place = b.to(tl.int64)[:, None] * COUNT + group[None, :]
+    tl.store(BOUNDS + place, best, mask=row[:, None] & (group < COUNT)[None, :])
+
+
+@triton.jit
+def _sift_kernel(
+    BOUNDS, EPS, BETA, GROUPS, KEPT, NEAR, COUNT, CAPACITY,
+    CUTOFF: tl.constexpr, GROUP: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """List the groups of a query whose bound reaches the second best group's less 2 eps + T/beta."""
+    b = tl.program_id(0).to(tl.int64)
+    lane = tl.arange(0, BLOCK_N)
+    best = tl.full([BLOCK_N], float("-inf"), tl.float32)
+    second = best
+    where = tl.zeros([BLOCK_N], tl.int32)
+    for start in range(0, COUNT, BLOCK_N):
+        j = start + lane
+        u = tl.load(BOUNDS + b * COUNT + j, mask=j < COUNT, other=float("-inf"))
+        second = tl.maximum(second, tl.minimum(best, u))
+        where = tl.where(u > best, j, where)
+        best = tl.maximum(best, u)
+    owner = tl.argmax(best, 0)
+    tl.store(NEAR + b, tl.max(tl.where(lane == owner, where, 0), 0).to(tl.int64) * GROUP)
+    runner_up = tl.maximum(tl.max(second, 0), tl.max(tl.where(lane == owner, float("-inf"), best), 0))
+    least = runner_up.to(tl.float64) - 2 * tl.load(EPS + b) - CUTOFF / tl.load(BETA + b)
+    least = tl.where(least == least, least, float("-inf"))
+    kept = 0
+    for start in range(0, COUNT, BLOCK_N):
+        j = start + lane
+        u = tl.load(BOUNDS + b * COUNT + j, mask=j < COUNT, other=float("-inf"))
+        keep = (j < COUNT) & (u.to(tl.float64) >= least)
+        place = kept + tl.cumsum(keep.to(tl.int32), 0) - 1
+        tl.store(GROUPS + b * CAPACITY + place, j, mask=keep & (place < CAPACITY))
+        kept += tl.sum(keep.to(tl.int32), 0)
+    tl.store(KEPT + b, tl.where(kept > CAPACITY, COUNT, kept))

@@ -1,0 +1,38 @@
+"""What kernels share: states in float64, their energies relative to a reference, and the list of groups that matter."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def row(P, n, d, inside, D, number: tl.constexpr):
+    """Numbers d of rows n of a matrix (., D), which broadcast; 0 elsewhere."""
+    return tl.load(P + n.to(tl.int64) * D + d, mask=inside, other=0).to(number)
+
+
+@triton.jit
+def relative_energy(Y, H, b, r, n, N, D, RELATIVE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
+    """H~_n - H~_r = sum_d s (s/2 + y_r - h), s = y_n - y_r, for states n (BLOCK_N,); or, if not RELATIVE, H~_n."""
+    x = tl.zeros([BLOCK_N, BLOCK_D], tl.float64)
+    for k in range(0, D, BLOCK_D):
+        d = k + tl.arange(0, BLOCK_D)
+        h = row(H, b, d, d < D, D, tl.float64)
+        reference = row(Y, r, d, d < D, D, tl.float64) if RELATIVE else h
+        y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & (d < D)[None, :], D, tl.float64)
+        s = y - reference[None, :]
+        x += s * (0.5 * s + (reference - h)[None, :])
+    return tl.sum(x, 1)
+
+
+@triton.jit
+def group_of(GROUPS, b, j, kept, CAPACITY):
+    """The group at place j of the list of query b, which holds all groups if they do not fit the list."""
+    listed = tl.load(GROUPS + b.to(tl.int64) * CAPACITY + j, mask=kept <= CAPACITY, other=0)
+    return tl.where(kept <= CAPACITY, listed, j)
+
+
+@triton.jit
+def share(count, part, parts):
+    """Where a part of `count` begins and ends."""
+    each = tl.cdiv(count, parts)
+    return part * each, tl.minimum((part + 1) * each, count)

@@ -1,0 +1,102 @@
+"""Networks that cannot be right are refused by the name of their adapter, with what to do."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fastthermo as ft
+from fastthermo import adapters
+
+PROCESS = ft.VariancePreserving()
+ENS = ft.Ensemble(np.random.default_rng(0).normal(size=(30, 6)))
+X = torch.zeros(3, 6, dtype=torch.float64)
+
+
+def exact(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return ft.EmpiricalDenoiser(ENS, PROCESS)(x, t).mean
+
+
+def eps(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    alpha, sigma = (torch.as_tensor(v)[:, None] for v in (PROCESS.alpha(t.numpy()), PROCESS.sigma(t.numpy())))
+    return (x - alpha * exact(x, t)) / sigma
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "says"),
+    [
+        (lambda x, t: x[:, :5], ValueError, r"shape of x, \(\d, 6\), it returned \(\d, 5\)"),
+        (lambda x, t: torch.cat([x, x], 1), ValueError, "returns more"),
+        (lambda x, t: x.long(), TypeError, "floating-point tensor, it returned a tensor of torch.int64"),
+        (lambda x, t: (x, x), TypeError, "it returned tuple"),
+        (lambda x, t: x.numpy(), TypeError, "it returned ndarray"),
+        (lambda x, t: x / 0, ValueError, "NaN or infinity; check"),
+    ],
+)
+def test_wrong_answers_of_networks(network: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=f"mine: .*{says}"):
+        ft.wrap(network, "mean", PROCESS, shape=(6,), name="mine")
+    later = ft.wrap(network, "mean", PROCESS, shape=(6,), name="mine", check=False)
+    with pytest.raises(error, match=says):
+        later(X, 0.5)
+
+
+@pytest.mark.parametrize("known", [{"law": ENS}, {"shape": (6,)}], ids=["with data", "without"])
+@pytest.mark.parametrize(("network", "predicts"), [(exact, "mean"), (eps, "eps")])
+def test_time_that_runs_backwards(network: Any, predicts: str, known: dict[str, Any]) -> None:
+    process = ft.VariancePreserving(t_min=1e-3, t_max=1 - 1e-3)
+    assert ft.wrap(network, predicts, process, **known).dimension == 6
+    with pytest.raises(ValueError, match=r"wrap: the mean at t -> 0.001 is not x: time runs otherwise"):
+        ft.wrap(network, predicts, process, "1-t", **known)
+
+
+def test_predictions_taken_for_others() -> None:
+    for wrong in ("mean", "velocity"):
+        with pytest.raises(ValueError, match=f"something else than '{wrong}'"):
+            ft.wrap(eps, wrong, PROCESS, law=ENS)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: ft.wrap(3, "mean", PROCESS), TypeError, "network: wanted a torch module"),
+        (lambda: ft.wrap(exact, "noise", PROCESS), ValueError, "predicts: wanted one of mean, eps"),
+        (lambda: ft.wrap(exact, "mean"), TypeError, "process: wanted the diffusion process"),
+        (lambda: ft.wrap(exact, "mean", PROCESS, "seconds"), ValueError, "time: wanted one of t, 1-t"),
+        (lambda: ft.wrap(exact, "mean", PROCESS, batch=0), ValueError, "batch: wanted at least 1"),
+        (lambda: ft.wrap(exact, "mean", PROCESS).dimension, ValueError, r"wrap: wanted shape=\(...\)"),
+        (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,)).draw(3), ValueError, "needs the data; give them as law="),
+        (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X, 7.0), ValueError, "t: wanted times in"),
+        (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X, np.ones(2)), ValueError, r"t: wanted .*\(3,\)"),
+        (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X[:, :5], 0.5), ValueError, "x: wanted shape"),
+        (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,)).mean(X, 1e9), ValueError, "beta: wanted values in"),
+        (lambda: adapters.azula(exact), TypeError, "azula: wanted an object with .schedule"),
+        (
+            lambda: adapters.diffusers(exact, SimpleNamespace(config={"prediction_type": "epsilon"})),
+            ValueError,
+            "diffusers: SimpleNamespace has neither alphas_cumprod nor .*DDPMScheduler",
+        ),
+        (
+            lambda: adapters.diffusers(exact, SimpleNamespace(config={}, alphas_cumprod=torch.tensor([0.9, 0.5]))),
+            ValueError,
+            "diffusers: prediction_type: wanted one of epsilon, sample, v_prediction, got None",
+        ),
+        (
+            lambda: adapters.denoising_diffusion_pytorch(SimpleNamespace(model=exact)),
+            TypeError,
+            "denoising_diffusion_pytorch: wanted an object with .alphas_cumprod",
+        ),
+        (
+            lambda: adapters.denoising_diffusion_pytorch(
+                SimpleNamespace(model=exact, alphas_cumprod=torch.tensor([0.9, 0.5]), objective="pred_y")
+            ),
+            ValueError,
+            "objective: wanted one of pred_noise",
+        ),
+    ],
+)
+def test_bad_arguments(call: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        call()

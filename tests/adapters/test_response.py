@@ -1,0 +1,177 @@
+"""Derivatives of networks: those of the exact model where the network is exact, and of the network where it is not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fastthermo as ft
+from fastthermo.training.networks import build
+
+PROCESS = ft.VariancePreserving()
+ENS = ft.Ensemble(torch.from_numpy(np.random.default_rng(0).normal(size=(12, 6))))
+H = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 6)))
+BETA = torch.tensor([0.3, 1.0, 2.0, 4.0, 9.0]).double()
+
+
+def eps(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    state = ft.posterior(ENS, PROCESS, x, t)
+    return (x - state.alpha[:, None] * state.mean) / state.sigma[:, None]
+
+
+EXACT = ft.wrap(eps, "eps", PROCESS, law=ENS)
+
+
+def network(shape: tuple[int, ...], width: int = 8) -> nn.Module:
+    """A network of ours with weights that are not zero anywhere."""
+    torch.manual_seed(0)
+    net = build(shape, np.zeros(shape), 0.7, width).double()
+    for weight in net.parameters():
+        nn.init.normal_(weight, std=0.1)
+    return net
+
+
+def test_responses_through_a_network_are_those_of_the_law() -> None:
+    found, want = ft.susceptibility(EXACT, H, BETA), ft.susceptibility(ENS, H, BETA)
+    v = torch.from_numpy(np.random.default_rng(2).normal(size=(5, 6)))
+    for a, b in (
+        (found.mv(v), want.mv(v)),
+        (found.rmv(v), want.mv(v)),
+        (found.dense(), want.dense()),
+        (found.leading(3)[0], want.leading(3)[0]),
+        (found.self_consistent(), want.self_consistent()),
+    ):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
+    assert float(found.symmetry_defect().max()) < 1e-11
+    assert torch.equal(want.symmetry_defect(), torch.zeros(5).double())
+    assert torch.allclose(want.rmv(v), want.mv(v))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 8, 8), (6, 6), (9, 8, 3)])
+@pytest.mark.parametrize("batch", [None, 2])
+def test_products_are_those_of_the_jacobian(shape: tuple[int, ...], batch: int | None) -> None:
+    model = ft.wrap(network(shape), "mean", ft.EDM(), "sigma", shape=shape, batch=batch)
+    h = torch.randn(3, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    beta = torch.tensor([0.5, 1.0, 30.0]).double()
+    chi = ft.susceptibility(model, h, beta)
+    jacobian = [
+        torch.func.jacrev(lambda x, b=b: model.mean(x, float(b)))(x).reshape(model.dimension, -1)
+        for x, b in zip(h, beta, strict=True)
+    ]
+    v = torch.randn(h.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for i, matrix in enumerate(jacobian):
+        assert torch.allclose(chi.mv(v)[i].flatten(), matrix @ v[i].flatten(), rtol=1e-9, atol=1e-12)
+        assert torch.allclose(chi.rmv(v)[i].flatten(), matrix.T @ v[i].flatten(), rtol=1e-9, atol=1e-12)
+        assert torch.allclose(chi.dense()[i], matrix, rtol=1e-9, atol=1e-12)
+        symmetric, rest = (matrix + matrix.T) / 2, (matrix - matrix.T) / 2
+        values = torch.linalg.eigvalsh(symmetric).flip(0)
+        assert torch.allclose(chi.leading(2, method="lanczos")[0][i], values[:2], rtol=1e-7)
+        defect = float(chi.symmetry_defect(64)[i])
+        assert defect == pytest.approx(float(rest.norm() / symmetric.norm()), rel=0.3)
+
+
+class Convolutions(nn.Module):
+    """Every way a convolution is called, and an attention of torch's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2, 4, 3, stride=2, padding=1),
+            nn.Conv2d(4, 4, (3, 1), padding=(2, 0), dilation=(2, 1), groups=2, bias=False),
+            nn.Conv2d(4, 4, 3, padding="same"),
+            nn.Tanh(),
+            nn.ConvTranspose2d(4, 4, 4, stride=2, padding=1),
+        )
+        self.line = nn.Conv1d(4, 6, 5, stride=3)
+        self.out = nn.Conv1d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        h = self.layers(x).flatten(2)
+        q = nn.functional.scaled_dot_product_attention(h.mT, h.mT, h.mT).mT
+        return nn.functional.interpolate(self.out(torch.tanh(self.line(q))), x[0, 0].numel()).reshape(x.shape)
+
+
+def test_layers_of_others_have_their_derivatives() -> None:
+    torch.manual_seed(0)
+    model = ft.wrap(Convolutions().double(), "mean", ft.EDM(), "sigma", shape=(2, 7, 5), check=False)
+    h, v = torch.randn(2, 2, 2, 7, 5, generator=torch.Generator().manual_seed(3)).double()
+    chi = ft.susceptibility(model, h, 1.0)
+    step = 1e-6
+    difference = (model.mean(h + step * v, 1.0) - model.mean(h - step * v, 1.0)) / (2 * step)
+    assert torch.allclose(chi.mv(v), difference, rtol=1e-6, atol=1e-8)
+    assert float((chi.mv(v) * h).sum()) == pytest.approx(float((v * chi.rmv(h)).sum()), rel=1e-10)
+
+
+def test_critical_times_of_a_network_that_is_exact_are_those_of_the_law() -> None:
+    states = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).double()
+    law, process = ft.Ensemble(states), ft.OrnsteinUhlenbeck()
+
+    def score(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return ft.posterior(law, process, x, t).score
+
+    for known in ({"law": law}, {"shape": (2,)}):
+        model = ft.wrap(score, "score", process, **known)
+        found = ft.critical_time(model, process, "fixed_point")
+        assert found == pytest.approx(0.346573590279973, rel=1e-6)
+    assert ft.critical_time(ft.wrap(score, "score", process, law=law), process, "speciation") == pytest.approx(
+        ft.speciation_time(law, process), nan_ok=True
+    )
+
+
+def test_samples_of_a_network_that_is_exact_are_those_of_the_law() -> None:
+    x = ft.sample(ENS, PROCESS, 6, 20, "heun", seed=3)
+    assert torch.allclose(ft.sample(EXACT, PROCESS, 6, 20, "heun", seed=3), x, rtol=0, atol=1e-8)
+    x = ft.sample(ENS, PROCESS, 6, 20, "ancestral", 0.5, "gaussian", seed=3)
+    found = ft.sample(EXACT, PROCESS, 6, 20, "ancestral", 0.5, "gaussian", seed=3)
+    assert torch.allclose(found, x, rtol=0, atol=1e-8)
+
+
+# free energies along paths
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0, 20.0, 400.0])
+@pytest.mark.parametrize("model", [ENS, EXACT], ids=["law", "network"])
+def test_free_energy_differences_are_those_of_the_evidence(model: Any, beta: float) -> None:
+    path = H[:4]
+    want = -(ENS.boltzmann(path[-1], beta).log_evidence - ENS.boltzmann(path[0], beta).log_evidence) / beta
+    found = ft.free_energy_difference(model, path, beta)
+    assert found.value == pytest.approx(float(want), abs=max(found.error, 1e-9))
+    assert found.error < 1e-6
+    assert found.curl < 1e-9
+    back = ft.free_energy_difference(model, path.flip(0).numpy() if model is not EXACT else path.flip(0), beta)
+    assert back.value == pytest.approx(-found.value, abs=1e-8)
+
+
+def test_a_field_that_is_no_gradient_shows_its_curl() -> None:
+    turn = torch.tensor([[0.5, -0.3], [0.3, 0.5]], dtype=torch.float64)
+    model = ft.wrap(lambda x, t: x @ turn.T, "mean", ft.EDM(), "sigma", shape=(2,), check=False)
+    square = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]).double()
+    loop = ft.free_energy_difference(model, square, 1.0)
+    assert loop.value == pytest.approx(-2 * 0.3, abs=1e-12)  # minus the curl times the area
+    assert loop.curl == pytest.approx(0.3 / 0.5, rel=0.5)
+
+
+def test_the_reported_error_is_the_error_where_evaluations_run_out() -> None:
+    path = torch.stack([ENS.data()[0], ENS.data()[1]])
+    want = -(ENS.boltzmann(path[1], 1e4).log_evidence - ENS.boltzmann(path[0], 1e4).log_evidence) / 1e4
+    short = ft.free_energy_difference(ENS, path, 1e4, max_evaluations=60)
+    assert short.evaluations <= 60
+    assert abs(short.value - float(want)) <= short.error
+    assert short.error > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((H[:1], 1.0), "path: wanted at least 2 points"),
+        ((H[0], 1.0), "path: wanted at least 2 points"),
+        ((H[:, :3], 1.0), "path: wanted shape"),
+        ((H * np.nan, 1.0), "path: wanted finite"),
+        ((H, -1.0), "beta: wanted a finite positive"),
+    ],
+)
+def test_impossible_paths(arguments: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        ft.free_energy_difference(ENS, *arguments)

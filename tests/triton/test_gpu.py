@@ -1,0 +1,182 @@
+"""On a GPU: no host synchronisation, graphs, streams and devices, derivatives, and the constants of the bound."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import fastthermo as ft
+from fastthermo import ops
+
+pytest.importorskip("triton")
+pytestmark = pytest.mark.gpu
+Tensor = torch.Tensor
+SHAPES = [(300, 3), (5000, 24), (5000, 200)]  # near; screened and by products
+BETAS = torch.logspace(-4, 4, 24).double()
+
+
+def law(size: int, dimension: int, device: str = "cuda", dtype: torch.dtype = torch.float32) -> ops.States:
+    generator = torch.Generator().manual_seed(dimension)
+    y = torch.randn(size, dimension, generator=generator)
+    if dtype == torch.uint8:
+        y = (40 * y + 128).clamp(0, 255)
+    phi = torch.randn(size, generator=generator).double().log_softmax(0)
+    return ops.States(y.to(device, dtype), phi.to(device))
+
+
+def queries(states: ops.States, beta: Tensor = BETAS) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    y = states.states.cpu().double()
+    noise = torch.randn(len(beta), y.shape[1], generator=generator).double()
+    field = y[: len(beta)] + noise / beta[:, None].sqrt()
+    return field.to(states.states.device), beta.to(states.states.device)
+
+
+def everything(states: ops.States, field: Tensor, beta: Tensor, single: bool = True) -> list[Tensor]:
+    moments = ops.boltzmann(states, field, beta, single=single)
+    probes = torch.ones_like(field)[:, None]
+    return [
+        *moments,
+        ops.covariance(states, field, beta, moments, single=single),
+        *ops.cumulant(states, field, beta, moments, probes, single=single),
+        *ops.top_weights(states, field, beta, moments, 3, single=single),
+    ]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+def test_forces_are_those_of_the_cpu(shape: Any, single: bool, dtype: torch.dtype) -> None:
+    states, there = law(*shape, dtype=dtype), law(*shape, device="cpu", dtype=dtype)
+    field, beta = queries(states, BETAS / (1600 if dtype == torch.uint8 else 1))
+    found = ops.boltzmann(states, field, beta, single=single)
+    want = ops.boltzmann(there, field.cpu(), beta.cpu())
+    rms = (2 * want.energy).sqrt()
+    gap = (found.force.cpu() - want.force).norm(dim=1)
+    assert (gap <= (found.error_bound.cpu() + want.error_bound) * rms).all()
+    assert (gap <= (1e-6 if single else 1e-11) * rms).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_call_waits_for_the_device(shape: Any) -> None:
+    states = law(*shape)
+    field, beta = queries(states)
+    everything(states, field, beta)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        everything(states, field, beta)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_captured_call_gives_the_answers_of_new_queries(shape: Any) -> None:
+    states = law(*shape)
+    field, beta = queries(states)
+    everything(states, field, beta)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = everything(states, field, beta)
+    field.copy_(field.flip(0))
+    beta.copy_(beta.flip(0))
+    graph.replay()
+    for found, want in zip(captured, everything(states, field, beta), strict=True):
+        assert torch.equal(found, want)
+
+
+def test_calls_run_on_the_current_stream() -> None:
+    states = law(*SHAPES[1])
+    field, beta = queries(states)
+    want = ops.boltzmann(states, field, beta).force
+    late = torch.zeros_like(field)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(100_000_000)
+        late.copy_(field)
+        found = ops.boltzmann(states, late, beta).force
+    stream.synchronize()
+    assert torch.equal(found, want)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+def test_two_devices_answer_alike_in_one_process() -> None:
+    answers = []
+    for device in ("cuda:0", "cuda:1"):
+        states = law(*SHAPES[1], device=device)
+        answers.append(ops.boltzmann(states, *queries(states)).force)
+        assert str(answers[-1].device) == device
+    assert torch.equal(answers[0].cpu(), answers[1].cpu())
+
+
+def test_queries_on_another_device_are_refused() -> None:
+    ens = ft.Ensemble(torch.zeros(3, 2, device="cuda"))
+    with pytest.raises(ValueError, match=r"field: wanted a tensor on cuda:0, where the states are, got one on cpu"):
+        ens.boltzmann(torch.zeros(2), 1.0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_invalid_queries_are_nan_and_spare_the_others(shape: Any) -> None:
+    states = law(*shape)
+    field, beta = queries(states)
+    want = ops.boltzmann(states, field, beta)
+    beta[3], field[5, 0] = -1.0, torch.nan
+    found = ops.boltzmann(states, field, beta)
+    bad = torch.zeros(len(beta), dtype=torch.bool, device="cuda")
+    bad[[3, 5]] = True
+    for name in ("log_evidence", "mean", "force", "energy", "entropy", "error_bound"):
+        x, y = getattr(found, name), getattr(want, name)
+        assert x[bad].isnan().flatten(1).any(1).all() if x.ndim > 1 else x[bad].isnan().all()
+        assert torch.equal(x[~bad], y[~bad])
+
+
+@pytest.mark.parametrize("dimension", [3, 20])
+def test_derivatives_pass_gradcheck(dimension: int) -> None:
+    states = law(300, dimension, dtype=torch.float64)
+    field, beta = (x[8:10].clone().requires_grad_() for x in queries(states))
+
+    def quantities(field: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+        moments = ops.boltzmann(states, field, beta)
+        return moments.log_evidence, moments.mean, moments.energy, moments.entropy
+
+    def covariance(field: Tensor, beta: Tensor) -> Tensor:
+        return ops.covariance(states, field, beta, ops.boltzmann(states, field, beta))
+
+    assert torch.autograd.gradcheck(quantities, (field, beta), check_forward_ad=True, atol=1e-6, rtol=1e-5)
+    assert torch.autograd.gradcheck(covariance, (field, beta), atol=1e-6, rtol=1e-5)
+    assert torch.autograd.gradgradcheck(lambda h, b: quantities(h, b)[:2], (field, beta), atol=1e-6, rtol=1e-5)
+
+
+def test_rtol_is_met_by_float64() -> None:
+    states = law(*SHAPES[1])
+    field, beta = queries(states)
+    assert ops.boltzmann(states, field, beta, single=True).error_bound.max() > 1e-7
+    assert ops.boltzmann(states, field, beta[:16].repeat(2)[:24], single=True, rtol=1e-7).error_bound.max() <= 1e-7
+
+
+@pytest.mark.parametrize("dimension", [64, 784, 3072])
+@pytest.mark.parametrize("signs", ["both", "one"])
+def test_tensor_cores_accumulate_within_the_constant_of_the_bound(dimension: int, signs: str) -> None:
+    """Four million random pairs of float16 vectors: |computed - exact| <= gamma |g| |t|, gamma of `screen`."""
+    import triton
+
+    from fastthermo.kernels.triton import config, screen
+
+    size = 2048
+    generator = torch.Generator(device="cuda").manual_seed(dimension)
+    g, t = (torch.randn(size, dimension, generator=generator, device="cuda") for _ in range(2))
+    scale = torch.exp(2 * torch.randn(2, size, 1, generator=generator, device="cuda"))
+    g, t = ((x.abs() if signs == "one" else x) * s for x, s in zip((g, t), scale, strict=True))
+    g, t = (x.clamp(-1e3, 1e3).half() for x in (g, t))
+    zero, one = torch.zeros(size, dtype=torch.float64, device="cuda"), torch.ones(size, device="cuda")
+    tile = config.tile("screen", dimension, "sm_90")
+    found = torch.empty(size, size, device="cuda")
+    screen._screen_kernel[(triton.cdiv(size, tile.b), triton.cdiv(size, tile.n))](
+        g, t, one, zero, zero, one.double(), found, size, size, dimension, size,
+        GROUP=1, BLOCK_B=tile.b, BLOCK_N=tile.n, BLOCK_D=tile.d, num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    lengths = g.double().norm(dim=1)[:, None] * t.double().norm(dim=1)
+    error = (found.double() - g.double() @ t.double().T).abs() / lengths
+    gamma = (dimension / 8 + 8) * screen.ACCUMULATION
+    print(f"\nD {dimension}, {signs} signs: largest error {float(error.max()):.2e}, gamma {gamma:.2e}")
+    assert error.max() <= gamma

@@ -1,0 +1,125 @@
+"""The ways that only many states or float32 arithmetic take, in the interpreter, against the float64 reference.
+
+Twelve temperatures from where all states matter to where one does, so that queries of one call go by differences and by
+products; among them ties, and a far query.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from fastthermo.kernels import Sums, reference
+
+BETAS = torch.logspace(-3, 5, 12).double()
+PROBLEMS = {  # N, D, dtype
+    "few dimensions": (700, 3, torch.float32),
+    "bytes in few dimensions": (300, 5, torch.uint8),
+    "float32": (700, 24, torch.float32),
+    "float64": (300, 40, torch.float64),
+    "bytes": (300, 50, torch.uint8),
+    "long rows": (270, 130, torch.float32),
+}
+
+
+@pytest.fixture(scope="module", params=PROBLEMS)
+def problem(request: pytest.FixtureRequest) -> SimpleNamespace:
+    size, dimension, dtype = PROBLEMS[request.param]
+    generator = torch.Generator().manual_seed(size + dimension)
+    y = torch.randn(size, dimension, generator=generator)
+    unit = 40.0 if dtype == torch.uint8 else 1.0
+    states = ((40 * y + 128).clamp(0, 255) if dtype == torch.uint8 else y).to(dtype)
+    log_weights = torch.randn(size, generator=generator).double().log_softmax(0)
+    log_weights[[2, size - 1]] = -torch.inf
+    beta = BETAS / unit**2
+    noise = torch.randn(len(beta), dimension, generator=generator).double()
+    field = states[:12].double() + noise / beta[:, None].sqrt()
+    field[6:9] = (states[6:9].double() + states[60:63].double()) / 2  # ties
+    field[9] += 1e3 * unit
+    packed = reference.pack(states, log_weights)
+    truth = reference.boltzmann(packed, field, beta)
+    return SimpleNamespace(
+        states=states,
+        log_weights=log_weights,
+        field=field,
+        beta=beta,
+        packed=packed,
+        truth=truth,
+        rms=(2 * (truth.energy_min + truth.excess)).sqrt(),
+        single=dtype != torch.float64,
+    )
+
+
+def force(p: SimpleNamespace, sums: Sums) -> torch.Tensor:
+    return (p.states[sums.dominant].double() - p.field) + sums.shift
+
+
+def sums_of(interpreted: Any, p: SimpleNamespace, precision: str) -> tuple[Any, Sums]:
+    packed = interpreted.pack(p.states, p.log_weights)
+    return packed, interpreted.boltzmann(packed, p.field, p.beta, precision)
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("double", 1e-11), ("single", 1e-6)])
+def test_forces_are_exact_under_their_bound(interpreted: Any, problem: Any, precision: str, wanted: float) -> None:
+    _, sums = sums_of(interpreted, problem, precision)
+    gap = (force(problem, sums) - force(problem, problem.truth)).norm(dim=1) / problem.rms
+    assert (gap <= wanted).all()
+    assert (gap <= sums.error_bound + problem.truth.error_bound).all()
+    got, want = (s.energy_min + s.excess for s in (sums, problem.truth))
+    assert ((got - want).abs() <= 3e-6 * want).all()
+    assert ((sums.participation - problem.truth.participation).abs() <= 1e-5).all()
+
+
+@pytest.mark.parametrize("precision", ["fast", "tf32"])
+def test_fast_sums_have_the_precision_of_their_numbers(interpreted: Any, problem: Any, precision: str) -> None:
+    """The interpreter multiplies in float32 whatever it is told; at high temperature that is precise."""
+    _, sums = sums_of(interpreted, problem, precision)
+    gap = (force(problem, sums) - force(problem, problem.truth)).norm(dim=1) / problem.rms
+    assert (gap[:5] <= 1e-5).all()
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("double", 1e-8), ("single", 1e-4)])
+def test_second_passes_are_exact(interpreted: Any, problem: Any, precision: str, wanted: float) -> None:
+    packed, sums = sums_of(interpreted, problem, precision)
+    given = (problem.packed, problem.field, problem.beta, problem.truth)
+    covariance = reference.covariance(*given)
+    size = torch.linalg.matrix_norm(covariance)
+    wide = size > 1e-18 * problem.rms**2  # of single precision, less is rounding or left out
+    gap = interpreted.covariance(packed, problem.field, problem.beta, sums, precision) - covariance
+    assert (torch.linalg.matrix_norm(gap)[wide] <= (wanted * size)[wide]).all()
+    generator = torch.Generator().manual_seed(1)
+    for count in (1, 2):
+        probes = torch.randn(len(size), count, problem.field.shape[1], generator=generator).double()
+        none = torch.zeros(len(size), count).double()
+        vectors, energies = interpreted.cumulant(packed, problem.field, problem.beta, sums, probes, none, precision)
+        want, want_energies = reference.cumulant(*given, probes, none)
+        scale = size * probes.norm(dim=2).prod(1) * (1 if count == 1 else problem.rms)
+        assert ((vectors - want).norm(dim=1)[wide] <= (wanted * scale)[wide]).all()
+        assert ((energies - want_energies).abs()[wide] <= (wanted * scale * problem.rms)[wide]).all()
+
+
+def test_queries_go_by_differences_and_by_products(interpreted: Any) -> None:
+    """Else the tests above look at one of the ways only."""
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(700, 24, generator=generator)
+    packed = interpreted.pack(states, torch.full((700,), -6.5).double())
+    field = states[:12].double() + 0.1
+    seen = interpreted.call("fastthermo.kernels.triton.screen:survey", packed, field, BETAS, "single")
+    assert 2 <= int(seen.dense.number) <= 10
+    assert int(seen.sparse.number) == 12 - int(seen.dense.number)
+
+
+def test_screening_keeps_every_state_that_matters(interpreted: Any) -> None:
+    generator = torch.Generator().manual_seed(5)
+    states = torch.randn(700, 24, generator=generator)
+    log_weights = torch.full((700,), -6.5).double()
+    field, beta = states[:12].double() + 0.3, torch.logspace(0, 4, 12).double()
+    packed = interpreted.pack(states, log_weights)
+    seen = interpreted.call("fastthermo.kernels.triton.screen:survey", packed, field, beta, "single")
+    logits = -beta[:, None] * torch.cdist(field, states.double()) ** 2 / 2
+    runner_up = logits.topk(2).values[:, 1:]
+    for b in seen.sparse.places[: int(seen.sparse.number)].tolist():
+        if seen.kept[b] <= seen.groups.shape[1]:
+            matter = set((logits[b] >= runner_up[b] - 45).nonzero()[:, 0].floor_divide(16).tolist())
+            assert matter <= set(seen.groups[b, : seen.kept[b]].tolist())
