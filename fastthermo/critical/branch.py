@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows
-from fastthermo.critical.newton import DENSE, force, krylov
+from fastthermo.critical.newton import force, krylov
 from fastthermo.critical.starts import data, spread
 from fastthermo.critical.stationary import spectrum
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LONGEST, SHORTEST, FIRST = 0.15, 1e-6, 0.01  # steps of arclength
 CORRECTIONS = 8  # Newton steps a point
 TURN = 0.9  # least cosine between successive tangents
+DENSE = 128  # dimensions up to which matrices are made
+WILD = 1e3  # times longer than its right-hand side, a solution is that of a singular matrix
 SHIFT = 1e-5  # of log s, for the derivative of <y> by s: only Newton's matrix uses it
 TOLERANCE = 1e-11
 FOLD = 1e-13  # of arclength
@@ -71,7 +73,7 @@ def follow(model: Any, point: Any, beta: float, betas: tuple[float, float], max_
     start, range_ = rows[:1].double().repeat(2, 1), (-np.log(betas[1]), -np.log(betas[0]))
     log_s = start.new_full((2,), -np.log(beta))
     sides = trace(model, start, log_s, np.array([1.0, -1.0]), range_, scale, max_points)
-    return assemble(model, sides, scale, shaped(model, not is_torch(point)))
+    return assemble(model, [sides], scale, shaped(model, not is_torch(point)))[0]
 
 
 def check_betas(betas: tuple[float, float], beta: float | None = None) -> None:
@@ -82,25 +84,37 @@ def check_betas(betas: tuple[float, float], beta: float | None = None) -> None:
         raise ValueError(f"beta: wanted a number in {betas}, got {beta}")
 
 
-def assemble(model: Any, sides: list[Curve], scale: float, shaped: Callable[[torch.Tensor], Any]) -> Branch:
-    """One branch of the two sides of a point, from the far end of the second through the point."""
+def assemble(model: Any, pairs: list[list[Curve]], scale: float, shaped: Callable[[torch.Tensor], Any]) -> list[Branch]:
+    """Branches of the two sides of each point, each from the far end of the second through the point."""
     import torch
 
-    up, down = sides
-    u = torch.cat([down.u.flip(0)[:-1], up.u])
-    beta = (-u[:, -1]).exp()
-    gain, index, _ = spectrum(model, u[:, :-1] * scale, beta)
-    folds = [fold(model, side, int(i), scale) for side in sides for i in side.folds()]
-    turned = torch.stack(folds) if folds else u[:0]
-    return Branch(
-        beta=beta.cpu().numpy(),
-        points=shaped(u[:, :-1] * scale),
-        gain=gain.cpu().numpy(),
-        index=index.cpu().numpy(),
-        fold_beta=(-turned[:, -1]).exp().cpu().numpy(),
-        fold_points=shaped(turned[:, :-1] * scale),
-        complete=up.complete and down.complete,
-    )
+    u = [torch.cat([down.u.flip(0)[:-1], up.u]) for up, down in pairs]
+    if not u:
+        return []
+    together = torch.cat(u)
+    gain, index, _ = spectrum(model, together[:, :-1] * scale, (-together[:, -1]).exp())
+    ends = np.cumsum([len(rows) for rows in u])[:-1].tolist()
+    turns = [[(curve, int(i)) for curve in sides for i in curve.folds()] for sides in pairs]
+    turned = folds(model, [turn for several in turns for turn in several], scale)
+    return [
+        Branch(
+            beta=(-rows[:, -1]).exp().cpu().numpy(),
+            points=shaped(rows[:, :-1] * scale),
+            gain=gains.cpu().numpy(),
+            index=indices.cpu().numpy(),
+            fold_beta=(-at[:, -1]).exp().cpu().numpy(),
+            fold_points=shaped(at[:, :-1] * scale),
+            complete=up.complete and down.complete,
+        )
+        for rows, gains, indices, at, (up, down) in zip(
+            u,
+            gain.tensor_split(ends),
+            index.tensor_split(ends),
+            turned.split([len(several) for several in turns]),
+            pairs,
+            strict=True,
+        )
+    ]
 
 
 def shaped(model: Any, numpy: bool | None = None) -> Callable[[torch.Tensor], Any]:
@@ -164,20 +178,32 @@ def trace(
     ]
 
 
-def fold(model: Any, curve: Curve, i: int, scale: float) -> torch.Tensor:
-    """u (D + 1,) where s turns between points i and i + 1 of a curve: where the tangent has no part along s."""
-    from scipy.optimize import brentq
+def folds(model: Any, turns: list[tuple[Curve, int]], scale: float) -> torch.Tensor:
+    """u (F, D + 1) where s turns between points i and i + 1 of curves: where the tangent has no part along s."""
+    import torch
+    from scipy.optimize.elementwise import find_root
 
-    base, t = curve.u[i : i + 1], curve.tangent[i : i + 1]
+    if not turns:
+        return torch.zeros(0, model.dimension + 1, dtype=torch.float64, device=model.device)
+    base, after = (torch.stack([curve.u[i + k] for curve, i in turns]) for k in (0, 1))
+    t = torch.stack([curve.tangent[i] for curve, i in turns])
 
-    def solve(distance: float) -> tuple[torch.Tensor, float]:
-        u, _, _ = _correct(model, base + distance * t, t, scale)
-        return u, float(_tangent(model, u, t, scale)[0, -1])
+    def solve(distance: Any, which: Any) -> torch.Tensor:
+        rows = base.new_tensor(which).long()
+        return _correct(model, base[rows] + base.new_tensor(distance)[:, None] * t[rows], t[rows], scale)[0]
 
-    length = float(((curve.u[i + 1] - curve.u[i]) * curve.tangent[i]).sum())
-    if solve(0.0)[1] * solve(length)[1] > 0:  # turned within rounding of one end
-        return curve.u[i]
-    return solve(brentq(lambda d: solve(d)[1], 0, length, xtol=FOLD, rtol=1e-12))[0][0]
+    def along_s(distance: np.ndarray, which: np.ndarray) -> np.ndarray:
+        u = solve(distance.ravel(), which.ravel())
+        turn = _tangent(model, u, t[base.new_tensor(which.ravel()).long()], scale)[:, -1]
+        return turn.cpu().numpy().reshape(distance.shape)
+
+    which = np.arange(len(turns))
+    length = ((after - base) * t).sum(1).cpu().numpy()
+    found = find_root(
+        along_s, (np.zeros(len(turns)), length), args=(which,), tolerances={"xatol": FOLD, "xrtol": 1e-12}
+    )
+    # without a change of sign s has turned within rounding of the first point
+    return solve(np.where(found.success, found.x, 0.0), which)
 
 
 def _correct(
@@ -226,8 +252,11 @@ def _bordered(model: Any, u: torch.Tensor, t: torch.Tensor, right: torch.Tensor,
         unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
         top = torch.cat([beta[:, None, None] * dense() - unit, by_s[..., None]], 2)
         matrix = torch.cat([top, t[:, None]], 1)
+        x: torch.Tensor = torch.linalg.solve_ex(matrix, right)[0]
         # along a continuous symmetry the matrix is singular: the least solution does not move along it
-        return (torch.linalg.pinv(matrix, rtol=1e-9) @ right[..., None])[..., 0]
+        odd = ~(x.norm(dim=1) < WILD * right.norm(dim=1))
+        x[odd] = (torch.linalg.pinv(matrix[odd], rtol=1e-9) @ right[odd, :, None])[..., 0]
+        return x
 
     def bordered(v: torch.Tensor) -> torch.Tensor:
         top = beta[:, None] * apply(v[:, None, :-1].contiguous())[:, 0] - v[:, :-1] + by_s * v[:, -1:]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo.critical.branch import Curve, check_betas, fold, trace
+from fastthermo.critical.branch import Curve, check_betas, folds, trace
 from fastthermo.critical.flow import free_energy_difference
 from fastthermo.critical.newton import force, newton
 from fastthermo.critical.starts import averages, data, spread
@@ -221,7 +221,7 @@ class _Cooling:
                         best = (top, curve, int(i))
         if best[1] is None:
             return None, None
-        return fold(self.model, best[1], best[2], self.scale), (best[1], best[2])
+        return folds(self.model, [best[1:]], self.scale)[0], best[1:]
 
     def _discontinuous(self, u: torch.Tensor, where: tuple[Curve, int], critical: torch.Tensor | None) -> Transition:
         """Saddle-node or first-order, by whether the new phase becomes the lower one before the old one ends."""
@@ -273,8 +273,8 @@ class _Cooling:
 
     def _end_of_old(self) -> float:
         """beta of the fold at which the old phase ends on cooling; NaN if it does not."""
-        folds = self.old.folds()
-        return _beta(fold(self.model, self.old, int(folds[0]), self.scale)) if len(folds) else np.nan
+        turns = self.old.folds()
+        return _beta(folds(self.model, [(self.old, int(turns[0]))], self.scale)[0]) if len(turns) else np.nan
 
     def old_at(self, log_s: float) -> torch.Tensor | None:
         """The old phase at log s, (1, D), on the part before its first fold."""
@@ -282,8 +282,8 @@ class _Cooling:
 
     def _on(self, curve: Curve, log_s: float) -> torch.Tensor | None:
         """The fixed point at log s on the part of a curve on which s has not turned yet, (1, D)."""
-        folds = curve.folds()
-        u = curve.u[: folds[0] + 1] if len(folds) else curve.u
+        turns = curve.folds()
+        u = curve.u[: turns[0] + 1] if len(turns) else curve.u
         s = u[:, -1].cpu().numpy()
         k = np.flatnonzero((s[:-1] - log_s) * (s[1:] - log_s) <= 0)
         if not len(k):

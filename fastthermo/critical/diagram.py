@@ -44,7 +44,7 @@ def bifurcation_diagram(
         for point, *sides_of in zip(points, sides[: len(points)], sides[len(points) :], strict=True):
             if len(_unknown(model, pairs, point[None], log_s, scale)):
                 pairs.append(sides_of)
-    branches = [assemble(model, sides, scale, shaped(model)) for sides in pairs]
+    branches = assemble(model, pairs, scale, shaped(model))
     return sorted(branches, key=lambda branch: (branch.index[0], -len(branch.beta)))
 
 
