@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastthermo import sweep as sweep
     from fastthermo.adapters import Denoised as Denoised
     from fastthermo.adapters import LearnedDenoiser as LearnedDenoiser
+    from fastthermo.adapters import regularised as regularised
     from fastthermo.adapters import to_azula as to_azula
     from fastthermo.adapters import to_edm as to_edm
     from fastthermo.adapters import wrap as wrap
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from fastthermo.ensemble import Mixture as Mixture
     from fastthermo.ensemble import top_weights as top_weights
     from fastthermo.experiments import compare as compare
+    from fastthermo.experiments import late_start as late_start
+    from fastthermo.experiments import memorise as memorise
+    from fastthermo.experiments import regularise as regularise
     from fastthermo.paths import Difference as Difference
     from fastthermo.paths import free_energy_difference as free_energy_difference
     from fastthermo.process import DDPM as DDPM
@@ -91,7 +95,7 @@ if TYPE_CHECKING:
     from fastthermo.training import train as train
 
 _HOME = {
-    "adapters": ("Denoised", "LearnedDenoiser", "to_azula", "to_edm", "wrap"),
+    "adapters": ("Denoised", "LearnedDenoiser", "regularised", "to_azula", "to_edm", "wrap"),
     "critical": (
         "Branch",
         "FixedPoints",
@@ -111,7 +115,7 @@ _HOME = {
     ),
     "denoiser": ("Denoiser", "EmpiricalDenoiser", "Model"),
     "ensemble": ("Ensemble", "Mixture", "top_weights"),
-    "experiments": ("compare",),
+    "experiments": ("compare", "late_start", "memorise", "regularise"),
     "paths": ("Difference", "free_energy_difference"),
     "process": (
         "DDPM",

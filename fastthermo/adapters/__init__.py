@@ -23,16 +23,19 @@ from fastthermo.adapters.libraries import (
     to_edm,
     torchcfm,
 )
+from fastthermo.adapters.regularised import Regularised, regularised
 from fastthermo.adapters.wrapping import wrap
 
 __all__ = [
     "Denoised",
     "LearnedDenoiser",
+    "Regularised",
     "azula",
     "denoising_diffusion_pytorch",
     "diffusers",
     "edm",
     "k_diffusion",
+    "regularised",
     "to_azula",
     "to_edm",
     "torchcfm",

@@ -6,7 +6,7 @@ import argparse
 import errno
 import sys
 
-from fastthermo.cli import doctor, generate, measure, sweeps
+from fastthermo.cli import doctor, experiments, generate, measure, sweeps
 
 EXTRAS = {
     "matplotlib": "plot",
@@ -61,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastthermo {fastthermo.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (measure, generate, sweeps, doctor):
+    for family in (measure, generate, experiments, sweeps, doctor):
         family.add(commands)
     return parser

@@ -13,11 +13,12 @@ SCHEMES = ("euler", "ancestral", "ddim", "heun", "heun_sde")
 def add(commands: Any) -> None:
     sample = commands.add_parser(
         "sample",
-        help="samples from the exact denoiser of a data set: .npy and a contact sheet",
-        description="Generate samples with the exact score of a data set; they are written as samples.npy, in data "
-        "units, and samples.png.",
+        help="samples from the exact denoiser of a data set, or a network: .npy and a contact sheet",
+        description="Generate samples with the exact score of a data set, or that of a network trained on it; they are "
+        "written as samples.npy, in data units, and samples.png.",
     )
     add_data(sample)
+    sample.add_argument("--network", metavar="RUN", help="folder of `fastthermo train`, instead of the exact denoiser")
     sample.add_argument("-n", type=int, default=64, help="number of samples (default 64)")
     sample.add_argument("--steps", type=int, default=128, help="number of steps (default 128)")
     sample.add_argument("--scheme", choices=SCHEMES, default="ancestral", help="(default ancestral)")
@@ -61,15 +62,22 @@ def _sample(arguments: argparse.Namespace) -> int:
         raise ValueError(f"n: wanted at least 1 sample, got {arguments.n}")
     data = load(arguments.data, arguments.labels)
     process = process_of(arguments.process)
-    x = sample(
-        data.ensemble(),
-        process,
-        arguments.n,
-        arguments.steps,
-        arguments.scheme,
-        arguments.t_start,
-        arguments.start,
-        arguments.seed,
+    model: Any = data.ensemble()
+    if arguments.network is not None:
+        from fastthermo.training import load_denoiser
+
+        model = load_denoiser(arguments.network, model)
+    x = np.asarray(
+        sample(
+            model,
+            process,
+            arguments.n,
+            arguments.steps,
+            arguments.scheme,
+            arguments.t_start,
+            arguments.start,
+            arguments.seed,
+        )
     )
     out.mkdir(parents=True, exist_ok=True)
     with replacing(files[0]) as file:

@@ -1,4 +1,4 @@
-"""`fastthermo portrait|regimes|compare DATA`: measurements over diffusion time."""
+"""`fastthermo portrait|regimes DATA`: measurements over diffusion time."""
 
 from __future__ import annotations
 
@@ -33,33 +33,20 @@ def add(commands: Any) -> None:
     add_out(regimes, "regimes/NAME")
     regimes.set_defaults(run=_regimes)
 
-    compare = commands.add_parser(
-        "compare",
-        help="a trained network against the exact denoiser of its data: figure, data and summary",
-        description="Measure the error of a network's mean and its susceptibilities along noised data, beside those of "
-        "the exact denoiser, split at the critical and collapse times. Interrupted, the same command goes on.",
-    )
-    add_data(compare)
-    compare.add_argument("--network", required=True, metavar="RUN", help="folder of `fastthermo train`")
-    compare.add_argument("--times", type=int, default=32, help="temperatures (default 32)")
-    compare.add_argument("--queries", type=int, default=256, help="noised data at each (default 256)")
-    add_out(compare, "comparisons/NAME")
-    compare.set_defaults(run=_compare)
-
 
 def _portrait(arguments: argparse.Namespace) -> int:
     from fastthermo.portrait import portrait
 
-    _measure(arguments, "portrait", "portraits", portrait)
+    measured(arguments, "portrait", "portraits", portrait)
     return 0
 
 
 def _regimes(arguments: argparse.Namespace) -> int:
     from fastthermo.survey import survey
 
-    summary = _measure(arguments, "regimes", "regimes", survey)
+    summary = measured(arguments, "regimes", "regimes", survey)
     for peak in summary["entropy_rate_peaks"]:
-        _print_time("peak of the entropy rate", peak)
+        print_time("peak of the entropy rate", peak)
     dimension = summary["data_dimension"]
     for name, value in dimension.items():
         if name != "time" and value["value"] is not None:
@@ -71,25 +58,14 @@ def _regimes(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(arguments: argparse.Namespace) -> int:
-    from functools import partial
-
-    from fastthermo.experiments import compare
-
-    summary = _measure(arguments, "comparison", "comparisons", partial(compare, run=arguments.network))
-    for name, mark in summary["learned_critical_time"].items():
-        _print_time(f"learned     ({name})", mark)
-    for stage, errors in summary["errors"].items():
-        if errors["distance"] is not None:
-            print(
-                f"{stage.replace('_', ' '):28} error {errors['learned_error']:.3g}, exact {errors['exact_error']:.3g}, "
-                f"apart {errors['distance']:.3g}"
-            )
-    return 0
-
-
-def _measure(arguments: argparse.Namespace, kind: str, folder: str, function: Any) -> dict[str, Any]:
-    """Make a result of a data set and print its times and files."""
+def measured(
+    arguments: argparse.Namespace,
+    kind: str,
+    folder: str,
+    function: Any,
+    options: tuple[str, ...] = ("times", "queries"),
+) -> dict[str, Any]:
+    """Make a result of a data set with these arguments and print its times and files."""
     from fastthermo._results import check_out
     from fastthermo.datasets import load
 
@@ -100,21 +76,20 @@ def _measure(arguments: argparse.Namespace, kind: str, folder: str, function: An
         data,
         process,
         out,
-        times=arguments.times,
-        queries=arguments.queries,
+        **{name: getattr(arguments, name) for name in options},
         seed=arguments.seed,
         overwrite=arguments.overwrite,
     )
     for name, mark in summary["critical_time"].items():
-        _print_time(f"critical time ({name})", mark)
+        print_time(f"critical time ({name})", mark)
     for name in ("speciation_time", "condensation_time", "collapse_time"):
         if name in summary:
-            _print_time(name.replace("_", " "), summary[name])
+            print_time(name.replace("_", " "), summary[name])
     print(f"figure   {out / kind}.png\nsummary  {out / 'summary.json'}\ndata     {out / kind}.zarr")
     return summary
 
 
-def _print_time(name: str, mark: dict[str, Any]) -> None:
+def print_time(name: str, mark: dict[str, Any]) -> None:
     if mark["time"] is None:
         print(f"{name:28} none")
     else:

@@ -9,28 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._files import replacing
+from fastthermo.plot.samples import contact_sheet as contact_sheet
+from fastthermo.plot.samples import sample_rows as sample_rows
+from fastthermo.plot.samples import scatter
+from fastthermo.plot.style import STYLE as STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.grid": True,
-    "grid.color": "0.92",
-    "legend.frameon": True,
-    "legend.framealpha": 0.8,
-    "legend.edgecolor": "none",
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.6,
-    "pdf.fonttype": 42,
-}
 NOISED, GENERATED, MEAN = "#1f5fa8", "#d1611b", "#2f7d4f"
 MARKS = {
     "critical": ("#7b3fa0", "critical"),
@@ -77,24 +64,6 @@ def time_axis(axis: Axes, t: np.ndarray) -> None:
     if t.max() / t.min() > 1e3 and t.max() > 2:
         axis.set_xscale("log")
     axis.set_xlim(t.min(), t.max())
-
-
-def contact_sheet(samples: np.ndarray, title: str, columns: int = 16) -> Figure:
-    """Images (n, H, W) or (n, H, W, 3) in [-1, 1] or any range on one sheet; a scatter plot for other states."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        if samples.ndim < 3:
-            figure = Figure(figsize=(5, 5), layout="constrained")
-            _scatter(figure.subplots(), [samples], ["samples"])
-        else:
-            columns = min(columns, len(samples))
-            rows = -(-len(samples) // columns)
-            figure = Figure(figsize=(0.6 * columns, 0.6 * rows + 0.4), layout="constrained")
-            _tile(figure.subplots(), samples, columns)
-        figure.suptitle(title, fontsize=10)
-    return figure
 
 
 def bifurcation_figure(branches: list[Any], direction: Any = None) -> Figure:
@@ -258,54 +227,6 @@ def _late_start(figure: Figure, axis: Axes, dataset: Any, image_shape: tuple[int
     times, samples = dataset["late_time"].to_numpy(), dataset["late_samples"].to_numpy()
     axis.set_title("f  samples by time of a Gaussian late start")
     if image_shape is None:
-        _scatter(axis, list(samples.reshape(*samples.shape[:2], -1)), [f"$t = {t:.3g}$" for t in times])
+        scatter(axis, list(samples.reshape(*samples.shape[:2], -1)), [f"$t = {t:.3g}$" for t in times])
         return
-    columns = 9
-    _tile(axis, samples[:, :columns].reshape(-1, *samples.shape[2:]), columns)
-    rows = len(times)
-    axis.set_axis_on()
-    axis.grid(False)
-    axis.set_xticks([])
-    height = image_shape[0] + 1
-    axis.set_yticks([(i + 0.5) * height for i in range(rows)], [f"{t:.3g}" for t in times])
-    axis.set_ylabel("start time $t$")
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    axis.tick_params(length=0)
-
-
-def _tile(axis: Axes, images: np.ndarray, columns: int) -> None:
-    """Images in rows on one axis, a pixel apart; channels first or last."""
-    if images.ndim == 4 and images.shape[1] in (1, 3):
-        images = np.moveaxis(images, 1, -1)
-    if images.ndim == 4 and images.shape[-1] == 1:
-        images = images[..., 0]
-    low, high = float(np.nanmin(images)), float(np.nanmax(images))
-    images = (images - low) / (high - low or 1)
-    rows = -(-len(images) // columns)
-    height, width = images.shape[1:3]
-    sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, *images.shape[3:]))
-    for i, image in enumerate(images):
-        r, c = divmod(i, columns)
-        sheet[r * (height + 1) : r * (height + 1) + height, c * (width + 1) : c * (width + 1) + width] = image
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_axis_off()
-
-
-def _scatter(axis: Axes, groups: list[np.ndarray], labels: list[str]) -> None:
-    """Points on the two leading principal axes of all groups together; a histogram in one dimension."""
-    pooled = np.concatenate(groups)
-    centre = pooled.mean(0)
-    _, _, axes = np.linalg.svd(pooled - centre, full_matrices=False)
-    from matplotlib import colormaps
-
-    colors = colormaps["viridis"](np.linspace(0, 0.9, len(groups)))
-    for group, label, color in zip(groups, labels, colors, strict=True):
-        if pooled.shape[1] == 1:
-            axis.hist(group[:, 0], bins=32, histtype="step", color=color, label=label)
-        else:
-            x, y = ((group - centre) @ axes[:2].T).T
-            axis.plot(x, y, ".", color=color, label=label, alpha=0.7)
-    axis.set_xlabel("data" if pooled.shape[1] == 1 else "first principal component")
-    axis.set_ylabel("samples" if pooled.shape[1] == 1 else "second principal component")
-    axis.legend(loc="best")
+    sample_rows(axis, samples[:, :9], [f"{t:.3g}" for t in times], "start time $t$")

@@ -148,13 +148,13 @@ class _Run:
 
         from fastthermo.training.networks import SPREAD
 
-        rng = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, self.step]).generate_state(1)[0]))
-        index = torch.randint(len(self.states), (batch,), generator=rng).to(self.device)
-        y = self.scale * self.states[index].float() + self.shift
-        z = torch.randn(y.shape, generator=rng).to(self.device)
+        key = int(np.random.SeedSequence([self.seed, self.step]).generate_state(1)[0])
+        draw = {"generator": torch.Generator(self.device).manual_seed(key), "device": self.device}
+        y = self.scale * self.states[torch.randint(len(self.states), (batch,), **draw)].float() + self.shift
+        z = torch.randn(y.shape, **draw)
         # one level in each of `batch` equally likely strata: the loss fluctuates less
-        strata = (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch
-        sigma = self.deviation * (SPREAD * torch.special.ndtri(strata.clamp(1e-6, 1 - 1e-6))).exp().to(self.device)
+        strata = (torch.arange(batch, device=self.device) + torch.rand(batch, **draw)) / batch
+        sigma = self.deviation * (SPREAD * torch.special.ndtri(strata.clamp(1e-6, 1 - 1e-6))).exp()
         level = sigma.reshape(-1, *[1] * (y.ndim - 1))
         weight = (level**2 + self.deviation**2) / (level * self.deviation) ** 2
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 SPREAD = 1.5  # from far above the critical temperatures of data to well below their collapse
 HARMONICS = 16  # sines and cosines of the noise level
+FEATURES = 64  # by which a classifier tells its classes
 
 
 class Denoiser(nn.Module):
@@ -162,6 +163,29 @@ class UNet(nn.Module):
         h = self.leave(nn.functional.silu(self.norm(h)))
         h = nn.functional.pixel_shuffle(h, self.patch)[:, :, :height, :width]
         return h.movedim(1, -1) if self.last else h.reshape(x.shape)
+
+
+class Recogniser(nn.Module):
+    """States (B, ...) to features (B, FEATURES) and the logits of classes: convolutions for images, else an MLP."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        image = channels_first(shape)
+        self.image, self.last = image, tuple(shape) == (*image[1:], *image[:1])
+        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(math.prod(shape), 128)]
+        if image:
+            side = math.prod(-(-n // 4) for n in image[1:])
+            first, *more = (nn.Conv2d(a, b, 3, s, 1) for a, b, s in ((image[0], 16, 1), (16, 32, 2), (32, 64, 2)))
+            layers = [first, *(part for layer in more for part in (nn.SiLU(), layer)), nn.SiLU(), nn.Flatten()]
+            layers.append(nn.Linear(64 * side, 128))
+        self.body = nn.Sequential(*layers, nn.SiLU(), nn.Linear(128, FEATURES), nn.SiLU())
+        self.head = nn.Linear(FEATURES, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.image:
+            x = x.movedim(-1, 1) if self.last else x.reshape(len(x), *self.image)
+        features = self.body(x)
+        return features, self.head(features)
 
 
 def channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:

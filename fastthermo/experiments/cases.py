@@ -1,0 +1,122 @@
+"""A sweep over cases and seeds: samples of each, measured by a `Yardstick` into the arrays of a result folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastthermo._results import Settings, open_arrays, rows
+from fastthermo.datasets import Dataset
+from fastthermo.experiments.quality import QUALITIES
+from fastthermo.process import Process
+from fastthermo.training import load_denoiser
+from fastthermo.training.checkpoint import NETWORK, fingerprint
+
+SHOTS = 10  # samples of a case that are kept, of the first seed
+Variables = dict[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Swept(Settings):
+    """`times` steps of the sampler, `queries` samples a case and seed."""
+
+    seeds: int
+    cases: str
+    network: str
+
+
+def models(runs: list[str | Path], data: Dataset, device: Any = "cpu") -> tuple[list[Any], str]:
+    """The networks of training runs, or the exact denoiser where there are none, and a name of what they are."""
+    ensemble = data.ensemble()
+    if not runs:
+        return [ensemble], "exact"
+    found = [load_denoiser(run, ensemble, device) for run in runs]
+    for run, model in zip(runs, found, strict=True):
+        if model.shape != ensemble.shape:
+            raise ValueError(f"run: wanted a network for states of shape {ensemble.shape}, {run} has {model.shape}")
+    weights = (Path(run) / NETWORK if Path(run).is_dir() else Path(run) for run in runs)
+    return found, " ".join(map(fingerprint, weights))
+
+
+def open_cases(
+    folder: Path,
+    kind: str,
+    settings: Swept,
+    axes: Mapping[str, tuple[Any, dict[str, str]]],
+    shape: tuple[int, ...],
+    more: Variables | None = None,
+) -> Any:
+    """The arrays of a sweep: every quality over `axes`, name: (values, attributes), and seeds; samples as `shots`."""
+
+    def make() -> tuple[Any, dict[str, Any]]:
+        import xarray as xr
+
+        sizes = [len(values) for values, _ in axes.values()]
+        dims = (*axes, "seed")
+        variables: Variables = {
+            name: (dims, np.full((*sizes, settings.seeds), np.nan), {"long_name": long_name, "units": units})
+            for name, (long_name, units) in QUALITIES.items()
+        }
+        inner = tuple(f"axis{i}" for i in range(len(shape)))
+        shots = np.full((*sizes, SHOTS, *shape), np.nan, np.float32)
+        variables["shots"] = ((*axes, "shot", *inner), shots, {"long_name": "samples of the first seed"})
+        variables["done"] = (dims, np.zeros((*sizes, settings.seeds), bool), {"long_name": "case is complete"})
+        variables |= more or {}
+        coordinates = {name: (name, np.asarray(values), notes) for name, (values, notes) in axes.items()}
+        return xr.Dataset(variables, coordinates), rows({"shots": variables["shots"]}, tuple(axes))
+
+    return open_arrays(folder, kind, settings, make)
+
+
+def fill(
+    store: Any,
+    draw: Callable[..., np.ndarray],
+    measure: Callable[..., dict[str, float]],
+    desc: str,
+    progress: bool | None,
+) -> None:
+    """The cases that are not there yet: measure(draw(*index), *index), index over the axes and then the seeds."""
+    from tqdm import tqdm
+
+    left = np.argwhere(~np.asarray(store["done"][:]))
+    bar = tqdm(left.tolist(), desc=desc, unit="case", disable=None if progress is None else not progress)
+    for index in bar:
+        x = draw(*index)
+        for name, value in measure(x, *index).items():
+            store[name][tuple(index)] = value
+        if index[-1] == 0:
+            shots = np.full(store["shots"].shape[len(index) - 1 :], np.nan, np.float32)
+            shots[: len(x)] = x[:SHOTS]
+            store["shots"][tuple(index[:-1])] = shots
+        store["done"][tuple(index)] = True
+
+
+def clean(model: Any, process: Process, x: Any, t: float) -> np.ndarray:
+    """The means of samples x at time t as NumPy, float32: what is left of the noise is taken off."""
+    mean = getattr(model, "average", model.mean)(x / float(process.alpha(t)), float(process.beta(t)))
+    array = np.asarray(mean if isinstance(mean, np.ndarray) else mean.cpu(), dtype=np.float32)
+    return array.reshape(len(array), *model.shape)
+
+
+def over_seeds(values: np.ndarray) -> list[Any]:
+    """Mean and standard deviation over the last axis, nested lists for a summary; None where it is not known."""
+    spread = values.std(-1, ddof=1) if values.shape[-1] > 1 else np.full(values.shape[:-1], np.nan)
+    pairs = np.stack([values.mean(-1), spread], -1)
+    return [_plain(row) for row in pairs.tolist()]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if math.isfinite(value) else None
+
+
+def bars(axis: Any, x: np.ndarray, values: np.ndarray, color: Any, label: str, **options: Any) -> None:
+    """Means over seeds (cases, seeds) with their standard deviations as bars."""
+    spread = values.std(-1, ddof=1) if values.shape[-1] > 1 else 0 * values[..., 0]
+    axis.errorbar(x, values.mean(-1), spread, color=color, label=label, marker="o", ms=3, capsize=2, **options)

@@ -1,0 +1,179 @@
+"""What a late start costs: the quality of samples against the time at which generation starts.
+
+Generation from t with a Gaussian that has the mean and covariance of the noised data (Raya & Ambrogioni 2023), and from
+noised data, which is as good a start as there is. All starts share one grid of times, so that only the start differs.
+
+A sweep is a folder: `late_start.zarr` (an xarray data set), `summary.json`, `late_start.png` and `.pdf`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fastthermo
+from fastthermo._results import check_counts, claim, finish
+from fastthermo.critical import critical_times
+from fastthermo.datasets import Dataset
+from fastthermo.experiments.cases import Swept, bars, clean, fill, models, open_cases, over_seeds
+from fastthermo.experiments.quality import QUALITIES, Yardstick
+from fastthermo.plot import GENERATED, NOISED, STYLE, headline, level, sample_rows, save, scatter, time_axis
+from fastthermo.plot import mark as mark_times
+from fastthermo.portrait.measure import CONVENTIONS, grid, landmark_times, landmarks, mark
+from fastthermo.process import Process
+from fastthermo.regimes import Estimate
+from fastthermo.sampling import sample
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KIND = "late_start"
+STARTS = {"gaussian": (GENERATED, "Gaussian start"), "data": (NOISED, "noised data")}
+SCHEME = "heun"
+KNEE = 2.0  # times the Frechet distance of the first start: where the plateau has ended
+
+
+def late_start(
+    data: Dataset,
+    process: Process,
+    out: str | Path,
+    runs: list[str | Path] | None = None,
+    times: int = 12,
+    queries: int = 1000,
+    steps: int = 48,
+    seeds: int = 3,
+    seed: int = 0,
+    overwrite: bool = False,
+    device: Any = "cpu",
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """Measure the qualities of samples against their start time into the folder `out`; labelled data.
+
+    Parameters
+    ----------
+    runs : folders of `fastthermo train`, one network for every seed, or fewer in turns; without any, the exact denoiser.
+    times : start times, from where noise hides the data to past the collapse; queries : samples at each.
+    steps : of Heun's scheme from the first time down to the last.
+    device : of the networks and of their samples.
+
+    Raises
+    ------
+    ValueError for impossible numbers, data without labels, a network of another shape, a folder that exists, or an
+    unfinished sweep with other settings.
+    """
+    least = {
+        "times": (times, 2),
+        "queries": (queries, 2),
+        "steps": (steps, times),
+        "seeds": (seeds, 1),
+        "seed": (seed, 0),
+    }
+    check_counts(least)
+    found, network = models(runs or [], data, device)
+    ensemble = data.ensemble()
+    settings = Swept(
+        data.name,
+        ensemble.size,
+        ensemble.dimension,
+        data.labels is not None,
+        repr(process),
+        steps,
+        queries,
+        seed,
+        fastthermo.__version__,
+        seeds,
+        f"{times} starts",
+        network,
+    )
+    out = Path(out)
+    yardstick = Yardstick(data, device)
+    folder = claim(out, settings, overwrite, KIND)
+    started = time.monotonic()
+    marks = landmarks(ensemble, process, seed)
+    t = grid(ensemble, process, steps, marks)
+    first = np.linspace(0, 0.9 * steps, times).astype(int)
+    store = open_cases(
+        folder,
+        KIND,
+        settings,
+        {
+            "start": (range(len(STARTS)), {"long_name": "law at the start: 0 Gaussian, 1 noised data"}),
+            "time": (t[first], {"long_name": "diffusion time of the start", "units": "1"}),
+        },
+        ensemble.shape,
+    )
+
+    def draw(start: int, i: int, k: int) -> np.ndarray:
+        model, kind = found[k % len(found)], list(STARTS)[start]
+        x = sample(model, process, queries, t[first[i] :], SCHEME, x_start=kind, seed=seed + k, progress=False)
+        return clean(model, process, x, float(t[-1]))
+
+    fill(store, draw, lambda x, *_: yardstick.measure(x), f"late starts on {data.name}", progress)
+    learned = critical_times(found[0], process, CONVENTIONS) if runs else {}
+    values = {name: np.asarray(store[name][:]) for name in QUALITIES}
+    summary = {
+        **asdict(settings),
+        **landmark_times(process, marks),
+        "learned_critical_time": {name: mark(process, Estimate(value, 0.0)) for name, value in learned.items()},
+        "space": yardstick.space,
+        "data_frechet": yardstick.measure(ensemble.draw(queries, seed + 1).astype(np.float32))["frechet"],
+        "start_times": t[first].tolist(),
+        "knee": {kind: _knee(t[first], values["frechet"][i].mean(-1)) for i, kind in enumerate(STARTS)},
+        "qualities": {
+            kind: {name: over_seeds(value[i]) for name, value in values.items()} for i, kind in enumerate(STARTS)
+        },
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    finish(folder, out, KIND, summary, lambda arrays: late_start_figure(arrays, summary), save)
+    return summary
+
+
+def _knee(t: np.ndarray, frechet: np.ndarray) -> float | None:
+    """The last start time, from noise, before the Frechet distance has grown KNEE-fold; None where it never has."""
+    worse = np.flatnonzero(frechet > KNEE * frechet[0])
+    return float(t[worse[0] - 1]) if len(worse) else None
+
+
+def late_start_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
+    """Frechet distance, classes, memorised and recognised share against start time, and samples of the Gaussian start."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    t = dataset["time"].to_numpy()
+    with rc_context(STYLE):
+        figure = Figure(figsize=(13, 7.6), layout="constrained")
+        axes = figure.subplots(2, 2)
+        distance, classes, shares, samples = axes.ravel()
+        for start, (color, label) in enumerate(STARTS.values()):
+            of = dataset.isel(start=start)
+            bars(distance, t, of["frechet"].to_numpy(), color, label)
+            bars(classes, t, of["coverage"].to_numpy(), color, f"{label}: coverage")
+            ratio = of["class_entropy"].to_numpy() / summary["space"]["class_entropy"]
+            bars(classes, t, ratio, color, f"{label}: class entropy over the data's", ls="--", mfc="none")
+            bars(shares, t, of["memorised"].to_numpy(), color, f"{label}: memorised")
+            bars(shares, t, of["recognised"].to_numpy(), color, f"{label}: recognised", ls="--", mfc="none")
+        distance.set_yscale("log")
+        level(distance, summary["data_frechet"], f"{summary['queries']} of the data")
+        distance.set_title("a  Frechet distance in a classifier's features")
+        classes.set_title("b  classes")
+        shares.set_title("c  copies of data, and samples that classifiers are sure of")
+        for axis in (classes, shares):
+            axis.set_ylim(-0.03, 1.08)
+        for axis in (distance, classes, shares):
+            time_axis(axis, t)
+            mark_times(axis, summary, labels=axis is distance)
+            axis.set_xlabel("start time $t$  (data → noise)")
+            axis.legend(loc="best")
+        shots = dataset["shots"].isel(start=0).to_numpy()
+        samples.set_title("d  samples of Gaussian starts")
+        if shots.ndim > 3:
+            sample_rows(samples, shots, [f"{value:.2g}" for value in t], "start time $t$")
+        else:
+            scatter(samples, list(shots), [f"$t = {value:.2g}$" for value in t])
+        model = "the exact denoiser" if summary["network"] == "exact" else "a trained network"
+        figure.suptitle(f"{headline(summary)}; {model}, mean and s.d. of {summary['seeds']} seeds", fontsize=11)
+    return figure
