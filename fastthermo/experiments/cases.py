@@ -12,12 +12,14 @@ import numpy as np
 
 from fastthermo._results import Settings, open_arrays, rows
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.quality import QUALITIES
+from fastthermo.experiments.quality import QUALITIES, Yardstick
+from fastthermo.portrait.measure import grid
 from fastthermo.process import Process
 from fastthermo.training import load_denoiser
 from fastthermo.training.checkpoint import NETWORK, fingerprint
 
 SHOTS = 10  # samples of a case that are kept, of the first seed
+REST = 0.02  # noise at the last time over the rms deviation of the data
 Variables = dict[str, tuple[Any, ...]]
 
 
@@ -94,6 +96,17 @@ def fill(
             shots[: len(x)] = x[:SHOTS]
             store["shots"][tuple(index[:-1])] = shots
         store["done"][tuple(index)] = True
+
+
+def cooling(yardstick: Yardstick, ensemble: Any, process: Process, steps: int, marks: Any) -> tuple[np.ndarray, int]:
+    """steps + 1 times, uniform in log beta, from where noise hides the data to where it is a small part of them.
+
+    The second value is the number of the time that is well past the collapse, where a portrait ends.
+    """
+    start, *_, past = grid(ensemble, process, 2, marks)
+    end = min(process.beta_range[1], 1 / (REST**2 * float(yardstick.rows.var(0).mean())))
+    t = process.times(steps + 1, float(start), float(process.time(end)))
+    return t, min(int(np.searchsorted(-t, -past)), steps - 1)
 
 
 def clean(model: Any, process: Process, x: Any, t: float) -> np.ndarray:

@@ -19,11 +19,11 @@ import fastthermo
 from fastthermo._results import check_counts, claim, finish
 from fastthermo.critical import critical_times
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import Swept, bars, clean, fill, models, open_cases, over_seeds
+from fastthermo.experiments.cases import Swept, bars, clean, cooling, fill, models, open_cases, over_seeds
 from fastthermo.experiments.quality import QUALITIES, Yardstick
 from fastthermo.plot import GENERATED, NOISED, STYLE, headline, level, sample_rows, save, scatter, time_axis
 from fastthermo.plot import mark as mark_times
-from fastthermo.portrait.measure import CONVENTIONS, grid, landmark_times, landmarks, mark
+from fastthermo.portrait.measure import CONVENTIONS, landmark_times, landmarks, mark
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate
 from fastthermo.sampling import sample
@@ -68,7 +68,7 @@ def late_start(
     least = {
         "times": (times, 2),
         "queries": (queries, 2),
-        "steps": (steps, times),
+        "steps": (steps, times + 1),
         "seeds": (seeds, 1),
         "seed": (seed, 0),
     }
@@ -94,8 +94,8 @@ def late_start(
     folder = claim(out, settings, overwrite, KIND)
     started = time.monotonic()
     marks = landmarks(ensemble, process, seed)
-    t = grid(ensemble, process, steps, marks)
-    first = np.linspace(0, 0.9 * steps, times).astype(int)
+    t, last = cooling(yardstick, ensemble, process, steps, marks)
+    first = np.linspace(0, max(last, times - 1), times).astype(int)
     store = open_cases(
         folder,
         KIND,
@@ -139,7 +139,7 @@ def _knee(t: np.ndarray, frechet: np.ndarray) -> float | None:
 
 
 def late_start_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
-    """Frechet distance, classes, memorised and recognised share against start time, and samples of the Gaussian start."""
+    """Qualities against start time, and samples of the Gaussian start."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

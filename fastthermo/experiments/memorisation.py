@@ -20,11 +20,11 @@ import numpy as np
 import fastthermo
 from fastthermo._results import check_counts, claim, finish
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import Swept, Variables, bars, clean, fill, open_cases, over_seeds
+from fastthermo.experiments.cases import Swept, Variables, bars, clean, cooling, fill, open_cases, over_seeds
 from fastthermo.experiments.quality import QUALITIES, Yardstick
 from fastthermo.plot import STYLE, headline, sample_rows, save, scatter, time_axis
 from fastthermo.plot import mark as mark_times
-from fastthermo.portrait.measure import grid, landmark_times, landmarks, mark
+from fastthermo.portrait.measure import landmark_times, landmarks, mark
 from fastthermo.process import Process
 from fastthermo.regimes import collapse_time
 from fastthermo.sampling import noised, sample
@@ -100,17 +100,17 @@ def memorise(
         width,
     )
     out = Path(out)
+    yardstick = Yardstick(data)
     folder = claim(out, settings, overwrite, KIND)
     started = time.monotonic()
     marks = landmarks(ensemble, process, seed)
-    t = grid(ensemble, process, STEPS, marks)
+    t, _ = cooling(yardstick, ensemble, process, STEPS, marks)
     index = np.linspace(0, STEPS, TIMES).astype(int)
     runs = [folder / "runs" / str(n) for n in numbers]
     networks = [
         train(part, run, steps, batch, width, seed=seed, device=device, progress=progress)
         for part, run in zip(parts, runs, strict=True)
     ]
-    yardstick = Yardstick(data, networks[0].device)
     errors: Variables = {
         name: (("size", "time"), np.full((len(numbers), TIMES), np.nan), {"long_name": text, "units": "data unit^2"})
         for name, text in (

@@ -1,7 +1,7 @@
 """Generation in another landscape: the field term of F~ scaled, or the score smoothed (`fastthermo.adapters`).
 
-Scaling moves the critical point to beta lambda(C) = field, so that choices fall earlier or later. Smoothing over distances
-between data makes averages of neighbours of what the exact denoiser would copy.
+Scaling moves the critical point to beta lambda(C) = field, so that choices fall earlier or later. Smoothing over
+distances between data makes averages of neighbours of what the exact denoiser would copy.
 
 A sweep is a folder: `regularisation.zarr` (an xarray data set), `summary.json`, `regularisation.png` and `.pdf`.
 """
@@ -21,10 +21,10 @@ from fastthermo._results import check_counts, claim, finish
 from fastthermo.adapters import regularised
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import Swept, bars, clean, fill, models, open_cases, over_seeds
+from fastthermo.experiments.cases import Swept, bars, clean, cooling, fill, models, open_cases, over_seeds
 from fastthermo.experiments.quality import QUALITIES, Yardstick
 from fastthermo.plot import STYLE, headline, sample_rows, save, scatter
-from fastthermo.portrait.measure import grid, landmark_times, landmarks, mark
+from fastthermo.portrait.measure import landmark_times, landmarks, mark
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate
 from fastthermo.sampling import sample
@@ -91,7 +91,7 @@ def regularise(
     folder = claim(out, settings, overwrite, KIND)
     started = time.monotonic()
     marks = landmarks(ensemble, process, seed)
-    t = grid(ensemble, process, steps, marks)
+    t, _ = cooling(yardstick, ensemble, process, steps, marks)
     unit = nearest(yardstick.rows)
     strengths = np.array([fields, smoothings], dtype=np.float64)
     axes = {
