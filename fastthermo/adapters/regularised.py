@@ -3,8 +3,8 @@
     F~ = F + field |h|^2 / 2          force = <y> - field h: a fixed point is critical where beta lambda(C) = field
     smoothed                          <y> averaged over h + smoothing z, z standard normal in `probes` directions
 
-Smoothing over distances between data keeps the exact denoiser from condensing on single ones (Scarvelis, Borde & Solomon
-2023, "Closed-form diffusion models"). As every model is asked for its mean, the field term enters there:
+Smoothing over distances between data keeps the exact denoiser from condensing on single ones (Scarvelis, Borde &
+Solomon 2023, "Closed-form diffusion models"). As every model is asked for its mean, the field term enters there:
 mean - h = <y> - field h.
 """
 

@@ -118,8 +118,8 @@ def _late_start(arguments: argparse.Namespace) -> int:
 
     options = ("runs", "times", "queries", "steps", "seeds", "device")
     summary = measured(arguments, "late_start", "late_starts", late_start, options)
-    for name, mark in summary["learned_critical_time"].items():
-        print_time(f"learned     ({name})", mark)
+    for mark in summary["learned_critical_time"]:
+        print_time("learned     (fixed_point)", mark)
     for kind, qualities in summary["qualities"].items():
         _print_table(f"{kind} start at t =", summary["start_times"], qualities)
     return 0

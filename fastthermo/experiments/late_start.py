@@ -17,13 +17,13 @@ import numpy as np
 
 import fastthermo
 from fastthermo._results import check_counts, claim, finish
-from fastthermo.critical import critical_times
+from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.cases import Swept, bars, clean, cooling, fill, models, open_cases, over_seeds
 from fastthermo.experiments.quality import QUALITIES, Yardstick
 from fastthermo.plot import GENERATED, NOISED, STYLE, headline, level, sample_rows, save, scatter, time_axis
 from fastthermo.plot import mark as mark_times
-from fastthermo.portrait.measure import CONVENTIONS, landmark_times, landmarks, mark
+from fastthermo.portrait.measure import landmark_times, landmarks, mark
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate
 from fastthermo.sampling import sample
@@ -55,7 +55,7 @@ def late_start(
 
     Parameters
     ----------
-    runs : folders of `fastthermo train`, one network for every seed, or fewer in turns; without any, the exact denoiser.
+    runs : folders of `fastthermo train`, one network a seed, or fewer in turns; without any, the exact denoiser.
     times : start times, from where noise hides the data to past the collapse; queries : samples at each.
     steps : of Heun's scheme from the first time down to the last.
     device : of the networks and of their samples.
@@ -113,12 +113,12 @@ def late_start(
         return clean(model, process, x, float(t[-1]))
 
     fill(store, draw, lambda x, *_: yardstick.measure(x), f"late starts on {data.name}", progress)
-    learned = critical_times(found[0], process, CONVENTIONS) if runs else {}
+    learned = [Estimate(critical_time(model, process), 0.0) for model in found if runs]
     values = {name: np.asarray(store[name][:]) for name in QUALITIES}
     summary = {
         **asdict(settings),
         **landmark_times(process, marks),
-        "learned_critical_time": {name: mark(process, Estimate(value, 0.0)) for name, value in learned.items()},
+        "learned_critical_time": [mark(process, value) for value in learned],
         "space": yardstick.space,
         "data_frechet": yardstick.measure(ensemble.draw(queries, seed + 1).astype(np.float32))["frechet"],
         "start_times": t[first].tolist(),

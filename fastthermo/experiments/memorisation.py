@@ -100,7 +100,7 @@ def memorise(
         width,
     )
     out = Path(out)
-    yardstick = Yardstick(data)
+    yardstick = Yardstick(data, device)
     folder = claim(out, settings, overwrite, KIND)
     started = time.monotonic()
     marks = landmarks(ensemble, process, seed)

@@ -35,7 +35,7 @@ QUALITIES = {
 class Yardstick:
     """Two classifiers of a data set and what they see in it; `measure(x)` gives every quality of samples."""
 
-    def __init__(self, data: Dataset, device: Any = "cpu") -> None:
+    def __init__(self, data: Dataset, device: Any = None) -> None:
         self.judges = [train_classifier(data, seed, device=device) for seed in (0, 1)]
         self.rows = data.scale * data.states.reshape(len(data.states), -1).astype(np.float32) + data.shift
         features, probabilities = self.judges[0](self.rows.reshape(data.states.shape))

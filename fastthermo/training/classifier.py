@@ -35,7 +35,7 @@ class Classifier:
         return features.numpy(), logits.softmax(1).numpy()
 
 
-def train_classifier(data: Dataset, seed: int = 0, steps: int = STEPS, device: Any = "cpu") -> Classifier:
+def train_classifier(data: Dataset, seed: int = 0, steps: int = STEPS, device: Any = None) -> Classifier:
     """Train a classifier on nine tenths of a data set; the rest tells its accuracy.
 
     Raises ValueError where there are no labels.
@@ -46,6 +46,7 @@ def train_classifier(data: Dataset, seed: int = 0, steps: int = STEPS, device: A
 
     if data.labels is None:
         raise ValueError(f"labels: wanted a class for each of {data.name}, by which samples are judged, got none")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     names, classes = np.unique(data.labels, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(classes))
     test, pool = np.split(order, [max(1, round(HELD_OUT * len(order)))])
@@ -67,6 +68,6 @@ def train_classifier(data: Dataset, seed: int = 0, steps: int = STEPS, device: A
         loss.backward()
         optimiser.step()
         rate.step()
-    found = Classifier(network.eval().requires_grad_(False), names, torch.device(device))
+    found = Classifier(network.eval().requires_grad_(False), names, device)
     right = found(units(test))[1].argmax(1) == classes[test]
     return replace(found, accuracy=float(right.mean()))
