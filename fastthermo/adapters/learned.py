@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST = 2**20  # numbers in one pass: more is not faster
+OF_DATA = ("draw", "data", "principal")
 MEMORY, GRAPHS = 0.25, 4  # share of the free memory that a pass may take, and what a derivative takes of it
 
 
@@ -134,9 +135,9 @@ class LearnedDenoiser:
         return np.asarray(self.mean(np.zeros(self.dimension), self.process.beta_range[0]))
 
     def __getattr__(self, name: str) -> Any:
-        """What is asked of the data (draw, principal, ...) is answered by their law, where it is known."""
-        if name.startswith("_") or name in self.__dataclass_fields__:
-            raise AttributeError(name)
+        """What is asked of the data is answered by their law, where it is known; of the posterior, by the network."""
+        if name not in OF_DATA:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
         if self.law is None:
             raise AttributeError(f"{self.name}: {name} needs the data; give them as law=, an Ensemble or any other law")
         return getattr(self.law, name)

@@ -176,3 +176,11 @@ def test_the_reported_error_is_the_error_where_evaluations_run_out() -> None:
 def test_impossible_paths(arguments: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         ft.free_energy_difference(ENS, *arguments)
+
+
+def test_a_network_with_data_at_hand_is_asked_itself() -> None:
+    far = ft.wrap(lambda x, t: 0 * x + 7, "mean", PROCESS, law=ENS, check=False)
+    assert not any(hasattr(far, name) for name in ("evolve", "boltzmann", "covariance", "cumulant"))
+    for start in ("noise", "gaussian", "data"):
+        x = ft.sample(far, PROCESS, 3, 8, "ddim", x_start=start)
+        assert torch.allclose(x, torch.full_like(x, 7), atol=0.1)
