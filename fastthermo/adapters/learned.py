@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -143,8 +144,12 @@ class LearnedDenoiser:
         return getattr(self.law, name)
 
     def _linearised(self, field: torch.Tensor, beta: torch.Tensor) -> Any:
+        """Its derivative at the field; the same one for products and for transposed products, while either is kept."""
         from fastthermo.adapters.tangent import Tangent
 
+        recent = self._recent[0]() if self._recent else None
+        if recent is not None and recent.asked[0] is field and recent.asked[1] is beta:
+            return recent
         times = self._times(beta)
         alpha, level = field.new_tensor(self.process.alpha(times)), field.new_tensor(self.process.beta(times))
         rows = np.arange(len(field))
@@ -154,7 +159,14 @@ class LearnedDenoiser:
 
         # beta C = d<y>/dh = alpha d<y>/dx
         factor = (alpha / level).expand(len(field))
-        return Tangent(part, alpha[..., None] * field, factor, list(self._chunks(len(field), GRAPHS)))
+        tangent = Tangent(part, alpha[..., None] * field, factor, list(self._chunks(len(field), GRAPHS)), (field, beta))
+        self._recent[:] = [weakref.ref(tangent)]
+        return tangent
+
+    @cached_property
+    def _recent(self) -> list[weakref.ref[Any]]:
+        """The derivative that was made last, or nothing."""
+        return []
 
     def _times(self, beta: Any) -> np.ndarray:
         """Times () or (B,) at which the process has these inverse temperatures."""

@@ -22,9 +22,15 @@ class Tangent:
     """
 
     def __init__(
-        self, part: Callable[[slice], Callable[[Tensor], Tensor]], x: Tensor, factor: Tensor, chunks: list[slice]
+        self,
+        part: Callable[[slice], Callable[[Tensor], Tensor]],
+        x: Tensor,
+        factor: Tensor,
+        chunks: list[slice],
+        asked: tuple[Tensor, Tensor],
     ) -> None:
         self.part, self.x, self.factor, self.chunks = part, x, factor, chunks
+        self.asked = asked  # the field and beta of the caller
         self.kept: tuple[Tensor, ...] | None = None
 
     def product(self, v: Tensor, transposed: bool) -> Tensor:

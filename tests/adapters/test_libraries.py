@@ -1,4 +1,4 @@
-"""The real packages: exact denoisers in their samplers, their networks as models. `pip install 'fastthermo[libraries]'`."""
+"""Exact denoisers in the real samplers of others, their networks as models: pip install "fastthermo[libraries]"."""
 
 from typing import Any
 

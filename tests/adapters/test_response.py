@@ -184,3 +184,26 @@ def test_a_network_with_data_at_hand_is_asked_itself() -> None:
     for start in ("noise", "gaussian", "data"):
         x = ft.sample(far, PROCESS, 3, 8, "ddim", x_start=start)
         assert torch.allclose(x, torch.full_like(x, 7), atol=0.1)
+
+
+def unet(width: int = 16) -> tuple[nn.Module, Any]:
+    net = network((28, 28), width)
+    return net, ft.wrap(net, "mean", ft.EDM(), "sigma", shape=(28, 28))
+
+
+def test_a_product_costs_at_most_two_and_a_half_forward_passes() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def work(call: Any) -> int:
+        with FlopCounterMode(display=False) as counter:
+            call()
+        return int(counter.get_total_flops())
+
+    _, model = unet()
+    h, v = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1)).double()
+    forward = work(lambda: model.mean(h, 1.0))
+    chi = ft.susceptibility(model, h, 1.0)
+    first = work(lambda: chi.mv(v))  # with the passes that linearise the network, once for all products
+    assert first <= 4 * forward
+    for product in (chi.mv, chi.rmv):
+        assert 0.9 * forward <= work(lambda product=product: product(v)) <= 1.1 * forward
