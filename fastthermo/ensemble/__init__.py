@@ -224,25 +224,33 @@ class Ensemble:
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D)."""
-        import torch
-
-        k, centre = min(k, self.dimension), self._centre()
-
-        def apply(v: torch.Tensor) -> torch.Tensor:  # (D, m)
-            return self._core.total(lambda y, phi: (y - centre).T @ (phi[:, None] * ((y - centre) @ v)))
-
+        k = min(k, self.dimension)
         if self.dimension <= DENSE or 4 * k > self.dimension:
-            unit = torch.eye(self.dimension, dtype=torch.float64, device=self.device)
-            values, vectors = np.linalg.eigh(apply(unit).cpu().numpy())
+            values, vectors = self._components
         else:
+            import torch
             from scipy.sparse.linalg import LinearOperator, eigsh
 
             def matvec(v: np.ndarray) -> np.ndarray:
-                return apply(torch.as_tensor(v, device=self.device).reshape(self.dimension, -1)).cpu().numpy()
+                return self._covary(torch.as_tensor(v, device=self.device).reshape(self.dimension, -1)).cpu().numpy()
 
             operator = LinearOperator((self.dimension,) * 2, matvec=matvec, matmat=matvec, dtype=np.float64)
             values, vectors = eigsh(operator, k, v0=np.ones(self.dimension))
         return self.scale**2 * values[::-1][:k], vectors.T[::-1][:k]
+
+    @cached_property
+    def _components(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues, increasing, and eigenvectors of the covariance of the states, asked by every Gaussian start."""
+        import torch
+
+        unit = torch.eye(self.dimension, dtype=torch.float64, device=self.device)
+        values, vectors = np.linalg.eigh(self._covary(unit).cpu().numpy())
+        return values, vectors
+
+    def _covary(self, v: torch.Tensor) -> torch.Tensor:
+        """The covariance of the states times v (D, m)."""
+        centre = self._centre()
+        return self._core.total(lambda y, phi: (y - centre).T @ (phi[:, None] * ((y - centre) @ v)))
 
     def split(self, labels: Any) -> Mixture:
         """One ensemble a class, for class posteriors and class-wise thermodynamics."""

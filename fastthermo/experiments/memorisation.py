@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KIND = "memorisation"
-SCHEME, STEPS = "heun", 48
-TIMES, UNSEEN = 16, 256  # temperatures of the errors, and data at each
+SCHEME, STEPS = "heun", 24
+TIMES, UNSEEN = 12, 128  # temperatures of the errors, and data at each
 SIZES = (100, 300, 1000, 2000, 5000)
 
 

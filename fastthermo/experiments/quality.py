@@ -73,7 +73,8 @@ def frechet(mean: np.ndarray, cov: np.ndarray, other_mean: np.ndarray, other_cov
     values, vectors = np.linalg.eigh(cov)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ other_cov @ root).clip(0)).sum()
-    return float(((mean - other_mean) ** 2).sum() + np.trace(cov) + np.trace(other_cov) - 2 * cross)
+    distance = ((mean - other_mean) ** 2).sum() + np.trace(cov) + np.trace(other_cov) - 2 * cross
+    return max(0.0, float(distance))
 
 
 def entropy(share: np.ndarray) -> float:
