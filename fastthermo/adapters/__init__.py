@@ -12,6 +12,7 @@ all affine in x and the prediction, and taken in float64. At high noise eps, sco
 are divided by alpha.
 """
 
+from fastthermo.adapters.landscapes import Regularised, regularised
 from fastthermo.adapters.learned import Denoised, LearnedDenoiser
 from fastthermo.adapters.libraries import (
     azula,
@@ -23,7 +24,6 @@ from fastthermo.adapters.libraries import (
     to_edm,
     torchcfm,
 )
-from fastthermo.adapters.regularised import Regularised, regularised
 from fastthermo.adapters.wrapping import wrap
 
 __all__ = [

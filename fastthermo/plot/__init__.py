@@ -11,7 +11,7 @@ import numpy as np
 from fastthermo._files import replacing
 from fastthermo.plot.samples import contact_sheet as contact_sheet
 from fastthermo.plot.samples import sample_rows as sample_rows
-from fastthermo.plot.samples import scatter
+from fastthermo.plot.samples import scatter as scatter
 from fastthermo.plot.style import STYLE as STYLE
 
 if TYPE_CHECKING:

@@ -149,7 +149,7 @@ class _Run:
         from fastthermo.training.networks import SPREAD
 
         key = int(np.random.SeedSequence([self.seed, self.step]).generate_state(1)[0])
-        draw = {"generator": torch.Generator(self.device).manual_seed(key), "device": self.device}
+        draw: Any = {"generator": torch.Generator(self.device).manual_seed(key), "device": self.device}
         y = self.scale * self.states[torch.randint(len(self.states), (batch,), **draw)].float() + self.shift
         z = torch.randn(y.shape, **draw)
         # one level in each of `batch` equally likely strata: the loss fluctuates less
