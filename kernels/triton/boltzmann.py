@@ -15,13 +15,14 @@ from fastthermo.kernels.bounds import dense_error, dense_log_error, screened_err
 from fastthermo.kernels.triton import differences, products
 from fastthermo.kernels.triton.config import SMALL_DIMENSION, WORKSPACE
 from fastthermo.kernels.triton.finish import finish
-from fastthermo.kernels.triton.heads import Heads, heads
+from fastthermo.kernels.triton.heads import Heads, heads, weigh_again
+from fastthermo.kernels.triton.listed import summed
 from fastthermo.kernels.triton.near import near
 from fastthermo.kernels.triton.pack import Packed, groups
 from fastthermo.kernels.triton.products import working_type
+from fastthermo.kernels.triton.refine import refine
 from fastthermo.kernels.triton.screen import Queries, Survey, survey
 from fastthermo.kernels.triton.split import FEW, Halves, average, energies, halves
-from fastthermo.kernels.triton.tail import refine, tail
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
@@ -73,18 +74,15 @@ def _split(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     g, work, found = headed(packed, field, beta, precision)
     if precision == "single":
         refine(packed, field, work, found)
-    scalars = tail(packed, beta, work, found)
-    averages, tiles = average(packed, work, found.flags, precision)
-    seen = Survey(found.lists, found.kept, found.near, Queries.all(len(field), field.device), None, None, True)
-    r = differences.dominant_state(packed, field, beta, seen)
-    head = differences.summed(packed, field, beta, seen, r)
-    return finish(packed, field, beta, g, found, r, head, (scalars, averages, tiles))
+        weigh_again(packed, beta, work, found)
+    averages = average(packed, work, found.flags, precision)
+    return finish(packed, field, beta, g, found, summed(packed, field, beta, found), *averages)
 
 
 def headed(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
 ) -> tuple[Halves, torch.Tensor, Heads]:
-    """Queries in halves, energies of all states with heads marked, and the heads."""
+    """Queries in halves, weights of the tail (of rough queries its energies), and the heads."""
     g = halves(packed, field, beta, precision)
     work = torch.empty(len(field), pitch(packed), dtype=torch.float32, device=field.device)
     energies(packed, g, precision, work)
@@ -107,7 +105,7 @@ def _choose(rows: torch.Tensor, these: Sums, others: Sums) -> Sums:
 
 def _sparse(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> Sums:
     r = differences.dominant_state(packed, field, beta, seen)
-    scalars, shift = (x.sum(1) for x in differences.summed(packed, field, beta, seen, r))
+    scalars, shift = differences.summed(packed, field, beta, seen, r)
     r, least, excess, square, participation, shift = _normalised(packed, field, r, scalars, shift)
     # the cutoffs of "double" hold in any precision here, and all that is not dropped is float64
     about = (tuple(packed.states.shape), packed.radius, packed.spread, "double", beta, least)

@@ -15,7 +15,7 @@ from fastthermo.kernels.triton.config import FEW_PROGRAMS, PROGRAMS, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.screen import Survey
-from fastthermo.kernels.triton.tile import relative_energy, row, share, states_of
+from fastthermo.kernels.triton.tile import group_of, relative_energy, row, share
 
 REST, EXCESS, SQUARE, PARTICIPATION = range(4)
 SUMMED = 128  # dimensions of the shift a program
@@ -38,14 +38,14 @@ def dominant_state(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen
     """(B,) int64, of the sparse queries."""
     queries, parts = len(field), parts_of(packed, len(field))
     best, where = field.new_empty(queries, parts), torch.empty(queries, parts, dtype=torch.int64, device=field.device)
-    t = tile(seen.tile, field.shape[1], packed.architecture)
+    t = tile("differences", field.shape[1], packed.architecture)
     r = seen.near
     for i in range(2):
         launch(
             _find_kernel,
             (min(queries, PROGRAMS), parts),
             *arguments(packed, field, beta, seen), r, best, where,
-            RELATIVE=i > 0 or packed.codes is not None, SINGLE=seen.single,
+            RELATIVE=i > 0 or packed.codes is not None, 
             BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
         r = where.gather(1, best.argmax(1, keepdim=True))[:, 0] if parts > 1 else where[:, 0].clone()
@@ -55,35 +55,35 @@ def dominant_state(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen
 def summed(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey, r: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unnormalised sums of w, w x, w x^2, w^2, (B, parts, 4), and of w (y - y_r), (B, parts, D), of sparse queries."""
+    """Unnormalised sums of w, w x, w x^2, w^2, (B, 4), and of w (y - y_r), (B, D), of the sparse queries."""
     (queries, dimension), parts = field.shape, parts_of(packed, len(field))
     shift, scalars = field.new_empty(queries, parts, dimension), field.new_empty(queries, parts, 4)
-    t = tile(seen.tile, dimension, packed.architecture)
+    t = tile("differences", dimension, packed.architecture)
     block = min(SUMMED, triton.next_power_of_2(dimension))
     launch(
         _sum_kernel,
         (min(queries, PROGRAMS), parts, triton.cdiv(dimension, block)),
         *arguments(packed, field, beta, seen), r, shift, scalars,
-        SINGLE=seen.single, BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
+        BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    return scalars, shift
+    return scalars.sum(1), shift.sum(1)
 
 
 @triton.jit
 def _find_kernel(
     Y, PHI, H, BETA, GROUPS, KEPT, ORDER, COUNT, N, D, CAPACITY, REFERENCE, BEST, WHERE,
-    RELATIVE: tl.constexpr, SINGLE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    RELATIVE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """The state of largest weight, the lowest of equal ones, in each part of the states."""
     part, parts = tl.program_id(1), tl.num_programs(1)
     for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
         b = tl.load(ORDER + i)
         beta, r, kept = tl.load(BETA + b), tl.load(REFERENCE + b), tl.load(KEPT + b)
-        low, high = share(tl.cdiv(kept, BLOCK_N) if SINGLE else kept, part, parts)
+        low, high = share(kept, part, parts)
         best = tl.full([], float("-inf"), tl.float64)
         where = tl.full([], 0, tl.int32)
         for j in range(low, high):
-            n = states_of(GROUPS, b, j, kept, N, CAPACITY, SINGLE, BLOCK_N)
+            n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
             x = relative_energy(Y, H, b, r, n, N, D, RELATIVE, BLOCK_N, BLOCK_D)
             logit = tl.load(PHI + n, mask=n < N, other=float("-inf")) - beta * x
             found = tl.max(logit, 0)
@@ -97,20 +97,20 @@ def _find_kernel(
 @triton.jit
 def _sum_kernel(
     Y, PHI, H, BETA, GROUPS, KEPT, ORDER, COUNT, N, D, CAPACITY, DOMINANT, SHIFT, SCALARS,
-    SINGLE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     part, parts = tl.program_id(1), tl.num_programs(1)
     d = tl.program_id(2) * BLOCK_S + tl.arange(0, BLOCK_S)
     for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
         b = tl.load(ORDER + i)
         beta, r, kept = tl.load(BETA + b), tl.load(DOMINANT + b), tl.load(KEPT + b)
-        low, high = share(tl.cdiv(kept, BLOCK_N) if SINGLE else kept, part, parts)
+        low, high = share(kept, part, parts)
         prior, reference = tl.load(PHI + r), row(Y, r, d, d < D, D, tl.float64)
         shift = tl.zeros([BLOCK_N, BLOCK_S], tl.float64)
         rest = tl.zeros([BLOCK_N], tl.float64)
         excess, square, squares = rest, rest, rest
         for j in range(low, high):
-            n = states_of(GROUPS, b, j, kept, N, CAPACITY, SINGLE, BLOCK_N)
+            n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
             x = relative_energy(Y, H, b, r, n, N, D, True, BLOCK_N, BLOCK_D)
             logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * x
             w = tl.where(n == r, 0.0, tl.exp(logit))

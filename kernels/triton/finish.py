@@ -18,7 +18,8 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import CUTOFF, DOUBLE, EXPONENTIAL, UNITS, cutoffs
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
-from fastthermo.kernels.triton.heads import Heads
+from fastthermo.kernels.triton.heads import ROUGH, Heads
+from fastthermo.kernels.triton.listed import Listed
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.split import ACCUMULATION, WEIGHT, Halves
 from fastthermo.kernels.triton.tile import relative_energy, row
@@ -36,29 +37,27 @@ def finish(
     beta: Tensor,
     g: Halves,
     found: Heads,
-    r: Tensor,
-    head: tuple[Tensor, Tensor],
-    tail: tuple[Tensor, Tensor, int],
+    head: Listed,
+    averages: Tensor,
+    added: int,
 ) -> Sums:
-    """head : scalars (B, parts, 4) and shift (B, parts, D) relative to r; tail : scalars (B, parts, 4), averages
-    (parts, B, D) float32, and how many of its products are added in float32."""
+    """averages : (parts, B, D) float32, of the tail, each part of which adds so many products in float32."""
     (queries, dimension), size, codes = field.shape, len(packed.states), packed.codes
     assert codes is not None
     shift, out = torch.empty_like(field), field.new_empty(7, queries)
     runner_up, largest = cutoffs((size, dimension), "single")
-    added = (3 * 64 / 8 + 8 + tail[2]) * ACCUMULATION
     t = tile("finish", dimension, packed.architecture)
     launch(
         _finish_kernel,
         (queries,),
         packed.states, packed.log_weights, packed.anchor, packed.facts, field, beta, g.length, g.eps,
-        found.near, found.origin, found.flags, r, *head, tail[0], tail[1], shift, out,
-        queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale, added,
+        found.near, found.origin, found.flags, *head, found.tail, averages, shift, out,
+        queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale,
+        (3 * 64 / 8 + 8 + added) * ACCUMULATION,
         DROPPED_RUNNER_UP=math.exp(-runner_up), DROPPED_LARGEST=math.exp(-largest),
-        HEAD_PARTS=head[0].shape[1], TAIL_PARTS=tail[0].shape[1], AVERAGE_PARTS=len(tail[1]),
-        BLOCK_D=t.d, num_warps=t.warps,
+        TAIL_PARTS=found.tail.shape[1], AVERAGE_PARTS=len(averages), BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
-    return Sums(r, shift, *out)
+    return Sums(head.dominant, shift, *out)
 
 
 @triton.jit
@@ -73,11 +72,23 @@ def _total(P, b, parts: tl.constexpr, k):
 
 
 @triton.jit
+def average_of(AVERAGE, b, d, B, D, PARTS: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Sum over the parts of `split.average`, eight at a time."""
+    total = tl.zeros([BLOCK_D], tl.float64)
+    for first in range(0, PARTS, 8):
+        part = first + tl.arange(0, 8)
+        at = (part.to(tl.int64)[:, None] * B + b) * D + d[None, :]
+        mask = (part < PARTS)[:, None] & (d < D)[None, :]
+        total += tl.sum(tl.load(AVERAGE + at, mask=mask, other=0).to(tl.float64), 0)
+    return total
+
+
+@triton.jit
 def _finish_kernel(
     Y, PHI, ANCHOR, FACTS, H, BETA, DISTANCE, EPS, NEAR, ORIGIN, FLAGS, DOMINANT, HEAD, HEAD_SHIFT, TAIL, AVERAGE,
     SHIFT, OUT, B, N, D, anchor, unit, added,
     DROPPED_RUNNER_UP: tl.constexpr, DROPPED_LARGEST: tl.constexpr,
-    HEAD_PARTS: tl.constexpr, TAIL_PARTS: tl.constexpr, AVERAGE_PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
+    TAIL_PARTS: tl.constexpr, AVERAGE_PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
     flag, r, near, beta = tl.load(FLAGS + b), tl.load(DOMINANT + b), tl.load(NEAR + b), tl.load(BETA + b)
@@ -88,10 +99,10 @@ def _finish_kernel(
     factor = tl.where(flag > 0, factor, 0.0)
     t0, t1, t2 = _total(TAIL, b, TAIL_PARTS, 0), _total(TAIL, b, TAIL_PARTS, 1), _total(TAIL, b, TAIL_PARTS, 2)
     tail = factor * t0
-    rest = _total(HEAD, b, HEAD_PARTS, 0) + tail
-    excess = _total(HEAD, b, HEAD_PARTS, 1) + factor * (t1 + delta * t0)
-    square = _total(HEAD, b, HEAD_PARTS, 2) + factor * (t2 + delta * (2 * t1 + delta * t0))
-    squares = _total(HEAD, b, HEAD_PARTS, 3) + factor * factor * _total(TAIL, b, TAIL_PARTS, 3)
+    rest = tl.load(HEAD + 4 * b + 0) + tail
+    excess = tl.load(HEAD + 4 * b + 1) + factor * (t1 + delta * t0)
+    square = tl.load(HEAD + 4 * b + 2) + factor * (t2 + delta * (2 * t1 + delta * t0))
+    squares = tl.load(HEAD + 4 * b + 3) + factor * factor * _total(TAIL, b, TAIL_PARTS, 3)
     scale = 1 / (1 + rest)
     least = tl.zeros([BLOCK_D], tl.float64)
     bad = tl.where(beta > 0, beta - beta, float("nan"))
@@ -102,14 +113,9 @@ def _finish_kernel(
         bad += tl.sum(h - h, 0)
         pull = y - h
         least += pull * pull
-        shift = tl.zeros([BLOCK_D], tl.float64)
-        for part in range(HEAD_PARTS):
-            shift += row(HEAD_SHIFT, b * HEAD_PARTS + part, d, inside, D, tl.float64)
+        shift = row(HEAD_SHIFT, b, d, inside, D, tl.float64)
         if flag > 0:
-            average = tl.zeros([BLOCK_D], tl.float64)
-            for part in range(AVERAGE_PARTS):
-                at = (part * B + b) * D + d
-                average += tl.load(AVERAGE + at, mask=inside, other=0).to(tl.float64)
+            average = average_of(AVERAGE, b, d, B, D, AVERAGE_PARTS, BLOCK_D)
             own = y - tl.load(ANCHOR + d, mask=inside, other=0)
             shift += factor * (average * unit - t0 * own)
         tl.store(SHIFT + b * D + d, shift * scale + bad, mask=inside)
@@ -124,7 +130,7 @@ def _finish_kernel(
     eps = tl.load(EPS + b)
     refined = (tl.minimum(D, 256) + D / 256 + 7) * UNIT64 * radius * (radius / 2 + tl.load(DISTANCE + b))
     refined += (REACH + spread) / beta * UNIT32  # by products in float64, then rounded relative to `near`
-    eps = tl.where(flag == 2, refined, eps)
+    eps = tl.where(flag == ROUGH, refined, eps)
     logit = tl.minimum(2 * beta * eps + WEIGHTS, 300.0)
     share = tail * scale
     spread_of_tail = tl.minimum(2 * share * radius / rms, tl.sqrt(share))

@@ -33,11 +33,6 @@ class Queries(NamedTuple):
     number: torch.Tensor  # (1,) int32
 
     @classmethod
-    def all(cls, size: int, device: torch.device) -> "Queries":
-        places = torch.arange(size + 1, device=device)
-        return cls(places, places[-1:].int())
-
-    @classmethod
     def where(cls, flag: torch.Tensor) -> "Queries":
         place = flag.cumsum(0) - 1
         size = len(flag)
@@ -55,12 +50,6 @@ class Survey(NamedTuple):
     sparse: Queries  # by differences
     dense: Queries | None  # by products
     is_dense: torch.Tensor | None  # (B,) bool
-    single: bool = False  # lists hold single states
-
-    @property
-    def tile(self) -> str:
-        """Name of the tile of kernels that go over the lists."""
-        return "heads" if self.single else "differences"
 
 
 def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Survey:

@@ -32,15 +32,11 @@ def group_of(GROUPS, b, j, kept, CAPACITY):
 
 
 @triton.jit
-def states_of(LISTS, b, j, kept, N, CAPACITY, SINGLE: tl.constexpr, BLOCK_N: tl.constexpr):
-    """States (BLOCK_N,) of the j-th block of the list of query b, N where there is none: of single states or groups."""
-    if SINGLE:
-        place = j * BLOCK_N + tl.arange(0, BLOCK_N)
-        n = tl.load(LISTS + b.to(tl.int64) * CAPACITY + place, mask=place < kept, other=0)
-        n = tl.where(place < kept, n, N)
-    else:
-        n = group_of(LISTS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
-    return n
+def listed(LISTS, b, j, kept, N, CAPACITY, BLOCK_N: tl.constexpr):
+    """States (BLOCK_N,) of the j-th block of the list of query b, N where there is none."""
+    place = j * BLOCK_N + tl.arange(0, BLOCK_N)
+    n = tl.load(LISTS + b.to(tl.int64) * CAPACITY + place, mask=place < kept, other=0)
+    return tl.where(place < kept, n, N)
 
 
 @triton.jit
