@@ -80,13 +80,13 @@ def _split(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
 
 
 def headed(
-    packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str, weigh: bool = True
 ) -> tuple[Halves, torch.Tensor, Heads]:
-    """Queries in halves, weights of the tail (of rough queries its energies), and the heads."""
+    """Queries in halves, weights of the tail (or its energies, of rough queries in any case), and the heads."""
     g = halves(packed, field, beta, precision)
     work = torch.empty(len(field), pitch(packed), dtype=torch.float32, device=field.device)
     energies(packed, g, precision, work)
-    return g, work, heads(packed, g, beta, work, precision)
+    return g, work, heads(packed, g, beta, work, precision, weigh)
 
 
 def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Sums:

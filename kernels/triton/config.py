@@ -17,6 +17,7 @@ NARROW = 1e-2  # sqrt(<|y - m|^2>) / R below which second passes are not done by
 HEADS = MappingProxyType({"cpu": 64})  # states a query, at most, summed by differences beside float32 products
 MOST_HEADS = 1024  # of other architectures
 SPLIT_TOLERANCE = 2.5e-7  # of the force, relative to its rms, from independent errors of float32 products
+NARROW_SPLIT = 4e-2  # the same of second moments by float32 products
 WORKSPACE = 1 << 30  # bytes of energies, weights or bounds of a chunk of queries
 PROGRAMS = 8192  # of kernels that take one query after another, at most
 FEW_QUERIES = 4096  # in few dimensions, below which a program takes one
@@ -48,6 +49,7 @@ TILES = MappingProxyType(
         ("split average", 64): Tile(64, 64, 64, 4, 3),
         ("split average", None): Tile(128, 64, 128, 8, 3),
         ("split average few", None): Tile(16, 128, 128, 4, 3),
+        ("features", None): Tile(128, 64, 128, 8, 2),
         ("finish", None): Tile(1, 1, 256, 2, 1),
         ("differences", 16): Tile(1, 128, 16, 4, 1),
         ("differences", 64): Tile(1, GROUP, 64, 4, 1),

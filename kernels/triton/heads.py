@@ -49,8 +49,10 @@ def row_parts(queries: int, size: int) -> int:
     return 1 << max(0, min(64, FEW_PROGRAMS // max(1, queries), size // 4096).bit_length() - 1)
 
 
-def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, precision: str) -> Heads:
-    """Of rows of energies `work` (B, pitch), in which heads are marked."""
+def heads(
+    packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, precision: str, weigh: bool = True
+) -> Heads:
+    """Of rows of energies `work` (B, pitch), which become weights of the tail unless not to `weigh`."""
     queries, size, device = len(work), len(packed.states), work.device
     parts = row_parts(queries, size)
     stats = beta.new_empty(queries, parts, 8)
@@ -79,7 +81,7 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
     given = (*rows, stats, g.eps, g.typical, counts)
     launch(_count_kernel, (queries, parts), *given, *sizes, capacity, **limits, **options)
     as_bits = work.view(torch.int32)
-    launch(_list_kernel, (queries, parts), *given, as_bits, *found, *sizes, capacity, **limits, **options)
+    launch(_list_kernel, (queries, parts), *given, as_bits, *found, *sizes, capacity, WEIGH=weigh, **limits, **options)
     return found
 
 
@@ -185,7 +187,7 @@ def _count_kernel(
 @triton.jit
 def _list_kernel(
     WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, OUT, LISTS, KEPT, NEAR, ORIGIN, FLAGS, TAIL, N, PITCH, capacity,
-    RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
+    WEIGH: tl.constexpr, RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -216,7 +218,7 @@ def _list_kernel(
             keep = keep & (free < capacity)
             tl.store(LISTS + b * capacity + free, n, mask=keep)
             place += number
-        if flag == DENSE:
+        if (flag == DENSE) & WEIGH:
             w, x = weight(tl.where(keep, float("inf"), e), PHI, n, N, prior, beta, origin)
             tl.store(OUT + b * PITCH + n, packed_weight(w), mask=n < PITCH)
             w = w.to(tl.float64)
@@ -224,7 +226,7 @@ def _list_kernel(
             excess += w * x
             square += w * x * x
             squares += w * w
-        if flag == ROUGH:
+        if (flag == ROUGH) | ((flag > 0) & (not WEIGH)):
             tl.store(WORK + b * PITCH + n, float("inf"), mask=keep)
     store_sums(TAIL + (b * PARTS + part) * 4, rest, excess, square, squares)
     if part == 0:

@@ -15,6 +15,8 @@ from fastthermo.kernels.triton.config import FEW_PROGRAMS, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.products import factor
+from fastthermo.kernels.triton.second import Given
 from fastthermo.kernels.triton.tile import listed, relative_energy, row, share
 
 Tensor = torch.Tensor
@@ -53,6 +55,30 @@ def summed(packed: Packed, field: Tensor, beta: Tensor, found: Heads) -> Listed:
     return out
 
 
+def tilted(
+    packed: Packed,
+    field: Tensor,
+    beta: Tensor,
+    found: Heads,
+    given: Given,
+    probes: Tensor,
+    energy_probes: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """p = w a_1 .. a_K of the listed states, (B, capacity), and the sum of p (H~ - <H~>); w alone of no probes."""
+    (queries, dimension), capacity, count = field.shape, found.lists.shape[1], probes.shape[1]
+    p, parts = field.new_empty(queries, capacity), list_parts(queries)
+    energy = field.new_empty(queries, parts)
+    t = tile("heads", dimension, packed.architecture)
+    launch(
+        _tilted_kernel,
+        (queries, parts),
+        packed.states, packed.log_weights, field, beta, found.lists, found.kept, *given, probes, energy_probes, p,
+        energy, len(packed.states), dimension, capacity,
+        K=count, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    return p, energy.sum(1)
+
+
 def moved(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor | None, out: Tensor) -> None:
     """out (B, D) = sum over the lists of p (y - y_r - centre), p (B, capacity)."""
     queries, dimension = out.shape
@@ -65,6 +91,21 @@ def moved(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor | N
         len(packed.states), dimension, p.shape[1],
         CENTRED=centre is not None, BLOCK_N=t.n, BLOCK_D=block, num_warps=4, num_stages=2,
     )  # fmt: skip
+
+
+def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor) -> Tensor:
+    """Sum over the lists of p (y - y_r - centre)(y - y_r - centre)^T, (B, D, D), p >= 0."""
+    queries, dimension = centre.shape
+    out = centre.new_empty(queries, dimension, dimension)
+    t = tile("covariance float64", dimension, packed.architecture)
+    blocks = triton.cdiv(dimension, t.d)
+    launch(
+        _spread_kernel,
+        (blocks * (blocks + 1) // 2, queries),
+        packed.states, found.lists, found.kept, r, p, centre, out, len(packed.states), dimension, p.shape[1],
+        BLOCK_N=t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    return out
 
 
 def list_parts(queries: int) -> int:
@@ -138,6 +179,46 @@ def _weights_kernel(
 
 
 @triton.jit
+def _tilted_kernel(
+    Y, PHI, H, BETA, LISTS, KEPT, DOMINANT, NORM, SHIFT, EXCESS, V, U, P, ENERGY, N, D, CAPACITY,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
+    r, kept, beta, norm = tl.load(DOMINANT + b), tl.load(KEPT + b), tl.load(BETA + b), tl.load(NORM + b)
+    prior, mean = tl.load(PHI + r), tl.load(EXCESS + b)
+    low, high = share(tl.cdiv(kept, BLOCK_N), part, parts)
+    energy = tl.zeros([BLOCK_N], tl.float64)
+    for j in range(low, high):
+        n = listed(LISTS, b, j, kept, N, CAPACITY, BLOCK_N)
+        x = tl.zeros([BLOCK_N, BLOCK_D], tl.float64)
+        first, second = x, x
+        for k in range(0, D, BLOCK_D):
+            d = k + tl.arange(0, BLOCK_D)
+            inside = d < D
+            reference = row(Y, r, d, inside, D, tl.float64)
+            pull = reference - row(H, b, d, inside, D, tl.float64)
+            y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & inside[None, :], D, tl.float64)
+            s = y - reference[None, :]
+            x += s * (0.5 * s + pull[None, :])
+            s -= row(SHIFT, b, d, inside, D, tl.float64)[None, :]
+            if K >= 1:
+                first += s * row(V, b * K, d, inside, D, tl.float64)[None, :]
+            if K == 2:
+                second += s * row(V, b * K + 1, d, inside, D, tl.float64)[None, :]
+        gap = tl.sum(x, 1)
+        p = norm * tl.exp((tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * gap)
+        gap -= mean
+        if K >= 1:
+            p *= tl.sum(first, 1) + tl.load(U + b * K) * gap
+        if K == 2:
+            p *= tl.sum(second, 1) + tl.load(U + b * K + 1) * gap
+        place = j * BLOCK_N + tl.arange(0, BLOCK_N)
+        tl.store(P + b * CAPACITY + place, p, mask=place < kept)
+        energy += tl.where(place < kept, p * gap, 0.0)
+    tl.store(ENERGY + b * parts + part, tl.sum(energy, 0))
+
+
+@triton.jit
 def _moved_kernel(
     Y, LISTS, KEPT, DOMINANT, P, CENTRE, OUT, N, D, CAPACITY,
     CENTRED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -159,3 +240,31 @@ def _moved_kernel(
             s -= centre[None, :]
         total += p[:, None] * s
     tl.store(OUT + b * D + d, tl.sum(total, 0), mask=d < D)
+
+
+@triton.jit
+def _spread_kernel(
+    Y, LISTS, KEPT, DOMINANT, P, CENTRE, OUT, N, D, CAPACITY, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    b = tl.program_id(1).to(tl.int64)
+    blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(0), 0
+    while across >= blocks - down:
+        across -= blocks - down
+        down += 1
+    c, d = (down + across) * BLOCK_S + tl.arange(0, BLOCK_S), down * BLOCK_S + tl.arange(0, BLOCK_S)
+    r, kept = tl.load(DOMINANT + b), tl.load(KEPT + b)
+    reference_c, reference_d = row(Y, r, c, c < D, D, tl.float64), row(Y, r, d, d < D, D, tl.float64)
+    centre_c, centre_d = row(CENTRE, b, c, c < D, D, tl.float64), row(CENTRE, b, d, d < D, D, tl.float64)
+    total = tl.zeros([BLOCK_S, BLOCK_S], tl.float64)
+    for j in range(0, tl.cdiv(kept, BLOCK_N)):
+        n = listed(LISTS, b, j, kept, N, CAPACITY, BLOCK_N)
+        place = j * BLOCK_N + tl.arange(0, BLOCK_N)
+        q = tl.sqrt(tl.load(P + b * CAPACITY + place, mask=place < kept, other=0))
+        y = factor(Y, n[:, None], c[None, :], (n < N)[:, None] & (c < D)[None, :], D)
+        right = q[:, None] * ((y - reference_c[None, :]) - centre_c[None, :])
+        y = factor(Y, n[None, :], d[:, None], (n < N)[None, :] & (d < D)[:, None], D)
+        left = q[None, :] * ((y - reference_d[:, None]) - centre_d[:, None])
+        total = tl.dot(left, right, total, input_precision="ieee", out_dtype=tl.float64)
+    inside = (d < D)[:, None] & (c < D)[None, :]
+    tl.store(OUT + (b * D + d[:, None]) * D + c[None, :], total, mask=inside)
+    tl.store(OUT + (b * D + c[None, :]) * D + d[:, None], total, mask=inside)

@@ -34,7 +34,7 @@ def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
     launch(
         _near_kernel,
         (triton.cdiv(queries, t.b),),
-        packed.states, packed.log_weights, packed.facts, field, beta, dominant, shift, out,
+        packed.states, packed.log_weights, packed.log_bits, packed.facts, field, beta, dominant, shift, out,
         queries, len(packed.states),
         FAR=FAR if precision == "single" else float("inf"), D=dimension, BLOCK_B=t.b, BLOCK_N=t.n,
         num_warps=t.warps, num_stages=t.stages,
@@ -98,7 +98,7 @@ def _half_square(x, D: tl.constexpr):
 
 @triton.jit
 def _near_kernel(
-    Y, PHI, FACTS, H, BETA, DOMINANT, SHIFT, OUT, B, N,
+    Y, PHI, LOG_BITS, FACTS, H, BETA, DOMINANT, SHIFT, OUT, B, N,
     FAR: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -116,7 +116,7 @@ def _near_kernel(
     where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
     for start in range(0, N, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
-        prior = (tl.load(PHI + n, mask=n < N, other=float("-inf")) * BITS).to(tl.float32)
+        prior = tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
         z = c * _squares(Y, n, n < N, high, low, D) + prior
         better = z > best
         where = tl.where(better, n, where)
@@ -136,19 +136,19 @@ def _near_kernel(
             best = tl.where(better, z, best)
         r = _place(best, where, N)
         _sum(
-            Y, PHI, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
+            Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
             True, D, BLOCK_B, BLOCK_N,
         )  # fmt: skip
     else:
         _sum(
-            Y, PHI, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
+            Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
             False, D, BLOCK_B, BLOCK_N,
         )  # fmt: skip
 
 
 @triton.jit
 def _sum(
-    Y, PHI, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
+    Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
     WIDE: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     own, pull = _rows(Y, H, b, row, r, D)
@@ -158,6 +158,7 @@ def _sum(
         near = near + (own[d].to(tl.float32),)
     e_r = _squares(Y, r[:, None], row[:, None], high, low, D)
     prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
+    bits_r = tl.load(LOG_BITS + r, mask=row, other=0)[:, None]
     rest = tl.zeros([BLOCK_B], tl.float64)
     excess, square, squares = rest, rest, rest
     shift = ()
@@ -171,14 +172,15 @@ def _sum(
             moved = moved + (nothing,)
         for start in range(begin, tl.minimum(begin + TILES * BLOCK_N, N), BLOCK_N):
             n = start + tl.arange(0, BLOCK_N)[None, :]
-            prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
             if WIDE:
+                prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
                 x64 = _differences(Y, n, n < N, own, pull, D)
                 w = tl.exp2(((prior - beta[:, None] * x64) * BITS).to(tl.float32))
                 x = 2 * x64.to(tl.float32)
             else:
                 x = _squares(Y, n, n < N, high, low, D) - e_r
-                w = tl.exp2(c * x + (prior * BITS).to(tl.float32))
+                bits = tl.load(LOG_BITS + n, mask=n < N, other=float("-inf")) - bits_r
+                w = tl.exp2(c * x + bits)
             w = tl.where((n != r[:, None]) & (n < N), w, 0.0)
             wx = w * x
             a0 += w

@@ -1,5 +1,6 @@
 """States as they came, their float16 parts with what these leave out, and what the error bound needs."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ class Codes(NamedTuple):
 class Packed(NamedTuple):
     states: torch.Tensor  # (N, D) float32, float64 or uint8
     log_weights: torch.Tensor  # (N,) float64, the largest 0
+    log_bits: torch.Tensor  # (N,) float32: log_weights to base 2
     anchor: torch.Tensor  # (D,) float64: the state nearest the mean, so that t is exact for bytes
     anchor_index: int
     half_squares: torch.Tensor  # (N,) float64: |t|^2 / 2
@@ -50,7 +52,9 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     spread = float(finite.max() - finite.min())
     facts = [radius, spread, *((codes.scale, codes.lost, codes.small) if codes else ())]
     facts = torch.tensor(facts, dtype=torch.float64, device=states.device)
-    return Packed(states, log_phi - finite.max(), anchor, nearest, squares / 2, radius, spread, facts, codes, arch)
+    log_phi = log_phi - finite.max()
+    log_bits = (log_phi / math.log(2)).float()
+    return Packed(states, log_phi, log_bits, anchor, nearest, squares / 2, radius, spread, facts, codes, arch)
 
 
 def _encode(states: torch.Tensor, anchor: torch.Tensor) -> Codes:

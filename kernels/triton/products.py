@@ -114,6 +114,15 @@ def average(
 
 
 @triton.jit
+def factor(Y, n, d, inside, D):
+    """States in float64, an operand of a product."""
+    y = row(Y, n, d, inside, D, tl.float64)
+    if Y.dtype.element_ty == tl.uint8:
+        y = tl.sum(y[None, :, :], 0)  # hides from the compiler that it was bytes: it fails on such operands
+    return y
+
+
+@triton.jit
 def product(
     V, Y, ANCHOR, b, present, n, N, D,
     FIELDS: tl.constexpr, NUMBER: tl.constexpr, PRECISION: tl.constexpr,
@@ -128,9 +137,7 @@ def product(
         v = row(V, b[:, None], d[None, :], present[:, None] & inside[None, :], D, tl.float64)
         if FIELDS:
             v = v - anchor[None, :]
-        y = row(Y, n[None, :], d[:, None], (n < N)[None, :] & inside[:, None], D, tl.float64)
-        if Y.dtype.element_ty == tl.uint8:
-            y = tl.sum(y[None, :, :], 0)  # hides from the compiler that operands of float64 were bytes: it fails on them
+        y = factor(Y, n[None, :], d[:, None], (n < N)[None, :] & inside[:, None], D)
         t = y - anchor[:, None]
         total = tl.dot(v.to(NUMBER), t.to(NUMBER), total, input_precision=PRECISION, out_dtype=NUMBER)
     return total
@@ -211,7 +218,7 @@ def _average_kernel(
             inside = n < N
             place = i.to(tl.int64)[:, None] * N + n[None, :]
             w = tl.load(WORK + place, mask=present[:, None] & inside[None, :], other=0).to(NUMBER)
-            y = row(Y, n[:, None], d[None, :], inside[:, None] & (d < D)[None, :], D, tl.float64)
+            y = factor(Y, n[:, None], d[None, :], inside[:, None] & (d < D)[None, :], D)
             t = (y - anchor[None, :]).to(NUMBER)
             total += tl.dot(w, t, input_precision=PRECISION, out_dtype=NUMBER).to(tl.float64)
         b = tl.load(ORDER + begin + i, mask=present, other=0)
