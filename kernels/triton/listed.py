@@ -15,7 +15,7 @@ from fastthermo.kernels.triton.config import FEW_PROGRAMS, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.products import factor
+from fastthermo.kernels.triton.products import multiplied
 from fastthermo.kernels.triton.second import Given
 from fastthermo.kernels.triton.tile import listed, relative_energy, row, share
 
@@ -97,13 +97,13 @@ def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor) -
     """Sum over the lists of p (y - y_r - centre)(y - y_r - centre)^T, (B, D, D), p >= 0."""
     queries, dimension = centre.shape
     out = centre.new_empty(queries, dimension, dimension)
-    t = tile("covariance float64", dimension, packed.architecture)
+    t = tile("covariance float32", dimension, packed.architecture)
     blocks = triton.cdiv(dimension, t.d)
     launch(
         _spread_kernel,
         (blocks * (blocks + 1) // 2, queries),
         packed.states, found.lists, found.kept, r, p, centre, out, len(packed.states), dimension, p.shape[1],
-        BLOCK_N=t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages,
+        BLOCK_N=t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages, **multiplied(packed, "single", "float32"),
     )  # fmt: skip
     return out
 
@@ -244,7 +244,8 @@ def _moved_kernel(
 
 @triton.jit
 def _spread_kernel(
-    Y, LISTS, KEPT, DOMINANT, P, CENTRE, OUT, N, D, CAPACITY, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
+    Y, LISTS, KEPT, DOMINANT, P, CENTRE, OUT, N, D, CAPACITY,
+    NUMBER: tl.constexpr, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(1).to(tl.int64)
     blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(0), 0
@@ -260,11 +261,12 @@ def _spread_kernel(
         n = listed(LISTS, b, j, kept, N, CAPACITY, BLOCK_N)
         place = j * BLOCK_N + tl.arange(0, BLOCK_N)
         q = tl.sqrt(tl.load(P + b * CAPACITY + place, mask=place < kept, other=0))
-        y = factor(Y, n[:, None], c[None, :], (n < N)[:, None] & (c < D)[None, :], D)
+        y = row(Y, n[:, None], c[None, :], (n < N)[:, None] & (c < D)[None, :], D, tl.float64)
         right = q[:, None] * ((y - reference_c[None, :]) - centre_c[None, :])
-        y = factor(Y, n[None, :], d[:, None], (n < N)[None, :] & (d < D)[:, None], D)
+        y = row(Y, n[None, :], d[:, None], (n < N)[None, :] & (d < D)[:, None], D, tl.float64)
         left = q[None, :] * ((y - reference_d[:, None]) - centre_d[:, None])
-        total = tl.dot(left, right, total, input_precision="ieee", out_dtype=tl.float64)
+        product = tl.dot(left.to(NUMBER), right.to(NUMBER), input_precision=PRECISION, out_dtype=NUMBER)
+        total += product.to(tl.float64)
     inside = (d < D)[:, None] & (c < D)[None, :]
     tl.store(OUT + (b * D + d[:, None]) * D + c[None, :], total, mask=inside)
     tl.store(OUT + (b * D + c[None, :]) * D + d[:, None], total, mask=inside)
