@@ -136,7 +136,10 @@ def run_cases(options: argparse.Namespace, entries: Callable[[Any], list[Entry]]
     good = True
     for name in tqdm(options.case, desc="cases", disable=None):
         case = CASES[name].small() if options.quick else CASES[name]
-        data, rates = load(case, options.device), measure_rates(*((768, 2**22) if options.quick else ()), device=options.device)
+        data, rates = (
+            load(case, options.device),
+            measure_rates(*((768, 2**22) if options.quick else ()), device=options.device),
+        )
         tqdm.write(f"\n{name}: {rates}")
         for temperature in case.temperatures:
             if temperature not in (*options.temperature, ANY):

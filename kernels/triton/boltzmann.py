@@ -15,7 +15,7 @@ from fastthermo.kernels.bounds import dense_error, dense_log_error, screened_err
 from fastthermo.kernels.triton import differences, products
 from fastthermo.kernels.triton.config import SMALL_DIMENSION, WORKSPACE
 from fastthermo.kernels.triton.finish import finish
-from fastthermo.kernels.triton.heads import Heads, heads, weigh_again
+from fastthermo.kernels.triton.heads import Heads, heads, weigh
 from fastthermo.kernels.triton.listed import summed
 from fastthermo.kernels.triton.near import near
 from fastthermo.kernels.triton.pack import Packed, groups
@@ -74,19 +74,19 @@ def _split(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     g, work, found = headed(packed, field, beta, precision)
     if precision == "single":
         refine(packed, field, work, found)
-        weigh_again(packed, beta, work, found)
+    tail = weigh(packed, beta, work, found)
     averages = average(packed, work, found.flags, precision)
-    return finish(packed, field, beta, g, found, summed(packed, field, beta, found), *averages)
+    return finish(packed, field, beta, g, found, summed(packed, field, beta, found), tail, *averages)
 
 
 def headed(
-    packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str, weigh: bool = True
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
 ) -> tuple[Halves, torch.Tensor, Heads]:
-    """Queries in halves, weights of the tail (or its energies, of rough queries in any case), and the heads."""
+    """Queries in halves, energies of all states with heads marked, and the heads."""
     g = halves(packed, field, beta, precision)
     work = torch.empty(len(field), pitch(packed), dtype=torch.float32, device=field.device)
     energies(packed, g, precision, work)
-    return g, work, heads(packed, g, beta, work, precision, weigh)
+    return g, work, heads(packed, g, beta, work, precision)
 
 
 def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Sums:

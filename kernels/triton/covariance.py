@@ -1,7 +1,7 @@
 """C = sum w (y - m)(y - m)^T, centred on the mean: y - m = (y - y_r) - shift, as q q^T with q = sqrt(w) (y - m).
 
 In float32 arithmetic heads by `listed` and the tail by `features`. Else, and where features would lose their digits,
-weights go to a workspace, by differences or by products, and a program makes a tile of the upper triangle of one query's
+weights go to a workspace, by differences or products, and a program makes a tile of the upper triangle of one query's
 matrix, a Khatri-Rao product of a row of weights on tensor cores, and stores it and its transpose.
 """
 
@@ -74,7 +74,7 @@ def by_products(
 ) -> None:
     """Of some queries, whose weights are float64 products."""
     scalars = field.new_zeros(len(field), 2)
-    work = tilted(packed, field, beta, given, rows, (0, len(field)), [], None, precision, scalars)
+    work = tilted(packed, field, beta, given, rows, (0, len(field)), [], None, scalars)
     _launch(packed, given, precision, rows, work, None, out, 1)
 
 
@@ -99,7 +99,7 @@ def _launch(
         packed.states, work, groups, kept, rows.places, rows.number, given.dominant, given.shift, into,
         len(packed.states), dimension, 0 if seen is None else groups.shape[1],
         LISTED=seen is not None, BLOCK_N=t.n if seen is None else group, BLOCK_S=t.d,
-        num_warps=t.warps, num_stages=t.stages, **multiplied(packed, precision, number),
+        num_warps=t.warps, num_stages=t.stages, **multiplied(packed, number),
     )  # fmt: skip
 
 

@@ -64,8 +64,8 @@ def _cumulant(
     dense, scalars = torch.zeros_like(field), field.new_zeros(len(field), 2)
     columns = [probes[:, k].contiguous() for k in range(probes.shape[1])]
     for chunk in chunks(packed, len(field)):
-        work = tilted(packed, field, beta, given, seen.dense, chunk, columns, energy_probes, precision, scalars)
-        average(packed, work, seen.dense, *chunk, precision, given.dominant, scalars, dense)
+        work = tilted(packed, field, beta, given, seen.dense, chunk, columns, energy_probes, scalars)
+        average(packed, work, seen.dense, *chunk, given.dominant, scalars, dense)
     dense -= scalars[:, :1] * given.shift
     return (
         torch.where(seen.is_dense[:, None], dense, out),

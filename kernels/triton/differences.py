@@ -45,7 +45,7 @@ def dominant_state(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen
             _find_kernel,
             (min(queries, PROGRAMS), parts),
             *arguments(packed, field, beta, seen), r, best, where,
-            RELATIVE=i > 0 or packed.codes is not None, 
+            RELATIVE=i > 0 or packed.codes is not None,
             BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
         r = where.gather(1, best.argmax(1, keepdim=True))[:, 0] if parts > 1 else where[:, 0].clone()

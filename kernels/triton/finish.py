@@ -38,10 +38,11 @@ def finish(
     g: Halves,
     found: Heads,
     head: Listed,
+    tail: Tensor,
     averages: Tensor,
     added: int,
 ) -> Sums:
-    """averages : (parts, B, D) float32, of the tail, each part of which adds so many products in float32."""
+    """tail : sums (B, parts, 4); averages : (parts, B, D) float32, each part of which adds so many in float32."""
     (queries, dimension), size, codes = field.shape, len(packed.states), packed.codes
     assert codes is not None
     shift, out = torch.empty_like(field), field.new_empty(7, queries)
@@ -51,11 +52,11 @@ def finish(
         _finish_kernel,
         (queries,),
         packed.states, packed.log_weights, packed.anchor, packed.facts, field, beta, g.length, g.eps,
-        found.near, found.origin, found.flags, *head, found.tail, averages, shift, out,
+        found.near, found.origin, found.flags, *head, tail, averages, shift, out,
         queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale,
         (3 * 64 / 8 + 8 + added) * ACCUMULATION,
         DROPPED_RUNNER_UP=math.exp(-runner_up), DROPPED_LARGEST=math.exp(-largest),
-        TAIL_PARTS=found.tail.shape[1], AVERAGE_PARTS=len(averages), BLOCK_D=t.d, num_warps=t.warps,
+        TAIL_PARTS=tail.shape[1], AVERAGE_PARTS=len(averages), BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
     return Sums(head.dominant, shift, *out)
 

@@ -8,13 +8,11 @@ With z_n = log phi_n - beta e_n, each in error by at most beta eps, expected `ty
    others, the tail, change the force by typical sqrt(sum of their w^2) <= typical sqrt(tau), relative to its rms.
    Where so many do not fit the list, the energies of the tail are computed again, in float64 (`refine`).
 
-Three passes over a row, each by several programs where queries are few: largest logits and their sum; counts; then the
-list of heads and, of all others, weights relative to the state `near` of largest weight, and their sums,
+Three passes over a row, each by several programs where queries are few: largest logits and their sum; counts; lists.
+Heads are marked in the row by an infinite energy. `weigh` makes of a row weights of the tail and sums them, relative to
+the state `near` of largest weight:
 
     w_n = exp((log phi_n - log phi_near) - beta (e_n - e_near)).
-
-A row of energies becomes a row of packed weights. Rows to refine keep energies, infinite ones of heads, and are weighed
-after it.
 """
 
 import math
@@ -41,7 +39,6 @@ class Heads(NamedTuple):
     near: torch.Tensor  # (B,) int64: the state of largest weight, as far as float32 tells
     origin: torch.Tensor  # (B,): its energy relative to the anchor's
     flags: torch.Tensor  # (B,) int32: 0 no tail, DENSE, ROUGH
-    tail: torch.Tensor  # (B, parts, 4): sums of w, w x, w x^2, w^2 of the tail, x = e - e_near
 
 
 def row_parts(queries: int, size: int) -> int:
@@ -49,10 +46,8 @@ def row_parts(queries: int, size: int) -> int:
     return 1 << max(0, min(64, FEW_PROGRAMS // max(1, queries), size // 4096).bit_length() - 1)
 
 
-def heads(
-    packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, precision: str, weigh: bool = True
-) -> Heads:
-    """Of rows of energies `work` (B, pitch), which become weights of the tail unless not to `weigh`."""
+def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, precision: str) -> Heads:
+    """Of rows of energies `work` (B, pitch), in which heads are marked."""
     queries, size, device = len(work), len(packed.states), work.device
     parts = row_parts(queries, size)
     stats = beta.new_empty(queries, parts, 8)
@@ -64,7 +59,6 @@ def heads(
         torch.empty(queries, dtype=torch.int64, device=device),
         torch.empty_like(beta),
         torch.empty(queries, dtype=torch.int32, device=device),
-        beta.new_empty(queries, parts, 4),
     )
     t = tile("row", 0, packed.architecture)
     rows = (work, packed.log_weights, beta)
@@ -80,22 +74,27 @@ def heads(
     }
     given = (*rows, stats, g.eps, g.typical, counts)
     launch(_count_kernel, (queries, parts), *given, *sizes, capacity, **limits, **options)
-    as_bits = work.view(torch.int32)
-    launch(_list_kernel, (queries, parts), *given, as_bits, *found, *sizes, capacity, WEIGH=weigh, **limits, **options)
+    launch(_list_kernel, (queries, parts), *given, *found, *sizes, capacity, **limits, **options)
     return found
 
 
-def weigh_again(packed: Packed, beta: torch.Tensor, work: torch.Tensor, found: Heads) -> None:
-    """Of rows of refined energies, relative to e_near."""
-    queries, parts, _ = found.tail.shape
+def weigh(packed: Packed, beta: torch.Tensor, work: torch.Tensor, found: Heads) -> torch.Tensor:
+    """Sums of w, w x, w x^2, w^2 of the tail, (B, parts, 4), x = e - e_near; rows of `work` become packed weights.
+
+    Rows of rough queries hold energies relative to e_near.
+    """
+    queries, size = len(work), len(packed.states)
+    parts = row_parts(queries, size)
+    out = beta.new_empty(queries, parts, 4)
     t = tile("row", 0, packed.architecture)
     launch(
         _weigh_kernel,
         (queries, parts),
-        work, packed.log_weights, beta, work.view(torch.int32), found.near, found.flags, found.tail,
-        len(packed.states), work.shape[1],
+        work, packed.log_weights, beta, work.view(torch.int32), found.near, found.origin, found.flags, out,
+        size, work.shape[1],
         BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
+    return out
 
 
 @triton.jit
@@ -186,8 +185,8 @@ def _count_kernel(
 
 @triton.jit
 def _list_kernel(
-    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, OUT, LISTS, KEPT, NEAR, ORIGIN, FLAGS, TAIL, N, PITCH, capacity,
-    WEIGH: tl.constexpr, RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
+    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, LISTS, KEPT, NEAR, ORIGIN, FLAGS, N, PITCH, capacity,
+    RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -200,38 +199,23 @@ def _list_kernel(
     least = tl.where(flag == 0, least, tl.where(flag == DENSE, heads, fitting))
     counts = tl.where(flag == 0, counts, tl.where(flag == DENSE, counts_heads, counts_fitting))
     place = tl.sum(tl.where(parts < part, counts, 0), 0)
-    tops = tl.load(STATS + (b * PARTS + parts) * 8)
-    found = STATS + (b * PARTS + tl.argmax(tops, 0)) * 8
-    near, origin = tl.minimum(tl.load(found + 3).to(tl.int64), N - 1), tl.load(found + 4)
-    prior = tl.load(PHI + near)
     low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)
-    rest = tl.zeros([BLOCK_N], tl.float64)
-    excess, square, squares = rest, rest, rest
     for j in range(low, high):
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-        e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
-        z = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - beta * e.to(tl.float64)) * BITS
+        z = logits(WORK, PHI, beta, b, n, N, PITCH)
         keep = (z >= least) & (z > float("-inf"))
         number = tl.sum(keep.to(tl.int32), 0)
         if number > 0:
             free = place + tl.cumsum(keep.to(tl.int32), 0) - 1
             keep = keep & (free < capacity)
             tl.store(LISTS + b * capacity + free, n, mask=keep)
+            tl.store(WORK + b * PITCH + n, float("inf"), mask=keep & (flag > 0))
             place += number
-        if (flag == DENSE) & WEIGH:
-            w, x = weight(tl.where(keep, float("inf"), e), PHI, n, N, prior, beta, origin)
-            tl.store(OUT + b * PITCH + n, packed_weight(w), mask=n < PITCH)
-            w = w.to(tl.float64)
-            rest += w
-            excess += w * x
-            square += w * x * x
-            squares += w * w
-        if (flag == ROUGH) | ((flag > 0) & (not WEIGH)):
-            tl.store(WORK + b * PITCH + n, float("inf"), mask=keep)
-    store_sums(TAIL + (b * PARTS + part) * 4, rest, excess, square, squares)
     if part == 0:
-        tl.store(NEAR + b, near)
-        tl.store(ORIGIN + b, origin)
+        tops = tl.load(STATS + (b * PARTS + parts) * 8)
+        found = STATS + (b * PARTS + tl.argmax(tops, 0)) * 8
+        tl.store(NEAR + b, tl.minimum(tl.load(found + 3).to(tl.int64), N - 1))
+        tl.store(ORIGIN + b, tl.load(found + 4))
         tl.store(KEPT + b, tl.minimum(tl.sum(counts, 0), capacity))
         tl.store(FLAGS + b, flag)
 
@@ -246,29 +230,26 @@ def weight(e, PHI, n, N, prior, beta, origin):
 
 
 @triton.jit
-def store_sums(at, rest, excess, square, squares):
+def _weigh_kernel(WORK, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, SUMS, N, PITCH, BLOCK_N: tl.constexpr):
+    b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
+    flag, beta, prior = tl.load(FLAGS + b), tl.load(BETA + b), tl.load(PHI + tl.load(NEAR + b))
+    origin = tl.where(flag == ROUGH, 0.0, tl.load(ORIGIN + b))
+    low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
+    high = tl.where(flag > 0, high, low)
+    rest = tl.zeros([BLOCK_N], tl.float64)
+    excess, square, squares = rest, rest, rest
+    for j in range(low, high):
+        n = j * BLOCK_N + tl.arange(0, BLOCK_N)
+        e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
+        w, x = weight(e, PHI, n, N, prior, beta, origin)
+        tl.store(OUT + b * PITCH + n, packed_weight(w), mask=n < PITCH)
+        w = w.to(tl.float64)
+        rest += w
+        excess += w * x
+        square += w * x * x
+        squares += w * w
+    at = SUMS + (b * parts + part) * 4
     tl.store(at, tl.sum(rest, 0))
     tl.store(at + 1, tl.sum(excess, 0))
     tl.store(at + 2, tl.sum(square, 0))
     tl.store(at + 3, tl.sum(squares, 0))
-
-
-@triton.jit
-def _weigh_kernel(WORK, PHI, BETA, OUT, NEAR, FLAGS, TAIL, N, PITCH, BLOCK_N: tl.constexpr):
-    b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    if tl.load(FLAGS + b) == ROUGH:
-        beta, prior = tl.load(BETA + b), tl.load(PHI + tl.load(NEAR + b))
-        low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
-        rest = tl.zeros([BLOCK_N], tl.float64)
-        excess, square, squares = rest, rest, rest
-        for j in range(low, high):
-            n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-            e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
-            w, x = weight(e, PHI, n, N, prior, beta, 0.0)
-            tl.store(OUT + b * PITCH + n, packed_weight(w), mask=n < PITCH)
-            w = w.to(tl.float64)
-            rest += w
-            excess += w * x
-            square += w * x * x
-            squares += w * w
-        store_sums(TAIL + (b * parts + part) * 4, rest, excess, square, squares)

@@ -20,7 +20,6 @@ from fastthermo.kernels.triton.second import Given
 from fastthermo.kernels.triton.tile import listed, relative_energy, row, share
 
 Tensor = torch.Tensor
-SHIFTED = 128  # dimensions of a sum a program
 
 
 class Listed(NamedTuple):
@@ -49,7 +48,7 @@ def summed(packed: Packed, field: Tensor, beta: Tensor, found: Heads) -> Listed:
         (queries,),
         packed.log_weights, beta, found.lists, found.kept, x, best[1], where[1], out.dominant, out.scalars,
         len(packed.states), capacity,
-        PARTS=parts, BLOCK=triton.next_power_of_2(capacity), num_warps=4,
+        PARTS=parts, BLOCK=triton.next_power_of_2(capacity), num_warps=4, num_stages=1,
     )  # fmt: skip
     moved(packed, found, out.dominant, x, None, out.shift)
     return out
@@ -82,14 +81,13 @@ def tilted(
 def moved(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor | None, out: Tensor) -> None:
     """out (B, D) = sum over the lists of p (y - y_r - centre), p (B, capacity)."""
     queries, dimension = out.shape
-    t = tile("heads", dimension, packed.architecture)
-    block = min(SHIFTED, triton.next_power_of_2(dimension))
+    t = tile("moved", dimension, packed.architecture)
     launch(
         _moved_kernel,
-        (queries, triton.cdiv(dimension, block)),
+        (queries, triton.cdiv(dimension, t.d)),
         packed.states, found.lists, found.kept, r, p, out if centre is None else centre, out,
         len(packed.states), dimension, p.shape[1],
-        CENTRED=centre is not None, BLOCK_N=t.n, BLOCK_D=block, num_warps=4, num_stages=2,
+        CENTRED=centre is not None, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
 
 
@@ -103,7 +101,7 @@ def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor) -
         _spread_kernel,
         (blocks * (blocks + 1) // 2, queries),
         packed.states, found.lists, found.kept, r, p, centre, out, len(packed.states), dimension, p.shape[1],
-        BLOCK_N=t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages, **multiplied(packed, "single", "float32"),
+        BLOCK_N=t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages, **multiplied(packed, "float32"),
     )  # fmt: skip
     return out
 

@@ -1,4 +1,4 @@
-"""Boltzmann sums in few dimensions: squared distances by differences, twice over the states, a block of queries a program.
+"""Boltzmann sums in few dimensions: squared distances by differences, twice over the states.
 
 With e_n = |y_n - h|^2 the logits in bits are z_n = log2 phi_n - beta log2(e)/2 e_n. The first pass finds the dominant
 state r, the second sums w_n = 2^(z_n - z_r) over all others: some tiles in float32, lane by lane, then in float64. A

@@ -36,12 +36,13 @@ def energies_of(
     packed: Packed, field: torch.Tensor, n: torch.Tensor, out: torch.Tensor, flags: torch.Tensor | None = None
 ) -> None:
     """out (B,): energies of states n (B,) relative to the anchor's, by differences; or of rough queries alone."""
+    t = tile("finish", field.shape[1], packed.architecture)
     launch(
         _origin_kernel,
         (len(field),),
         packed.states, field, n, n if flags is None else flags, out,
         len(packed.states), field.shape[1], packed.anchor_index,
-        ALL=flags is None, BLOCK_D=256, num_warps=4,
+        ALL=flags is None, BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def _refine_kernel(
         origin = tl.load(ORIGIN + b, mask=rough, other=0)
         for j in range(tl.program_id(1), tl.cdiv(N, BLOCK_N), tl.num_programs(1)):
             n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-            along = product(H, Y, ANCHOR, b, rough, n, N, D, True, tl.float64, "ieee", BLOCK_B, BLOCK_N, BLOCK_D)
+            along = product(H, Y, ANCHOR, b, rough, n, N, D, True, BLOCK_B, BLOCK_N, BLOCK_D)
             e = (tl.load(HALF + n, mask=n < N, other=0)[None, :] - along) - origin[:, None]
             at = WORK + b.to(tl.int64)[:, None] * PITCH + n[None, :]
             inside = rough[:, None] & (n < N)[None, :]

@@ -57,7 +57,6 @@ def tilted(
     chunk: tuple[int, int],
     probes: list[torch.Tensor],
     energy_probes: torch.Tensor | None,
-    precision: str,
     scalars: torch.Tensor,
 ) -> torch.Tensor:
     """p_n = w_n a_1 .. a_K, (length, N), of a chunk of dense queries.
@@ -67,12 +66,12 @@ def tilted(
     begin, length = chunk
     size = len(packed.states)
     work = field.new_empty(length, size)
-    energies(packed, packed.anchor, field, 1.0, rows, begin, length, precision, work)
+    energies(packed, packed.anchor, field, 1.0, rows, begin, length, work)
     along = [field.new_empty(length, size) for _ in probes]
     centre = packed.states[given.dominant].double() - packed.anchor + given.shift  # m - a
     offsets = field.new_zeros(len(field), 2)
     for k, (v, out) in enumerate(zip(probes, along, strict=True)):
-        energies(packed, None, v, 0.0, rows, begin, length, precision, out)
+        energies(packed, None, v, 0.0, rows, begin, length, out)
         offsets[:, k] = (v * centre).sum(1)
     along += [work] * (2 - len(along))
     t = tile("row", 0, packed.architecture)

@@ -48,13 +48,13 @@ def halves(packed: Packed, vectors: torch.Tensor, beta: torch.Tensor, precision:
     length, eps, typical = vectors.new_empty(3, queries)
     block = _tile(packed, queries).d
     gamma = (3 * block / 8 + 8 + dimension / block) * ACCUMULATION
-    t = tile("row", dimension, packed.architecture)
+    t = tile("halves", dimension, packed.architecture)
     launch(
         _halves_kernel,
         (queries,),
         vectors, packed.anchor, beta, packed.facts, high, low, unit, length, eps, typical, dimension, gamma,
         ANCHORED=anchored, PRODUCTS=products_of(packed, precision), TYPICAL=TYPICAL * 2.0**-24,
-        BLOCK_D=t.n, num_warps=4, num_stages=1,
+        BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return Halves(high, low, unit, length, eps, typical)
 

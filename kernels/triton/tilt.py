@@ -44,8 +44,8 @@ class Tail(NamedTuple):
 def tail_of(
     packed: Packed, field: Tensor, beta: Tensor, given: Given, probes: Tensor, energy_probes: Tensor, precision: str
 ) -> Tail:
-    (queries, count, dimension), size = probes.shape, len(packed.states)
-    g, work, found = headed(packed, field, beta, precision, weigh=False)
+    (queries, count), size = probes.shape[:2], len(packed.states)
+    g, work, found = headed(packed, field, beta, precision)
     r = given.dominant
     centre = packed.states[r].double() - packed.anchor + given.shift
     own = torch.empty_like(beta)
