@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 import fastthermo as ft
+from fastthermo.datasets import load
+from fastthermo.training import subset
 from fastthermo.training.networks import build
 
 PROCESS = ft.VariancePreserving()
@@ -207,3 +209,27 @@ def test_a_product_costs_at_most_two_and_a_half_forward_passes() -> None:
     assert first <= 4 * forward
     for product in (chi.mv, chi.rmv):
         assert 0.9 * forward <= work(lambda product=product: product(v)) <= 1.1 * forward
+
+
+def test_eight_leading_pairs_of_images_take_at_most_sixty_products() -> None:
+    data = subset(load("mnist-5k"), 150, 0)
+    law, process = data.ensemble(), ft.VariancePreserving()
+
+    def score(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return ft.posterior(law, process, x, t).score
+
+    model = ft.wrap(score, "score", process, law=law)
+    t = ft.critical_time(law, process)
+    x = ft.noised(law, process, t, torch.as_tensor(law.data(slice(2))))
+    beta = float(process.beta(t))
+    chi = ft.susceptibility(model, x / float(process.alpha(t)), beta)
+    products, apply = [], chi.apply
+    object.__setattr__(chi, "apply", lambda v: products.append(v.shape[1]) or apply(v))
+    values, vectors = chi.leading(8, 1e-3)
+    assert sum(products) <= 60
+    for k in range(8):
+        v = vectors[:, k]
+        rest = (chi.mv(v) + chi.rmv(v)).flatten(1) / 2 - values[:, k, None] * v
+        assert (rest.norm(dim=1) <= 1.1e-3 * values[:, 0]).all()
+    want = ft.susceptibility(law, x / float(process.alpha(t)), beta).leading(8, 1e-8)[0]
+    assert torch.allclose(values, want, rtol=0, atol=2e-3 * float(want.max()))
