@@ -84,7 +84,9 @@ def _sample(arguments: argparse.Namespace) -> int:
         np.save(file, x)
     start = f" from t = {arguments.t_start}" if arguments.t_start is not None else ""
     images = x if data.image_shape is not None else x.reshape(len(x), -1)
-    save(contact_sheet(images, f"{data.name}: {arguments.scheme}, {arguments.steps} steps{start}"), files[1])
+    model_name = "" if arguments.network is None else ", a network"
+    title = f"{data.name}{model_name}: {arguments.scheme}, {arguments.steps} steps{start}"
+    save(contact_sheet(images, title), files[1])
     print(f"samples  {files[0]}  {x.shape} {x.dtype}\nfigure   {files[1]}")
     return 0
 
