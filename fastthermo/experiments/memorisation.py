@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 KIND = "memorisation"
 SCHEME, STEPS = "heun", 24
-TIMES, UNSEEN = 12, 128  # temperatures of the errors, and data at each
+TIMES, UNSEEN = 10, 64  # temperatures of the errors, and data at each
 SIZES = (100, 300, 1000, 2000, 5000)
 
 
