@@ -161,7 +161,6 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
         (0,) * dimension,
         parts,
         packed.tilts,
-        (0,),
         dominant,
         shift,
         scalars,
