@@ -8,7 +8,10 @@ most (D + 4) u, whatever the offset of the data.
 """
 
 import numpy as np
+from numba import types
+from numba.extending import overload, overload_method
 
+from fastthermo.kernels import bounds
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import NEAR_TILE
 from fastthermo.kernels.numba.near_loops import (
@@ -47,14 +50,46 @@ from fastthermo.kernels.numba.simd import (
 )
 
 STRIDE = NEAR_TILE + 64  # of the energies of two queries, which do not share the sets of a cache
-REST, EXCESS, SQUARE, PARTICIPATION, ENERGY_MIN = range(5)  # rows of `scalars`
+REST, EXCESS, SQUARE, PARTICIPATION, ENERGY_MIN, BOUND, LOG_ERROR = range(7)  # rows of `scalars`
+SCALARS = 7
+
+
+@overload(bounds._expm1)
+def _expm1(x):  # type: ignore[no-untyped-def]
+    return bounds._expm1
+
+
+@overload_method(types.Float, "clip")
+def _clip(x, low, high):  # type: ignore[no-untyped-def]
+    """What arrays have, so that bounds are compiled for scalars."""
+    if isinstance(high, types.NoneType):
+        return lambda x, low, high: max(x, low)
+    return lambda x, low, high: min(max(x, low), high)
+
+
+_error, _log_error = inner(bounds.near_error), inner(bounds.near_log_error)
 
 
 @jit
 def near_kernel(  # type: ignore[no-untyped-def]
-    low, high, states, log_weights, field, beta, zero, axes, parts, tilts, dominant, shift, scalars
+    low,
+    high,
+    states,
+    log_weights,
+    radius,
+    spread,
+    rounding,
+    field,
+    beta,
+    zero,
+    axes,
+    parts,
+    tilts,
+    dominant,
+    shift,
+    scalars,
 ):
-    """Sums over all states for queries [low, high); `zero`, of the dtype to compute in, tells it."""
+    """Sums over all states, and their bounds, for queries [low, high); `zero` is of the dtype to compute in."""
     size, queries, width, step = len(states), high - low, PUSH + (len(axes) + 3) // 4 * 4, lanes(zero)
     panel, energy = aligned(NEAR_TILE * (len(axes) + len(tilts)), zero), aligned(PAIR * STRIDE, zero)
     peaks, places = aligned(PAIR * NEAR_TILE // CHUNK, zero), np.arange(step).astype(zero.dtype)
@@ -64,7 +99,7 @@ def near_kernel(  # type: ignore[no-untyped-def]
     bits = np.full(queries, -np.inf)  # z of the reference
     for q in range(queries):
         dominant[low + q] = 0
-        for k in range(5):
+        for k in range(SCALARS):
             scalars[k, low + q] = 0.0
     for start in range(0, size, NEAR_TILE):
         count = min(NEAR_TILE, size - start)
@@ -105,6 +140,11 @@ def near_kernel(  # type: ignore[no-untyped-def]
                     _add(sums, q * width, scale, axes, force, first + q, low + first + q, scalars)
     for q in range(queries):
         _finish(force, away, q, low + q, axes, shift, scalars, least_sum(zero))
+    for b in range(low, high):
+        energy, excess = scalars[ENERGY_MIN, b], scalars[EXCESS, b]
+        about = beta[b], energy, excess
+        scalars[BOUND, b] = _error(states.shape, radius, spread, rounding, *about, scalars[SQUARE, b])
+        scalars[LOG_ERROR, b] = _log_error(states.shape, spread, rounding, *about)
 
 
 @inner

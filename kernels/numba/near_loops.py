@@ -21,7 +21,6 @@ from fastthermo.kernels.numba.simd import (
     constant,
     fence,
     fused,
-    llvm,
     loop,
     power,
     scaled,

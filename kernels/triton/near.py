@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import near_error, near_log_error
+from fastthermo.kernels.bounds import ROUNDING, near_error, near_log_error
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
@@ -34,8 +34,8 @@ def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
     )  # fmt: skip
     rest, excess, square, participation, least = scalars
     shape = tuple(packed.states.shape)
-    bound = near_error(shape, packed.radius, packed.spread, 4, beta, least, excess, square)
-    log_error = near_log_error(shape, packed.spread, 4, beta, least, excess)
+    bound = near_error(shape, packed.radius, packed.spread, ROUNDING[4], beta, least, excess, square)
+    log_error = near_log_error(shape, packed.spread, ROUNDING[4], beta, least, excess)
     return Sums(dominant, shift, rest.log(), least, excess, square, participation, bound, log_error)
 
 
