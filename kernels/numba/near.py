@@ -124,14 +124,8 @@ def near_kernel(  # type: ignore[no-untyped-def]
                     _move(found, bits[k], states, start + place, field, low + k, axes, force, away, k, scalars)
                     energy[np.uint64(q * STRIDE + place)] = np.inf
                     bits[k], dominant[low + k] = found, start + place
-                whole = np.rint(bits[k]) if bits[k] > -np.inf else 0.0
-                offset, none, weight = _range(c, zero)
-                offsets[q] = offset - whole
-                how[SHIFT * PAIR + q] = magic(zero) + offsets[q]
-                how[ORIGIN * PAIR + q] = 2 * scalars[ENERGY_MIN, low + k]
-                how[LEAST * PAIR + q] = whole - none
-                how[TOP * PAIR + q] = (whole - none) / c
-                how[NONE * PAIR + q] = weight
+                offsets[q] = _set_weights(c, bits[k], 2 * scalars[ENERGY_MIN, low + k], q, how)
+            for q in range(PAIR):
                 weights(panel, energy, q * STRIDE, how, q, vectors, sums, q * width, axes, tilts)
             push(panel, point, energy, STRIDE, vectors, sums, width, axes, parts, tilts)
             for q in range(min(PAIR, queries - first)):
@@ -186,15 +180,24 @@ def _fade(energy, begin, end):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _range(c, zero):  # type: ignore[no-untyped-def]
-    """log2 of what weights are multiplied by, the floor below which they count as none, and 2 to their difference.
+def _set_weights(c, bits, origin, q, how):  # type: ignore[no-untyped-def]
+    """Rows SHIFT to NONE of `how`. Returns log2 of what weights are multiplied by.
 
-    Squares of small weights would be subnormal numbers, which are slow; sums of w x^2 with x at most floor / c must not
-    overflow. What counts as none is subtracted from all weights, hence a floor far below `least_sum`.
+    That is m, an integer near `bits`, and an offset by which squares of small weights are no subnormal numbers, which
+    are slow; but sums of w x^2 with x at most floor / c must not overflow. What counts as none is subtracted from all
+    weights, hence a floor far below `least_sum`.
     """
-    if zero.itemsize == 4:
-        return (53.0, 116.0, 2.0**-63) if c < -3e-8 else (0.0, 100.0, 2.0**-100)
-    return (506.0, 1040.0, 2.0**-534) if c < -1e-70 else (0.0, 1020.0, 2.0**-1020)
+    whole = np.rint(bits) if bits > -np.inf else 0.0
+    if how.itemsize == 4:
+        offset, floor, none = (53.0, 116.0, 2.0**-63) if c < -3e-8 else (0.0, 100.0, 2.0**-100)
+    else:
+        offset, floor, none = (506.0, 1040.0, 2.0**-534) if c < -1e-70 else (0.0, 1020.0, 2.0**-1020)
+    how[SHIFT * PAIR + q] = magic(how) + (offset - whole)
+    how[ORIGIN * PAIR + q] = origin
+    how[LEAST * PAIR + q] = whole - floor
+    how[TOP * PAIR + q] = (whole - floor) / c
+    how[NONE * PAIR + q] = none
+    return offset - whole
 
 
 @inner
