@@ -113,32 +113,6 @@ def loop(
     return results
 
 
-def store_totals(builder: Any, vector: Any, four: list[Any], at: Callable[[int, Any], Any]) -> None:
-    """The sums over the lanes of four vectors, the i-th stored at(i, LLVM type); fewer steps than four reductions."""
-    count, block = vector.count, 128 // vector.scalar.bitwidth
-
-    def joined(x: Any, y: Any, size: int) -> Any:
-        """In each block of 128 bits: sums of the two halves of x, then of y; `size` numbers stay beside each other."""
-        half = block // 2
-
-        def chosen(begin: int) -> list[int]:
-            pieces = [
-                [own + first + begin + i for i in range(size)] for first in range(0, half, size) for own in (0, count)
-            ]
-            return [b + i for b in range(0, count, block) for piece in pieces for i in piece]
-
-        return builder.fadd(shuffled(builder, x, y, chosen(0)), shuffled(builder, x, y, chosen(half)))
-
-    sums = [joined(four[0], four[1], 1), joined(four[2], four[3], 1)]
-    if block == 4:
-        sums = [joined(*sums, 2)]
-    for i, x in enumerate(sums):
-        while x.type.count > block:
-            half = x.type.count // 2
-            x = builder.fadd(shuffled(builder, x, x, range(half)), shuffled(builder, x, x, range(half, 2 * half)))
-        builder.store(x, at(i * block, x.type), align=vector.scalar.bitwidth // 8)
-
-
 def shuffled(builder: Any, x: Any, y: Any, lanes: Any) -> Any:
     """The lanes of x and, counted on, of y, as an LLVM vector of that many lanes."""
     chosen = list(lanes)
@@ -321,9 +295,6 @@ exp2_product = _lanewise(3, None, _exp2_product)
 exp2_shifted = _lanewise(2, None, _exp2_shifted)
 total = _lanewise(1, lambda vector: vector.scalar, _reduce_sum)
 largest = _lanewise(1, lambda vector: vector.scalar, _reduce("fmax"))
-where_equal = _lanewise(
-    2, lambda vector: types.int64, lambda builder, _, x, y: _bits(builder, builder.fcmp_ordered("==", x, y))
-)
 where_less = _lanewise(4, None, _select)
 equal = _lanewise(
     2, lambda vector: types.int64, lambda builder, _, x, y: _bits(builder, builder.fcmp_ordered("==", x, y))
