@@ -96,8 +96,9 @@ def near_kernel(  # type: ignore[no-untyped-def]
     point, how = np.empty(len(parts) * PAIR * len(axes), zero.dtype), np.empty(ROWS * PAIR, zero.dtype)
     sums, offsets = np.empty(PAIR * width, zero.dtype), np.empty(PAIR)
     force, away = np.zeros((queries, len(axes))), np.zeros((queries, len(axes)))
-    bits = np.full(queries, -np.inf)  # z of the reference
+    bits, scale = np.full(queries, -np.inf), np.empty(queries)  # z of the reference, c
     for q in range(queries):
+        scale[q] = _scale(states, radius, field, low + q, beta[low + q], axes, zero)
         dominant[low + q] = 0
         for k in range(SCALARS):
             scalars[k, low + q] = 0.0
@@ -107,9 +108,9 @@ def near_kernel(  # type: ignore[no-untyped-def]
         _load_panel(states, log_weights, start, count, vectors, panel, tilts)
         for first in range(0, queries, PAIR):
             for q in range(PAIR):
-                b = low + min(first + q, queries - 1)
-                _set_point(field, b, q, axes, parts, point)
-                how[SCALE * PAIR + q] = -0.5 * LOG2E * beta[b]
+                k = min(first + q, queries - 1)
+                _set_point(field, low + k, q, axes, parts, point)
+                how[SCALE * PAIR + q] = scale[k]
             energies(panel, point, energy, STRIDE, how, peaks, vectors, axes, parts, tilts)
             for q in range(PAIR):
                 k = min(first + q, queries - 1)
@@ -130,8 +131,8 @@ def near_kernel(  # type: ignore[no-untyped-def]
             push(panel, point, energy, STRIDE, vectors, sums, width, axes, parts, tilts)
             for q in range(min(PAIR, queries - first)):
                 if bits[first + q] > -np.inf:
-                    scale = np.exp2(-offsets[q] - bits[first + q])
-                    _add(sums, q * width, scale, axes, force, first + q, low + first + q, scalars)
+                    unit = np.exp2(-offsets[q] - bits[first + q])
+                    _add(sums, q * width, unit, axes, force, first + q, low + first + q, scalars)
     for q in range(queries):
         _finish(force, away, q, low + q, axes, shift, scalars, least_sum(zero))
     for b in range(low, high):
@@ -139,6 +140,19 @@ def near_kernel(  # type: ignore[no-untyped-def]
         about = beta[b], energy, excess
         scalars[BOUND, b] = _error(states.shape, radius, spread, rounding, *about, scalars[SQUARE, b])
         scalars[LOG_ERROR, b] = _log_error(states.shape, spread, rounding, *about)
+
+
+@inner
+def _scale(states, radius, field, b, beta, axes, zero):  # type: ignore[no-untyped-def]
+    """c, where it matters: at higher temperatures c e is below the rounding of a weight for every state.
+
+    So sums of w x^2 keep their digits: x at which no weight is left has a bound.
+    """
+    square = 0.0
+    for d in range(len(axes)):
+        square += (np.float64(states[0, d]) - field[b, d]) ** 2
+    farthest = max((np.sqrt(square) + 2 * radius) ** 2, 1e-30)
+    return -max(0.5 * LOG2E * beta, (1e-9 if zero.itemsize == 4 else 1e-18) / farthest)
 
 
 @inner

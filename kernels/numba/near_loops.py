@@ -278,7 +278,7 @@ def _store_totals(builder: Any, vector: Any, four: list[Any], at: Callable[[int,
 
     sums = [joined(four[0], four[1], 1), joined(four[2], four[3], 1)]
     if block == 4:
-        sums = [joined(*sums, 2)]
+        sums = [joined(sums[0], sums[1], 2)]
     for i, x in enumerate(sums):
         while x.type.count > block:
             half = x.type.count // 2

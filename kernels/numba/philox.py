@@ -106,8 +106,9 @@ def _philox(context: Any, builder: Any, kind: Any, same: Any, counters: Any) -> 
         return builder.xor(builder.xor(builder.lshr(product_, constant(LONGS, 32)), c), key)
 
     found = []
-    for counter in counters:
-        own = [builder.load(_at(context, builder, *counter, place, LONGS), align=8) for place in (SAMPLE, DRAW)]
+    for counter, array in counters:
+        places = [_at(context, builder, counter, array, place, LONGS) for place in (SAMPLE, DRAW)]
+        own = [builder.load(place, align=8) for place in places]
         found.append([own[0], shared(STEP), own[1], shared(STREAM)])
     for i in range(ROUNDS):
         keys = shared(KEYS + 2 * i), shared(KEYS + 2 * i + 1)
