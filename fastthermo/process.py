@@ -245,3 +245,20 @@ class DDPM(Process):
 
     def _sigma(self, t: Any) -> Any:
         return 1 / np.sqrt(1 + self._beta(t))
+
+
+NAMED = {
+    "vp": VariancePreserving,
+    "ve": VarianceExploding,
+    "ou": OrnsteinUhlenbeck,
+    "edm": EDM,
+    "flow": FlowMatching,
+    "ddpm": DDPM.linear,
+}
+
+
+def named(name: str) -> Process:
+    """The process of a name, with its standard parameters; a ValueError lists them."""
+    if name not in NAMED:
+        raise ValueError(f"process: wanted one of {', '.join(NAMED)}, got {name!r}")
+    return NAMED[name]()

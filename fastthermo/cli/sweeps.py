@@ -1,4 +1,4 @@
-"""`fastthermo sweep|show|plot|export|merge`: exponents over grids."""
+"""`fastthermo sweep|show|plot|export|report|merge`: measurements over grids."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def add(commands: Any) -> None:
     sweep.set_defaults(run=_sweep)
 
     for name, run, text in (
-        ("show", _show, "the exponents of a sweep with their errors, a row a case"),
-        ("plot", _plot, "the exponents of a sweep as a figure"),
-        ("export", _export, "the exponents of a sweep as .csv or .parquet"),
+        ("show", _show, "the quantities of a sweep with their errors, a row a case"),
+        ("plot", _plot, "the quantities of a sweep against size, dimension and time, and collapses, as figures"),
+        ("export", _export, "the table of a sweep as .csv or .parquet"),
+        ("report", _report, "figures, table, configuration, provenance and timing of a sweep on one .html page"),
     ):
         parser = commands.add_parser(name, help=text)
         parser.add_argument("store", metavar="STORE", type=Path)
@@ -62,10 +63,15 @@ def _show(arguments: argparse.Namespace) -> int:
 def _plot(arguments: argparse.Namespace) -> int:
     from fastthermo import sweep
     from fastthermo.plot import save
-    from fastthermo.plot.exponents import sweep_figure
 
-    save(sweep_figure(sweep.fitted(arguments.store), arguments.store.stem), arguments.out)
-    print(f"figure   {arguments.out}")
+    figures = sweep.figures(list(sweep.found(arguments.store)), arguments.store.stem)
+    if not figures:
+        raise ValueError(f"store: wanted at least one case with a transition to draw, {arguments.store} has none")
+    for name, figure in figures.items():
+        out = arguments.out
+        out = out if name == "quantities" else out.with_name(f"{out.stem}-{name}{out.suffix}")
+        save(figure, out)
+        print(f"figure   {out}")
     return 0
 
 
@@ -73,6 +79,13 @@ def _export(arguments: argparse.Namespace) -> int:
     from fastthermo import sweep
 
     print(f"table    {sweep.export(arguments.store, arguments.out)}")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from fastthermo import sweep
+
+    print(f"report   {sweep.write_report(arguments.store, arguments.out)}")
     return 0
 
 
