@@ -18,6 +18,7 @@ def add(commands: Any) -> None:
     sweep.add_argument("--out", metavar="STORE", type=Path, help="store to write (default FILE.zarr)")
     sweep.add_argument("--executor", choices=("process", "loky", "dask"), default="process", help="(default process)")
     sweep.add_argument("--workers", type=int, default=os.cpu_count(), help="of loky (default one a core)")
+    sweep.add_argument("--threads", type=int, help="of each worker's kernels (default the cores shared among them)")
     sweep.add_argument("--address", help="of the Dask scheduler")
     sweep.add_argument("--shard", metavar="I/N", help="only the tasks I, I + N, ..., for job arrays; 0 <= I < N")
     sweep.set_defaults(run=_sweep)
@@ -47,7 +48,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     grid = sweep.load(arguments.grid)
     shard = sweep.read_shard(arguments.shard) if arguments.shard else None
     out = arguments.out or arguments.grid.with_suffix(".zarr")
-    with executor(arguments.executor, arguments.workers, arguments.address) as pool:
+    with executor(arguments.executor, arguments.workers, arguments.address, arguments.threads) as pool:
         sweep.run(grid, out, pool, shard)
     print(f"store    {out}\ntable    fastthermo show {out}")
     return 0

@@ -52,7 +52,7 @@ def exponents_figure(exponents: Mapping[str, Exponent], title: str = "") -> Figu
 
 def symbol(text: str) -> str:
     """A symbol's LaTeX."""
-    for name in ("alpha", "beta", "gamma", "delta", "nu"):
+    for name in ("alpha", "beta", "gamma", "delta", "kappa", "nu"):
         text = text.replace(name, f"\\{name}")
     return text.replace("(barrier)", r"\ \mathrm{(barrier)}")
 

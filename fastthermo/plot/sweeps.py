@@ -45,7 +45,7 @@ def _quantities(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: s
     if not symbols:
         raise ValueError("rows: wanted at least one case with quantities to draw, got none")
     places = [place for _, _, place, found in rows if found.quantities]
-    over = [key for key in places[0] if len({place[key] for place in places} - {0.0}) > 1] or ["dimension"]
+    over = [key for key in places[0] if len({place[key] for place in places if place[key] > 0}) > 1] or ["dimension"]
     families = sorted({family for family, *_ in rows})
     colors = dict(zip(families, colormaps["tab10"](np.arange(len(families)) % 10), strict=True))
     with rc_context(STYLE):
@@ -53,7 +53,7 @@ def _quantities(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: s
         axes = figure.subplots(len(over), len(symbols), squeeze=False)
         for key, line in zip(over, axes, strict=True):
             for name, axis in zip(symbols, line, strict=True):
-                shown = [row for row in rows if name in row[3].quantities and row[2][key]]
+                shown = [row for row in rows if name in row[3].quantities and row[2][key] > 0]
                 _panel(axis, key, name, shown, colors)
         for name, axis in zip(symbols, axes[0], strict=True):
             axis.set_title(f"${symbol(symbols[name])}$" if "(" not in symbols[name] else symbols[name])

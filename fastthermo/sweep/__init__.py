@@ -17,13 +17,16 @@ import numpy as np
 
 from fastthermo.sweep.grid import Grid, load
 from fastthermo.sweep.measure import SCALARS, Result, run_task
+from fastthermo.sweep.measures import Found
 from fastthermo.sweep.models import Case
 from fastthermo.sweep.report import figures, write_report
 from fastthermo.sweep.results import dataset, export, found, show, table
 from fastthermo.sweep.store import Store
 
 __all__ = [
+    "SCALARS",
     "Case",
+    "Found",
     "Grid",
     "Result",
     "Store",

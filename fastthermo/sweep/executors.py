@@ -16,20 +16,27 @@ PATIENCE = "20s"  # for a scheduler to answer
 
 
 @contextmanager
-def executor(name: str, workers: int = 2, address: str | None = None) -> Iterator[Executor | None]:
-    """None for "process", `workers` processes sharing the cores for "loky", the scheduler at `address` for "dask".
+def executor(
+    name: str, workers: int = 2, address: str | None = None, threads: int | None = None
+) -> Iterator[Executor | None]:
+    """None for "process", `workers` processes for "loky", the scheduler at `address` for "dask".
+
+    threads : of each worker's kernels; by default the cores shared among them. Dask's workers have their own settings.
 
     Raises ValueError for a scheduler that does not answer, one without workers, and workers with another version of the
     package or without it.
     """
     if workers < 1:
         raise ValueError(f"workers: wanted at least 1, got {workers}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: wanted at least 1, got {threads}")
     if name == "process":
-        yield None
+        with _threads(threads):
+            yield None
     elif name == "loky":
         from loky import ProcessPoolExecutor
 
-        environment = dict.fromkeys(THREADS, str(max(1, (os.cpu_count() or 1) // workers)))
+        environment = dict.fromkeys(THREADS, str(threads or max(1, (os.cpu_count() or 1) // workers)))
         pool = ProcessPoolExecutor(workers, env=environment)
         try:
             yield pool
@@ -49,6 +56,19 @@ def executor(name: str, workers: int = 2, address: str | None = None) -> Iterato
             yield client.get_executor()
     else:
         raise ValueError(f"executor: wanted process, loky or dask, got {name!r}")
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Kernels of this process on `count` threads, for a while."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_workers(client: Any) -> None:

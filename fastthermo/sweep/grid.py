@@ -19,8 +19,6 @@ from fastthermo.sweep.models import Case, Data, Models
 from fastthermo.sweep.times import Averages, Times
 from fastthermo.sweep.transition import Transition
 
-TASK = 8  # cells of a task at least where each is a law, and where each is a sample: seconds of work
-SAMPLES = 32
 TASKS = 1000  # at most, so that a store has a few thousand files
 
 
@@ -109,8 +107,7 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def block(self) -> int:
         """Cells of a task."""
-        least = SAMPLES if isinstance(self.measure, Transition) and self.sizes != (0,) else TASK
-        return self.cells_per_task or max(least, -(-self.cells // TASKS))
+        return self.cells_per_task or max(self.measure.block, -(-self.cells // TASKS))
 
     @property
     def tasks(self) -> int:

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -72,15 +73,12 @@ def figures(rows: list[tuple[Case, Found]], title: str) -> dict[str, Figure]:
 
     if not any(one.quantities for _, one in rows):
         return {}
-    placed = [
-        (
-            case.model,
-            str(case),
-            {"size": float(one.size), "dimension": float(case.law().dimension), "time": one.at},
-            one,
-        )
-        for case, one in rows
-    ]
+    placed = []
+    for case, one in rows:
+        law = case.law()
+        size = one.size or (law.size if math.isfinite(law.size) else 0)
+        place = {"size": float(size), "dimension": float(law.dimension), "time": one.at}
+        placed.append((case.model, str(case), place, one))
     return sweep_figures(placed, title)
 
 

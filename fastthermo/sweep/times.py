@@ -44,6 +44,7 @@ class Times(Measure, frozen=True, tag="times"):
     )
     coordinate: ClassVar[str] = "sample"
     whole: ClassVar[str] = "all"
+    block: ClassVar[int] = 1
 
     def check(self, sizes: tuple[int, ...], seeds: int, finite: bool) -> None:
         if any(size == 1 or (size == 0 and not finite) for size in sizes):

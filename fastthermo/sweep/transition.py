@@ -31,6 +31,7 @@ class Transition(Measure, frozen=True, tag="transition"):
 
     columns: ClassVar[tuple[str, ...]] = tuple(OBSERVABLES)
     coordinate: ClassVar[str] = "epsilon"
+    block: ClassVar[int] = 16
 
     @property
     def points(self) -> np.ndarray:
