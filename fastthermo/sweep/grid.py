@@ -117,9 +117,10 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The cells of a task: case, size, and the run of cells that share them."""
         first, last = task * self.block, min((task + 1) * self.block, self.cells)
         while first < last:
-            case, size, seed = np.unravel_index(first, self.shape)
-            stop = min(first + self.seeds - int(seed), last)
-            yield int(case), self.sizes[int(size)], range(first, stop)
+            row, seed = divmod(first, self.seeds)
+            case, size = divmod(row, len(self.sizes))
+            stop = min(first + self.seeds - seed, last)
+            yield case, self.sizes[size], range(first, stop)
             first = stop
 
     def key(self, cell: int) -> int:

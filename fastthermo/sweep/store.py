@@ -14,7 +14,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -85,24 +85,26 @@ class Store:
 
     @contextmanager
     def claimed(self, shard: tuple[int, int] | None) -> Iterator[None]:
-        """Held by one driver, or by one for each shard; a lock that its process's end releases."""
+        """Held by one driver, or by one for each shard; locks that its process's end releases."""
         import fcntl
 
-        names = [(".driver.lock", fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH)]
+        whole, part = self.path / "zarr.json", None  # locks lie beside the group, whose members zarr knows
+        locks = [(whole, fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH)]
         if shard is not None:
-            names.append((f".shard-{shard[0]}-{shard[1]}.lock", fcntl.LOCK_EX))
-        files = []
-        try:
-            for name, kind in names:
-                files.append((self.path / name).open("w"))
+            part = self.path.with_name(f".{self.path.name}.shard-{shard[0]}-{shard[1]}.lock")
+            locks.append((part, fcntl.LOCK_EX))
+        with ExitStack() as stack:
+            for path, kind in locks:
+                file = stack.enter_context(path.open("a"))
                 try:
-                    fcntl.flock(files[-1], kind | fcntl.LOCK_NB)
+                    fcntl.flock(file, kind | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise ValueError(f"store: another driver is at work on {self.path}; wait, or use --shard") from None
+                if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                    raise ValueError(f"store: another driver has just left {self.path}; try again")
             yield
-        finally:
-            for file in files:
-                file.close()
+            if part is not None:
+                part.unlink()
 
 
 def _make(path: Path, grid: Grid) -> None:
