@@ -49,8 +49,8 @@ def executor(
 
         try:
             client = Client(address, timeout=PATIENCE)
-        except (OSError, TimeoutError) as error:
-            raise ValueError(f"address: no Dask scheduler answers at {address}") from error
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ValueError(f"address: no Dask scheduler answers at {address}: {error}") from error
         with client:
             check_workers(client)
             yield client.get_executor()

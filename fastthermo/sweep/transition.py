@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fastthermo.exponents import OBSERVABLES, Axis, critical_axis, fit, observe
+from fastthermo.exponents.axis import ROUNDING
 from fastthermo.exponents.observe import FIELDS, rounding_errors
 from fastthermo.sweep.measures import Found, Measure, Quantity, Table, Watch, WatchedAxis
 from fastthermo.sweep.models import Case
@@ -62,20 +63,22 @@ class Transition(Measure, frozen=True, tag="transition"):
                 axis = case_axis(case)
                 yield Found(size, "none", axis if isinstance(axis, str) else "", {})
                 continue
-            yield self._fitted(size, rows, temperature)
+            yield self._fitted(case, size, rows, temperature)
 
-    def _fitted(self, size: int, rows: Table, temperature: float) -> Found:
+    def _fitted(self, case: Case, size: int, rows: Table, temperature: float) -> Found:
         """What cannot be fitted (a window too small, too few seeds) is left out and named in the reason."""
         table = {"epsilon": self.points, "field": self.points**FIELDS * temperature**0.5, **rows}
         every = table | {name: table.get(name, np.zeros((1, len(self.points)))) for name in OBSERVABLES}
         errors = rounding_errors(every, temperature**0.5)
+        if "barrier" in rows:  # a difference of free energies, each rounded in units of itself
+            law = case.law()
+            free = law.boltzmann(np.asarray(law.data_mean), 1 / temperature).regularised_free_energy
+            errors["barrier_error"] = errors["barrier_error"] + ROUNDING * abs(float(free))
         quantities, reasons = {}, []
         for name in rows:
-            error = f"{name}_error"
+            one = {key: (table | errors)[key] for key in ("epsilon", "field", name, f"{name}_error")}
             try:
-                exponent = fit(
-                    {"epsilon": table["epsilon"], "field": table["field"], name: rows[name], error: errors[error]}
-                )[name]
+                exponent = fit(one)[name]
             except ValueError as problem:
                 reasons.append(str(problem))
                 continue
