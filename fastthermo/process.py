@@ -10,6 +10,7 @@ exact to rounding, so that alpha and sigma are all a new schedule has to state.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -247,7 +248,7 @@ class DDPM(Process):
         return 1 / np.sqrt(1 + self._beta(t))
 
 
-NAMED = {
+NAMED: dict[str, Callable[[], Process]] = {
     "vp": VariancePreserving,
     "ve": VarianceExploding,
     "ou": OrnsteinUhlenbeck,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,7 +16,9 @@ from fastthermo.ensemble import Ensemble
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="model"):
-    """A family of laws; its fields are parameters, each with the values that it takes."""
+    """A family of laws; its fields are parameters, each with the values that it takes. law : one of them."""
+
+    law: ClassVar[Callable[..., Any]]
 
     @property
     def tag(self) -> str:
@@ -46,11 +49,6 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
                     case.law()
                 except (ValueError, TypeError) as error:
                     raise type(error)(f"models: {case}: {error}") from error
-
-    @staticmethod
-    def law(**parameters: Any) -> Any:
-        """The law of one case."""
-        raise NotImplementedError
 
 
 class TwoDeltas(Model, frozen=True, tag="two_deltas"):
