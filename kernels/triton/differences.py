@@ -22,8 +22,9 @@ SUMMED = 128  # dimensions of the shift a program
 
 
 def parts_of(packed: Packed, queries: int) -> int:
-    """Programs that share the states of a query."""
-    return max(1, min(64, FEW_PROGRAMS // max(1, queries), len(packed.states) // 1024))
+    """Programs that share the states of a query, a power of two."""
+    most = max(1, min(64, FEW_PROGRAMS // max(1, queries), len(packed.states) // 1024))
+    return 1 << (most.bit_length() - 1)
 
 
 def arguments(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> tuple[Any, ...]:
@@ -44,7 +45,7 @@ def dominant_state(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen
             _find_kernel,
             (min(queries, PROGRAMS), parts),
             *arguments(packed, field, beta, seen), r, best, where,
-            RELATIVE=i > 0 or packed.codes is not None,
+            RELATIVE=i > 0 or packed.codes is not None, 
             BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
         r = where.gather(1, best.argmax(1, keepdim=True))[:, 0] if parts > 1 else where[:, 0].clone()

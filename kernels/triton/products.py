@@ -45,7 +45,6 @@ def summed(
     field: torch.Tensor,
     beta: torch.Tensor,
     dense: Queries,
-    precision: str,
     dominant: torch.Tensor,
     scalars: torch.Tensor,
     shift: torch.Tensor,
@@ -54,7 +53,7 @@ def summed(
     size = len(packed.states)
     for begin, length in chunks(packed, len(field)):
         work = field.new_empty(length, size)
-        energies(packed, packed.anchor, field, 1.0, dense, begin, length, precision, work)
+        energies(packed, packed.anchor, field, 1.0, dense, begin, length, "double", work)
         t = tile("row", 0, packed.architecture)
         launch(
             _weigh_kernel,
@@ -62,7 +61,7 @@ def summed(
             work, packed.log_weights, beta, dense.places, dense.number, begin, dominant, scalars, size,
             BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
-        average(packed, work, dense, begin, length, precision, dominant, scalars, shift)
+        average(packed, work, dense, begin, length, "double", dominant, scalars, shift)
 
 
 def energies(
@@ -115,6 +114,36 @@ def average(
 
 
 @triton.jit
+def factor(Y, n, d, inside, D):
+    """States in float64, an operand of a product."""
+    y = row(Y, n, d, inside, D, tl.float64)
+    if Y.dtype.element_ty == tl.uint8:
+        y = tl.sum(y[None, :, :], 0)  # hides from the compiler that it was bytes: it fails on such operands
+    return y
+
+
+@triton.jit
+def product(
+    V, Y, ANCHOR, b, present, n, N, D,
+    FIELDS: tl.constexpr, NUMBER: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """(y_n - a).(v_b - a), or (y_n - a).v_b, of queries b, where present, and states n."""
+    total = tl.zeros([BLOCK_B, BLOCK_N], NUMBER)
+    for k in range(0, D, BLOCK_D):
+        d = k + tl.arange(0, BLOCK_D)
+        inside = d < D
+        anchor = tl.load(ANCHOR + d, mask=inside, other=0)
+        v = row(V, b[:, None], d[None, :], present[:, None] & inside[None, :], D, tl.float64)
+        if FIELDS:
+            v = v - anchor[None, :]
+        y = factor(Y, n[None, :], d[:, None], (n < N)[None, :] & inside[:, None], D)
+        t = y - anchor[:, None]
+        total = tl.dot(v.to(NUMBER), t.to(NUMBER), total, input_precision=PRECISION, out_dtype=NUMBER)
+    return total
+
+
+@triton.jit
 def _products_kernel(
     V, Y, ANCHOR, HALF, ORDER, COUNT, begin, length, OUT, N, D,
     FIELDS: tl.constexpr, SQUARE: tl.constexpr, NUMBER: tl.constexpr, PRECISION: tl.constexpr,
@@ -125,18 +154,8 @@ def _products_kernel(
     if begin + tl.program_id(0) * BLOCK_B < tl.load(COUNT):
         b = tl.load(ORDER + begin + i, mask=present, other=0)
         n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-        product = tl.zeros([BLOCK_B, BLOCK_N], NUMBER)
-        for k in range(0, D, BLOCK_D):
-            d = k + tl.arange(0, BLOCK_D)
-            inside = d < D
-            anchor = tl.load(ANCHOR + d, mask=inside, other=0)
-            v = row(V, b[:, None], d[None, :], present[:, None] & inside[None, :], D, tl.float64)
-            if FIELDS:
-                v = v - anchor[None, :]
-            y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & inside[None, :], D, tl.float64)
-            t = tl.trans(y - anchor[None, :])
-            product = tl.dot(v.to(NUMBER), t.to(NUMBER), product, input_precision=PRECISION, out_dtype=NUMBER)
-        e = -product.to(tl.float64)
+        along = product(V, Y, ANCHOR, b, present, n, N, D, FIELDS, NUMBER, PRECISION, BLOCK_B, BLOCK_N, BLOCK_D)
+        e = -along.to(tl.float64)
         if SQUARE:
             e += tl.load(HALF + n, mask=n < N, other=0)[None, :]
         place = i.to(tl.int64)[:, None] * N + n[None, :]
@@ -199,7 +218,7 @@ def _average_kernel(
             inside = n < N
             place = i.to(tl.int64)[:, None] * N + n[None, :]
             w = tl.load(WORK + place, mask=present[:, None] & inside[None, :], other=0).to(NUMBER)
-            y = row(Y, n[:, None], d[None, :], inside[:, None] & (d < D)[None, :], D, tl.float64)
+            y = factor(Y, n[:, None], d[None, :], inside[:, None] & (d < D)[None, :], D)
             t = (y - anchor[None, :]).to(NUMBER)
             total += tl.dot(w, t, input_precision=PRECISION, out_dtype=NUMBER).to(tl.float64)
         b = tl.load(ORDER + begin + i, mask=present, other=0)

@@ -37,10 +37,15 @@ def surveyed(packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Giv
     seen = survey(packed, field, beta, precision)
     if seen.is_dense is None:
         return seen
-    away = packed.states[given.dominant].double() - field
-    square = 2 * (given.excess - (given.shift * away).sum(1)) - given.shift.square().sum(1)  # <|y - m|^2>
-    dense = seen.is_dense & (square > (NARROW * packed.radius) ** 2)
+    dense = seen.is_dense & wide(packed, field, given, NARROW)
     return seen._replace(sparse=Queries.where(~dense), dense=Queries.where(dense), is_dense=dense)
+
+
+def wide(packed: Packed, field: torch.Tensor, given: Given, share: float) -> torch.Tensor:
+    """Whether sqrt(<|y - m|^2>) is above a share of the radius of the data, (B,)."""
+    away = packed.states[given.dominant].double() - field
+    square = 2 * (given.excess - (given.shift * away).sum(1)) - given.shift.square().sum(1)
+    return square > (share * packed.radius) ** 2
 
 
 def tilted(
