@@ -42,7 +42,10 @@ class Store:
         self.group: Any = zarr.open_group(path, mode="r+")
         if "grid" not in self.group.attrs:
             raise ValueError(f"store: {path} was not made by a sweep")
-        self.grid: Grid = msgspec.json.decode(self.group.attrs["grid"], type=Grid)
+        try:
+            self.grid: Grid = msgspec.json.decode(self.group.attrs["grid"], type=Grid)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"store: {path} holds a sweep that this version cannot read: {error}") from error
 
     @classmethod
     def open(cls, path: Path, grid: Grid) -> Store:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastthermo import sweep
 from fastthermo.sweep import Grid
-from fastthermo.sweep.models import TwoDeltas
+from fastthermo.sweep.models import Gaussian, TwoDeltas
 
 ROOT = Path(__file__).parents[2]
 PAIR = "[[models]]\nmodel = 'two_deltas'\n"
@@ -79,14 +81,23 @@ def test_the_universality_grid_has_two_thousand_cells() -> None:
     assert sweep.load(ROOT / "sweeps" / "universality.toml").cells >= 2000
 
 
-def test_tasks_cover_the_cells_once(small: Grid) -> None:
-    cells = [cell for task in range(small.tasks) for *_, run in small.groups(task) for cell in run]
-    assert cells == list(range(small.cells)) == list(range(32))
-    for task in range(small.tasks):
-        for case, size, run in small.groups(task):
-            for cell in run:
-                index = np.unravel_index(cell, small.shape)
-                assert (case, size) == (index[0], small.sizes[index[1]])
+@given(
+    mu=st.lists(st.floats(0.5, 2), min_size=1, max_size=4, unique=True),
+    d=st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True),
+    sizes=st.lists(st.integers(2, 50), min_size=1, max_size=4, unique=True),
+    seeds=st.integers(1, 12),
+    block=st.integers(0, 40),
+)
+def test_tasks_cover_the_cells_once(mu: list[float], d: list[int], sizes: list[int], seeds: int, block: int) -> None:
+    models = (TwoDeltas(tuple(mu)), Gaussian(tuple(d), (1.0, 2.0)))
+    grid = Grid(models, sizes=tuple(sizes), seeds=seeds, cells_per_task=block)
+    groups = [group for task in range(grid.tasks) for group in grid.groups(task)]
+    assert [cell for *_, run in groups for cell in run] == list(range(grid.cells))
+    for case, size, run in groups:
+        for cell in run:
+            index = np.unravel_index(cell, grid.shape)
+            assert (case, size) == (index[0], sizes[index[1]])
+    assert [dict(case.parameters).get("mu") for case in grid.cases] == [*mu, *[None] * 2 * len(d)]
 
 
 def test_numbers_depend_on_the_place_in_the_grid_alone(small: Grid) -> None:

@@ -95,6 +95,19 @@ def test_another_grid_or_version_is_refused_by_the_key(
     assert sweep.Store(out).done.tolist() == before
 
 
+def test_what_is_no_sweep_is_refused(small: Grid, tmp_path: Path) -> None:
+    import zarr
+
+    with pytest.raises(ValueError, match=r"store: .*is not a sweep.s store"):
+        sweep.show(tmp_path)
+    group = zarr.open_group(tmp_path / "other.zarr", mode="w", zarr_format=3)
+    with pytest.raises(ValueError, match="was not made by a sweep"):
+        sweep.run(small, tmp_path / "other.zarr")
+    group.attrs["grid"] = '{"models": [], "sedes": 3}'
+    with pytest.raises(ValueError, match=r"this version cannot read: .*sedes"):
+        sweep.run(small, tmp_path / "other.zarr")
+
+
 def test_a_second_driver_is_refused_unless_it_has_another_shard(small: Grid, tmp_path: Path) -> None:
     out = sweep.run(small, tmp_path / "x.zarr", shard=(0, 4))
     store = sweep.Store(out)
