@@ -186,7 +186,7 @@ class Ensemble:
         w, index = ops_module().top_weights(self._core, *inner, moments, k, backend)
         return q.rows(w), q.rows(index)
 
-    def log_odds(self, index: Any, field: Any, beta: Any) -> Any:
+    def log_odds(self, index: Any, field: Any, beta: Any, backend: str | None = None) -> Any:
         """log w_i / (1 - w_i) of the states `index`, one a query: (B,) float64.
 
         Accurate however close w_i is to 0 or 1; infinite where w_i or 1 - w_i is below 2e-300.
@@ -196,7 +196,9 @@ class Ensemble:
         if i.numel() not in (1, len(q.field)) or bool(((i < 0) | (i >= self.size)).any()):
             raise ValueError(f"index: wanted {len(q.field)} states, each from 0 to {self.size - 1}, got {index}")
         i = i.reshape(-1).expand(len(q.field))
-        return q.scalar(ops_module().log_odds(self._core, i, *inner, ops_module().boltzmann(self._core, *inner)))
+        return q.scalar(
+            ops_module().log_odds(self._core, i, *inner, ops_module().boltzmann(self._core, *inner, backend=backend))
+        )
 
     def draw(self, n: int, seed: int = 0) -> Any:
         """n data drawn from the prior weights with replacement, (n, ...) in data units."""
