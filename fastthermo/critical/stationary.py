@@ -155,7 +155,7 @@ class _Search:
         kept = []
         for _ in range(DESCENTS):
             queries = zip(h.split(CHUNK), self.beta[which].split(CHUNK), strict=True)
-            f = torch.cat([force(self.model, *x, **coarse(self.model)) for x in queries])
+            f = torch.cat([force(self.model, x, beta, **coarse(self.model)) for x, beta in queries])
             step = downhill(f, step, before, self.scale)
             h = h + step
             first, cell = bins(h, which, COARSE * self.scale)

@@ -17,9 +17,10 @@ import numpy as np
 
 from fastthermo.exponents.axis import Axis, critical_axis
 from fastthermo.exponents.binder import binder_crossings, binder_ratio
-from fastthermo.exponents.collapse import Collapse, collapse, houdayer_hartmann
+from fastthermo.exponents.collapse import Collapse, collapse
 from fastthermo.exponents.observe import EXACT, FIELDS, OBSERVABLES, observe, samples
 from fastthermo.exponents.power_law import PowerLaw, power_law
+from fastthermo.exponents.quality import houdayer_hartmann
 from fastthermo.exponents.window import resolved
 
 __all__ = [
