@@ -205,6 +205,16 @@ def test_statistical_errors_cover_a_power_law_with_noise() -> None:
     assert np.mean(hits) >= 0.904, np.mean(hits)
 
 
+def test_a_bootstrap_over_replicas_scatters_between_the_statistical_and_the_total_error() -> None:
+    """It moves the fits, which the statistical error counts, and the weights of their windows: the systematic one."""
+    rng = np.random.default_rng(0)
+    x, replicas = np.geomspace(0.01, 0.3, 10), 60
+    y = 2 * x**0.5 * (1 + 0.05 * rng.standard_normal((replicas, 10)))
+    found = power_law(x, y)
+    drawn = [power_law(x, y[rng.integers(replicas, size=replicas)]).exponent for _ in range(150)]
+    assert found.statistical < np.std(drawn, ddof=1) < found.error
+
+
 @pytest.mark.parametrize(
     ("x", "y", "error", "match"),
     [
