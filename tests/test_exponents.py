@@ -99,6 +99,23 @@ def test_laws_without_a_pitchfork_say_why(law: object, reason: str) -> None:
     assert found.reason in str(found)
 
 
+@pytest.mark.parametrize("p", [0.500001, 0.5001, 0.51, 0.7, 0.99])
+def test_a_saddle_node_is_no_pitchfork_however_small_the_imbalance(p: float) -> None:
+    assert isinstance(critical_axis(ft.solvable.two_deltas(1.0, p)), str)
+
+
+@pytest.mark.parametrize("q", [3, 4, 5, 6, 8])
+def test_a_first_order_transition_is_no_pitchfork(q: int) -> None:
+    assert isinstance(critical_axis(ft.solvable.simplex(q)), str)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_data_without_a_symmetry_have_no_pitchfork(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(2, 7)), int(rng.integers(1, 5))
+    assert isinstance(critical_axis(ft.Ensemble(rng.normal(size=(n, d)), 0.3 * rng.normal(size=n))), str)
+
+
 def test_an_ensemble_on_an_axis_is_one_of_two_dimensions() -> None:
     rng = np.random.default_rng(0)
     law = ft.Ensemble(rng.normal(size=(300, 20)), rng.normal(size=300))
