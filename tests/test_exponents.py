@@ -153,6 +153,7 @@ SAMPLED = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # 1600 samples are measured
 @pytest.mark.parametrize("name", SAMPLED)
 def test_error_bars_from_samples_cover_the_truth(name: str) -> None:
     """95 % intervals over 200 experiments of 8 samples each; three binomial errors below 0.95 is 0.904."""
