@@ -160,20 +160,23 @@ class Ensemble:
         schedule = op.Schedule(table, after, self.scale, self.shift)
         return op.evolve(self._core, x, schedule, op.Noise(*noise), whole)
 
-    def response(self, field: Any, beta: Any) -> tuple[Any, Any]:
-        """`apply(v) -> C v` on (B, K, D) float64 and `dense() -> C` (B, D, D), after one pass for the weights."""
+    def response(self, field: Any, beta: Any, single: bool = False) -> tuple[Any, Any]:
+        """`apply(v) -> C v` on (B, K, D) float64 and `dense() -> C` (B, D, D), after one pass for the weights.
+
+        single : to float32 accuracy only, see `boltzmann`.
+        """
         _, inner = self._read(field, beta)
         core, op = self._core, ops_module()
-        moments = op.boltzmann(core, *inner)
+        moments = op.boltzmann(core, *inner, single=single)
 
         def apply(v: torch.Tensor) -> torch.Tensor:
             k = v.shape[1]
             h, b, *columns = (x.repeat_interleave(k, 0) for x in (*inner, *moments))
-            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]))
+            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]), single=single)
             return self.scale**2 * out.unflatten(0, (-1, k))
 
         def dense() -> torch.Tensor:
-            return self.scale**2 * op.covariance(core, *inner, moments)
+            return self.scale**2 * op.covariance(core, *inner, moments, single=single)
 
         return apply, dense
 
