@@ -88,7 +88,20 @@ def probe(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray) -> 
     queries, stride = len(field), codes.codes.shape[1] * 4
     bytes_, start = np.zeros((queries, 2, stride), np.int8), np.empty(queries, np.int32)
     scale, norms = np.empty(queries, np.float32), np.empty((3, queries))
-    run(_probe_kernel, queries, 64, field, packed.anchor, codes.step, codes.anchor, bytes_, start, scale, codes.radius, norms)
+    run(
+        _probe_kernel,
+        queries,
+        64,
+        field,
+        packed.anchor,
+        codes.step,
+        codes.anchor,
+        bytes_,
+        start,
+        scale,
+        codes.radius,
+        norms,
+    )
     lost, distance, length = norms
     rounding = 2.0**-21 * (length * codes.radius + packed.radius**2 / 2 + packed.spread / beta)
     error = lost * codes.radius + distance * codes.residual + rounding

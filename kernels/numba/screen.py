@@ -32,7 +32,7 @@ def screen(
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Whether the candidates of (B,) queries are few, and of those `sparse_sums`."""
     width = candidates(len(packed.states))
-    most = max(6, min(len(beta), SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
+    most = max(6, min(len(beta), 2 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
     lists = make_lists(most, width)
     found = [
         _screen(packed, codes, field[i : i + most], beta[i : i + most], precision, lists)

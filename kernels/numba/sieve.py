@@ -64,9 +64,23 @@ def _compare(
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        codes_, at_, quads_, probes_, starts_, scale_, tilt_, row_, half_, priors_, first_, bounds_, q_, out_, masks_ = (
-            values[:15]
-        )
+        (
+            codes_,
+            at_,
+            quads_,
+            probes_,
+            starts_,
+            scale_,
+            tilt_,
+            row_,
+            half_,
+            priors_,
+            first_,
+            bounds_,
+            q_,
+            out_,
+            masks_,
+        ) = values[:15]
         recent = llvm_binding.llvm_version_info[0] >= 22  # the type of the byte operands changed
         halves = range(2)
 

@@ -98,8 +98,7 @@ def integers(case: Any, probes: Any) -> np.ndarray:
 def screened(case: Any, probes: Any) -> np.ndarray:
     """e_n of the states of some weight as the kernel makes it: exact integers, then float32."""
     q = decoded(case.codes, case.y.shape[1])[: len(case.y)].astype(np.float64)
-    offset = HIGH * probes.offset[:, 0].astype(np.float64) + probes.offset[:, 1]
-    product = (integers(case, probes) @ q.T - offset[:, None]).astype(np.float32)
+    product = (integers(case, probes) @ (q - case.codes.anchor).T).astype(np.float32)
     e = case.codes.half_squares[: len(case.y)] - probes.scale[:, None] * product
     prior = case.codes.priors[: len(case.y)] * np.log(2) / case.beta[:, None]
     return (e.astype(np.float64) - prior)[:, case.phi > -np.inf]
@@ -138,9 +137,8 @@ def test_margin_holds_the_errors_by_cauchy_schwarz(case: Any) -> None:
     assert (np.abs(np.abs(k).max(1) - LARGEST) <= 1).all()
     q = decoded(case.codes, case.y.shape[1])[: len(case.y)].astype(np.float64)
     v = case.field - case.packed.anchor
-    for part in range(2):
-        bytes_ = probes.codes[:, part, : case.y.shape[1]].astype(np.float64)
-        assert np.array_equal(probes.offset[:, part], bytes_ @ case.codes.anchor)
+    assert np.array_equal(probes.start, (-(k @ case.codes.anchor).astype(np.int64)).astype(np.int32))
+    assert (np.abs(k @ (q - case.codes.anchor).T) < 2**31).all()
     delta = np.linalg.norm(v * case.codes.step - probes.scale[:, None].astype(np.float64) * k, axis=1)
     rho = np.linalg.norm(case.y - (case.codes.lowest + case.codes.step * q), axis=1).max()
     eps = delta * np.linalg.norm(q - case.codes.anchor, axis=1).max() + np.linalg.norm(v, axis=1) * rho
@@ -159,7 +157,7 @@ def chosen(case: Any, precision: str = "double") -> list[set[int]]:
     """Candidates of every query, as `_sparse_kernel` takes them."""
     probes = probe(case.packed, case.codes, case.field, case.beta)
     count = len(case.beta)
-    lists = index, energy, found, best = screen.make_lists(count, candidates(*case.y.shape))
+    lists = index, energy, found, best = screen.make_lists(count, candidates(len(case.y)))
     limits = screen._limits(case.packed, probes, case.beta, precision)
     for part, parts in ((0, 1), (1, PARTS - 1)):
         rows = np.arange(count)
