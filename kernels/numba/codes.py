@@ -1,6 +1,6 @@
 """States and queries as bytes, for exact products of integers, and how far energies from them may be off.
 
-States become bytes, y = lo + step q + rho a dimension at a time (bytes are their own codes), and a query's
+States become bytes, y = lo + step q + rho a dimension at a time (bytes, and floats that stand for them, exactly), and a query's
 z = (h - a) step two signed bytes, z = s (128 k_high + k_low) + delta. Up to a constant of the query
 
     |H~_n - (|y_n - a|^2/2 - s k.q_n)| <= |delta| max |q - q_a| + |h - a| max |rho| + rounding =: eps
@@ -9,6 +9,7 @@ by Cauchy-Schwarz.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -48,22 +49,37 @@ class Probes(NamedTuple):
 
 def encode(packed: Packed) -> Codes:
     states, (size, dimension) = packed.states, packed.states.shape
-    if states.dtype == np.uint8:
-        lowest, step = np.zeros(dimension), np.ones(dimension)
-    else:
-        lowest, highest = states.min(0).astype(np.float64), states.max(0).astype(np.float64)
-        step = (highest - lowest) / 255
     panels, quads = -(-size // PANEL), -(-dimension // 4)
     codes = np.zeros((panels, quads, PANEL, 4), np.uint8)
-    centre = np.rint((packed.anchor - lowest) / np.where(step > 0, step, 1.0))
     squares = np.zeros((panels, 2))
-    run(_encode_kernel, panels, 64, states, lowest, step, centre, codes, squares)
-    residual, radius = squares.max(0)
+    for lowest, step in _grids(states):
+        centre = np.rint((packed.anchor - lowest) / np.where(step > 0, step, 1.0))
+        squares[:] = 0.0
+        run(_encode_kernel, panels, 64, states, lowest, step, centre, codes, squares)
+        residual, radius = squares.max(0)
+        if residual <= (0.01 * step.max()) ** 2 * dimension:
+            break  # all states are on a common grid
     padding = panels * PANEL - size
     half = np.concatenate([packed.half_squares, np.full(padding, np.inf)]).astype(np.float32)
     priors = np.concatenate([LOG2E * packed.log_weights, np.zeros(padding)]).astype(np.float32)
     grown = 1 + 1e-9
     return Codes(codes, lowest, step, half, priors, centre, math.sqrt(residual) * grown, math.sqrt(radius) * grown)
+
+
+def _grids(states: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """lo and step to try: of the bytes that float states may stand for, then the range of each dimension."""
+    dimension = states.shape[1]
+    if states.dtype == np.uint8:
+        yield np.zeros(dimension), np.ones(dimension)
+        return
+    lowest, highest = states.min(0).astype(np.float64), states.max(0).astype(np.float64)
+    least, width = lowest.min(), highest.max() - lowest.min()
+    values = np.unique(states[:: max(1, len(states) // 64)]).astype(np.float64)
+    if 1 < len(values) <= 256:
+        levels = np.rint(width / np.diff(values).min())
+        if levels <= 255 and abs((values - least) * (levels / width) % 1 - 0.5).min() > 0.49:
+            yield np.full(dimension, least), np.full(dimension, width / levels)
+    yield lowest, (highest - lowest) / 255
 
 
 @jit

@@ -43,6 +43,12 @@ def tile_length(dimension: int, itemsize: int) -> int:
     return max(32, min(256, 1 << (wanted.bit_length() - 1)))
 
 
-def candidates(size: int) -> int:
-    """States that screening keeps of a part, at most: twice an even share of a quarter of all."""
-    return max(128, size // (2 * PARTS))
+def candidates(shape: tuple[int, int]) -> int:
+    """States that screening keeps of a part, at most: twice an even share of those that cost as much as `dense`."""
+    size, dimension = shape
+    return max(128, size // PARTS // (4 if dimension <= 128 else 6))
+
+
+def second_candidates(shape: tuple[int, int]) -> int:
+    """The same for second passes, which take each in float64."""
+    return max(128, candidates(shape) // 2)

@@ -10,11 +10,12 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import FEATURE_BYTES, SEGMENT, TASK_WORK
+from fastthermo.kernels.numba.config import FEATURE_BYTES, PARTS, SEGMENT, TASK_WORK
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes, load, splat, store, total
 from fastthermo.kernels.numba.tile import fill, load_tile, products
 from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_block, weigh
@@ -24,6 +25,19 @@ def covariance(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str = "double"
 ) -> torch.Tensor:
     out = np.empty((*field.shape, field.shape[1]))
+    left = by_candidates(_few_kernel, packed, field, beta, sums, precision, (), (out,))
+    if left.all():
+        _by_products(packed, field, beta, sums, precision, out)
+    elif left.any():
+        part = np.empty((int(left.sum()), *out.shape[1:]))
+        _by_products(packed, *subset(left, sums, field, beta), precision, part)
+        out[left] = part
+    return torch.from_numpy(out)
+
+
+def _by_products(
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str, out: np.ndarray
+) -> None:
     given = list(arguments(packed, field, beta, sums, precision, 2))
     dimension, wide = field.shape[1], 128 // given[-1].itemsize
     features = (dimension // 2 + 1) * (-(-dimension // wide) * wide)
@@ -31,7 +45,32 @@ def covariance(
     rows = most // 12 * 12 or most // 4 * 4
     given[2] = max(1, min(given[2], rows, -(-len(field) // torch.get_num_threads())))
     run(_covariance_kernel, -(-len(field) // given[2]), 1, *given, as_array(sums.shift), out)
-    return torch.from_numpy(out)
+
+
+@jit
+def _few_kernel(low, high, states, log_weights, field, beta, few, limits, lists, dominant, log_rest, shift, out):  # type: ignore[no-untyped-def]
+    """For queries [low, high) that have few candidates."""
+    index, energy, found, best = lists
+    most, dimension = PARTS * index.shape[2], states.shape[1]
+    chosen, weight, gap = np.empty(most, np.int64), np.empty(most), np.empty(most)
+    away, delta = np.empty(dimension), np.empty(dimension)
+    for b in range(low, high):
+        if few[b]:
+            r = dominant[b]
+            count = weights_of(
+                states, log_weights, field, beta, limits, index, energy, found, best, b, r, log_rest[b], away, chosen,
+                weight, gap,
+            )  # fmt: skip
+            norm = 1 / (1 + np.exp(log_rest[b]))
+            for i in range(dimension):
+                for j in range(i + 1):
+                    out[b, i, j] = norm * shift[b, i] * shift[b, j]
+            for i in range(count):
+                deviation(chosen[i], r, b, states, shift, delta)
+                _add_outer(weight[i], delta, b, out)
+            for i in range(dimension):
+                for j in range(i):
+                    out[b, j, i] = out[b, i, j]
 
 
 @jit

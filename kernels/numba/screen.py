@@ -6,7 +6,9 @@ that it weighs less than e^-T of the runner-up and less than e^-T' of the larges
 takes the query.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import llvmlite.binding as llvm_binding
 import numpy as np
@@ -27,33 +29,51 @@ def available() -> bool:
     return bool(llvm_binding.get_host_cpu_features().get("avx512vnni", False))
 
 
+class Found(NamedTuple):
+    """Candidates of a block of queries."""
+
+    first: int  # the first query
+    field: np.ndarray
+    beta: np.ndarray
+    few: np.ndarray  # (B,) whether all fit the lists, else to be left to `dense`
+    limits: np.ndarray
+    error: np.ndarray  # of screened energies
+    lists: Lists
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.first, self.first + len(self.beta))
+
+
 def screen(
     packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, precision: str
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Whether the candidates of (B,) queries are few, and of those `sparse_sums`."""
-    width = candidates(len(packed.states))
-    most = max(6, min(len(beta), 2 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
-    lists = make_lists(most, width)
     found = [
-        _screen(packed, codes, field[i : i + most], beta[i : i + most], precision, lists)
-        for i in range(0, len(beta), most)
+        (x.few, *sparse_sums(packed, x.field, x.beta, x.limits, x.error, x.lists, x.few, precision))
+        for x in blocks(packed, codes, field, beta, precision, candidates(packed.states.shape))
     ]
     few, *sums = (np.concatenate(x) for x in zip(*found, strict=True))
     return few, tuple(sums)
 
 
-def _screen(
-    packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, precision: str, lists: Lists
-) -> tuple[np.ndarray, ...]:
-    probes = probe(packed, codes, field, beta)
-    limits = _limits(packed, probes, beta, precision)
-    lists.found[:] = -1
-    rows = np.flatnonzero(np.isfinite(limits).all(1))
-    for part, parts in ((0, 1), (1, PARTS - 1)):
-        find_candidates(packed, codes, probes, limits, beta, rows, part, parts, lists)
-        rows = rows[lists.found[0, rows] >= 0]  # a part with too many candidates spares the others
-    few: np.ndarray = np.all(lists.found[:, : len(beta)] >= 0, axis=0)
-    return few, *sparse_sums(packed, field, beta, limits, probes.error, lists, few, precision)
+def blocks(
+    packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, precision: str, width: int
+) -> Iterator[Found]:
+    """Candidates, at most `width` in a part, of all queries, some at a time; the lists are used again."""
+    most = max(6, min(len(beta), 2 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
+    lists = make_lists(most, width)
+    for i in range(0, len(beta), most):
+        h, b = field[i : i + most], beta[i : i + most]
+        probes = probe(packed, codes, h, b)
+        limits = _limits(packed, probes, b, precision)
+        lists.found[:] = -1
+        rows = np.flatnonzero(np.isfinite(limits).all(1))
+        for part, parts in ((0, 1), (1, PARTS - 1)):
+            find_candidates(packed, codes, probes, limits, b, rows, part, parts, lists)
+            rows = rows[lists.found[0, rows] >= 0]  # a part with too many candidates spares the others
+        few = np.all(lists.found[:, : len(b)] >= 0, axis=0)
+        yield Found(i, h, b, few, limits, probes.error, lists)
 
 
 def _limits(packed: Packed, probes: Probes, beta: np.ndarray, precision: str) -> np.ndarray:

@@ -25,7 +25,6 @@ from fastthermo.kernels.numba.simd import (
     loop,
     minimum,
     smallest,
-    splat,
     spread,
 )
 

@@ -74,16 +74,10 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
     for b in range(low, high):
         if not few[b]:
             continue
-        least, second = _two_best(best, b)
-        bound = max(second + limits[b, 0], least + limits[b, 1])
-        count, r = 0, -1
-        for part in range(PARTS):
-            for i in range(found[part, b]):
-                n, e = index[part, b, i], energy[part, b, i]
-                chosen[count], gap[count] = n, np.float64(e) - least
-                if e == least and (r < 0 or n < r):
-                    r = n
-                count += e < bound
+        count, r = collect(index, energy, found, best, limits, b, chosen, gap), -1
+        for i in range(count):
+            if gap[i] == 0 and (r < 0 or chosen[i] < r):
+                r = chosen[i]
         c = -LOG2E * beta[b]
         _away(states, r, field, b, away, rough)
         lost[:] = 0.0
@@ -127,6 +121,19 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
             shift[b, d] = (force[d] + rough_force[d]) / (1 + scalars[b, REST])
         if lost[0] > 0:
             _add_lost(lost, change, c, log_weights[before] - log_weights[r], b, scalars)
+
+
+@inner
+def collect(index, energy, found, best, limits, b, chosen, gap):  # type: ignore[no-untyped-def]
+    """Candidates of query b and their screened energies relative to the least; returns how many they are."""
+    least, second = _two_best(best, b)
+    bound, count = max(second + limits[b, 0], least + limits[b, 1]), 0
+    for part in range(PARTS):
+        for i in range(found[part, b]):
+            e = energy[part, b, i]
+            chosen[count], gap[count] = index[part, b, i], np.float64(e) - np.float64(least)
+            count += e < bound
+    return count
 
 
 @inner

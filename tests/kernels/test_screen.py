@@ -157,7 +157,7 @@ def chosen(case: Any, precision: str = "double") -> list[set[int]]:
     """Candidates of every query, as `_sparse_kernel` takes them."""
     probes = probe(case.packed, case.codes, case.field, case.beta)
     count = len(case.beta)
-    lists = index, energy, found, best = screen.make_lists(count, candidates(len(case.y)))
+    lists = index, energy, found, best = screen.make_lists(count, candidates(case.y.shape))
     limits = screen._limits(case.packed, probes, case.beta, precision)
     for part, parts in ((0, 1), (1, PARTS - 1)):
         rows = np.arange(count)
