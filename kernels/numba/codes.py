@@ -1,7 +1,7 @@
 """States and queries as bytes, for exact products of integers, and how far energies from them may be off.
 
-States become bytes, y = lo + step q + rho a dimension at a time (bytes, and floats that stand for them, exactly), and a query's
-z = (h - a) step two signed bytes, z = s (128 k_high + k_low) + delta. Up to a constant of the query
+States become bytes, y = lo + step q + rho a dimension at a time (bytes, and floats that stand for them, exactly).
+A query's z = (h - a) step becomes two signed bytes, z = s (128 k_high + k_low) + delta. Up to a constant of the query
 
     |H~_n - (|y_n - a|^2/2 - s k.q_n)| <= |delta| max |q - q_a| + |h - a| max |rho| + rounding =: eps
 

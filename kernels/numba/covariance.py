@@ -30,7 +30,8 @@ def covariance(
         _by_products(packed, field, beta, sums, precision, out)
     elif left.any():
         part = np.empty((int(left.sum()), *out.shape[1:]))
-        _by_products(packed, *subset(left, sums, field, beta), precision, part)
+        h, b, known = subset(left, sums, field, beta)
+        _by_products(packed, h, b, known, precision, part)
         out[left] = part
     return torch.from_numpy(out)
 

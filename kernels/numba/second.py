@@ -52,9 +52,9 @@ def subset(rows: np.ndarray, sums: Sums, *arrays: torch.Tensor) -> tuple[Any, ..
 
 
 @inner
-def weights_of(
+def weights_of(  # type: ignore[no-untyped-def]
     states, log_weights, field, beta, limits, index, energy, found, best, b, r, log_rest, away, chosen, weight, gap
-):  # type: ignore[no-untyped-def]
+):
     """The candidates of query b but r, their normalised weights and H~ - H~_r; returns how many they are."""
     for d in range(away.size):
         away[d] = np.float64(states[r, d]) - field[b, d]
