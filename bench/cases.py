@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -135,24 +135,18 @@ class StepProblem:
         return f"{self.case.name}: one step a x + b mean + c z of shape {tuple(self.x.shape)}"
 
 
-def moved(task: Problem | StepProblem, device: str) -> Problem | StepProblem:
-    """The same problem with its tensors on a device."""
-    values = {field.name: getattr(task, field.name) for field in fields(task)}
-    return replace(task, **{name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)})
+def load(case: Case, device: str = "cpu") -> Data | None:
+    """States of a case on a device; none for steps."""
+    return MAKERS[case.data](case.states, case.dimension).to(device) if case.data else None
 
 
-def load(case: Case) -> Data | None:
-    """States of a case; none for steps."""
-    return MAKERS[case.data](case.states, case.dimension) if case.data else None
-
-
-def problem(case: Case, data: Data | None, temperature: str) -> Problem | StepProblem:
-    """Queries of a case at a temperature."""
+def problem(case: Case, data: Data | None, temperature: str, device: str = "cpu") -> Problem | StepProblem:
+    """Queries of a case at a temperature, on the device that holds the states."""
     random = torch.Generator().manual_seed(0)
-    noise, probes = (torch.randn(case.queries, case.dimension, generator=random) for _ in range(2))
+    noise, probes = (torch.randn(case.queries, case.dimension, generator=random).to(device) for _ in range(2))
     if data is None:
         return StepProblem(case, noise, probes)
-    index = torch.randint(case.states, (case.queries,), generator=random)
+    index = torch.randint(case.states, (case.queries,), generator=random).to(device)
     sigma, n_eff = temper(data.states, index[:PROBES], noise[:PROBES], TARGETS[temperature](case.states))
     field = data.states[index] + sigma * noise
     return Problem(case, temperature, sigma, n_eff, data.source, data.states, data.as_bytes, field, probes)

@@ -22,6 +22,12 @@ class Data(NamedTuple):
     as_bytes: Tensor | None
     source: str
 
+    def to(self, device: str) -> Data:
+        if self.as_bytes is None:
+            return Data(self.states.to(device), None, self.source)
+        as_bytes = self.as_bytes.to(device)
+        return Data(as_bytes.float() / BYTE, as_bytes, self.source)
+
 
 def moons(states: int, dimension: int) -> Data:
     """Two half circles in the plane, with noise 0.1."""

@@ -17,7 +17,7 @@ import ours
 import peers
 import torch
 from against import Worker, worktree
-from cases import ANY, CASES, TARGETS, Case, Problem, StepProblem, load, moved, problem
+from cases import ANY, CASES, TARGETS, Case, Problem, StepProblem, load, problem
 from contest import Entry, Run, UnableError
 from timing import Rates, Times, measure_rates, race
 from tqdm import tqdm
@@ -136,12 +136,15 @@ def run_cases(options: argparse.Namespace, entries: Callable[[Any], list[Entry]]
     good = True
     for name in tqdm(options.case, desc="cases", disable=None):
         case = CASES[name].small() if options.quick else CASES[name]
-        data, rates = load(case), measure_rates(*((768, 2**22) if options.quick else ()), device=options.device)
+        data, rates = (
+            load(case, options.device),
+            measure_rates(*((768, 2**22) if options.quick else ()), device=options.device),
+        )
         tqdm.write(f"\n{name}: {rates}")
         for temperature in case.temperatures:
             if temperature not in (*options.temperature, ANY):
                 continue
-            task = moved(problem(case, data, temperature), options.device)
+            task = problem(case, data, temperature, options.device)
             others = None if options.quick else machine.elsewhere()
             rows = run_problem(task, entries(task), rates, options.rounds, options.seconds)
             tqdm.write(f"{task.title}\n{table(rows)}")

@@ -48,7 +48,7 @@ def boltzmann(
     """Boltzmann averages of the states for field (B, D) and beta (B,), float64; see `Moments`.
 
     precision : "exact", certified by error_bound, or "fast", arithmetic in the precision of the states; on a GPU
-        also "tf32", products of 11 bits, whose error nothing bounds.
+        also "tf32", products of 11 bits; error_bound says what that costs.
     single : the force is wanted to 1e-6 of its rms only, which is faster where states are float32 or bytes.
     rtol : queries whose bound is above half of it are computed in float64 after all.
 

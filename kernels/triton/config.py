@@ -14,8 +14,13 @@ FAR = 16.0  # beta H~_r from which float32 differences of |y - h|^2 are not prec
 TYPICAL = 1 / 3
 TOLERANCE = {4: 1e-7, 8: 3e-13}  # of a logit by float64 products, by the bytes of the precision wanted
 NARROW = 1e-2  # sqrt(<|y - m|^2>) / R below which second passes are not done by products
-WORKSPACE = 1 << 29  # bytes of energies, weights or bounds of a chunk of queries
+HEADS = MappingProxyType({"cpu": 64})  # states a query, at most, summed by differences beside float32 products
+MOST_HEADS = 1024  # of other architectures
+SPLIT_TOLERANCE = 2.5e-7  # of the force, relative to its rms, from independent errors of float32 products
+NARROW_SPLIT = 4e-2  # the same of second moments by float32 products
+WORKSPACE = 1 << 30  # bytes of energies, weights or bounds of a chunk of queries
 PROGRAMS = 8192  # of kernels that take one query after another, at most
+FEW_QUERIES = 4096  # in few dimensions, below which a program takes one
 FEW_PROGRAMS = 512  # below which the states are split between programs
 
 
@@ -32,38 +37,53 @@ class Tile(NamedTuple):
 # (kernel, largest D) -> tile; the first row that holds D counts. None: any.
 TILES = MappingProxyType(
     {
-        ("near", 16): Tile(16, 64, 1, 4, 1),
+        ("near", 4): Tile(16, 32, 1, 4, 1),
+        ("near", 8): Tile(8, 32, 1, 4, 1),
+        ("near", 16): Tile(4, 32, 1, 4, 1),
+        ("near few", 4): Tile(1, 512, 1, 4, 1),
+        ("near few", 8): Tile(1, 512, 1, 4, 1),
+        ("near few", 16): Tile(1, 256, 1, 4, 1),
         ("screen", None): Tile(128, 64, 64, 8, 3),
+        ("halves", None): Tile(1, 1, 1024, 4, 1),
+        ("split", None): Tile(128, 128, 64, 8, 3),
+        ("split few", None): Tile(16, 64, 128, 4, 3),
+        ("split average", 64): Tile(64, 64, 64, 4, 3),
+        ("split average", None): Tile(128, 64, 128, 8, 3),
+        ("split average few", None): Tile(16, 64, 128, 4, 3),
+        ("features", None): Tile(128, 64, 128, 8, 2),
+        ("finish", None): Tile(1, 1, 256, 2, 1),
         ("differences", 16): Tile(1, 128, 16, 4, 1),
         ("differences", 64): Tile(1, GROUP, 64, 4, 1),
         ("differences", None): Tile(1, GROUP, 128, 8, 1),
+        ("heads", 64): Tile(1, 16, 64, 4, 1),
+        ("heads", None): Tile(1, 16, 128, 8, 1),
+        ("moved", None): Tile(1, 16, 128, 4, 2),
         ("products float64", None): Tile(64, 64, 16, 8, 2),
-        ("products float32", None): Tile(64, 128, 32, 8, 2),
         ("average float64", None): Tile(64, 16, 64, 8, 2),
-        ("average float32", None): Tile(64, 32, 64, 8, 2),
         ("covariance float64", None): Tile(1, 32, 32, 4, 2),
         ("covariance float32", 32): Tile(1, 32, 32, 4, 2),
         ("covariance float32", None): Tile(1, 32, 64, 8, 2),
-        ("row", None): Tile(1, 1024, 1, 8, 1),
+        ("row", None): Tile(1, 2048, 1, 8, 1),
     }
 )
 # What an architecture with less shared memory or slower float64 takes instead; "cpu" is the interpreter, which pays a
 # program, not a number.
 INSTEAD = MappingProxyType(
     {
-        ("sm_80", "products float32", None): Tile(32, 64, 32, 8, 2),
-        ("sm_89", "products float32", None): Tile(32, 64, 32, 8, 2),
-        ("sm_80", "average float32", None): Tile(32, 32, 64, 8, 2),
-        ("sm_89", "average float32", None): Tile(32, 32, 64, 8, 2),
         ("gfx942", "screen", None): Tile(64, 128, 64, 4, 2),
-        ("gfx942", "products float32", None): Tile(64, 64, 32, 4, 2),
-        ("cpu", "near", 16): Tile(64, 512, 1, 4),
+        **{("cpu", name, d): Tile(64, 512, 1, 4) for name in ("near", "near few") for d in (4, 8, 16)},
+        ("cpu", "heads", 64): Tile(1, 64, 64, 4),
+        ("cpu", "heads", None): Tile(1, 64, 1024, 4),
         ("cpu", "differences", None): Tile(1, GROUP, 1024, 4),
         ("cpu", "products float64", None): Tile(32, 128, 64, 4),
         ("cpu", "covariance float64", None): Tile(1, 64, 512, 4),
         ("cpu", "covariance float32", None): Tile(1, 64, 512, 4),
     }
 )
+
+
+def most_heads(architecture: str) -> int:
+    return HEADS.get(architecture, MOST_HEADS)
 
 
 def tile(kernel: str, dimension: int, architecture: str) -> Tile:

@@ -1,7 +1,8 @@
 """C = sum w (y - m)(y - m)^T, centred on the mean: y - m = (y - y_r) - shift, as q q^T with q = sqrt(w) (y - m).
 
-Weights go to a workspace, by differences or by products. Then a program makes a tile of the upper triangle of one
-query's matrix, a Khatri-Rao product of a row of weights on tensor cores, and stores it and its transpose.
+In float32 arithmetic heads by `listed` and the tail by `features`. Else, and where features would lose their digits,
+weights go to a workspace, by differences or products, and a program makes a tile of the upper triangle of one query's
+matrix, a Khatri-Rao product of a row of weights on tensor cores, and stores it and its transpose.
 """
 
 import torch
@@ -9,14 +10,17 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.triton.config import PROGRAMS, tile
+from fastthermo.kernels.triton import features, listed
+from fastthermo.kernels.triton.boltzmann import is_split
+from fastthermo.kernels.triton.config import NARROW_SPLIT, PROGRAMS, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.differences import parts_of
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.products import chunks, multiplied, working_type
-from fastthermo.kernels.triton.screen import Queries
-from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights
+from fastthermo.kernels.triton.products import chunks, factor, multiplied, working_type
+from fastthermo.kernels.triton.screen import Queries, Survey
+from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights, wide
 from fastthermo.kernels.triton.tile import group_of, row, share
+from fastthermo.kernels.triton.tilt import tail_of
 
 SPLIT_DIMENSION = 64  # up to which the states are split between programs where queries are few
 
@@ -25,41 +29,78 @@ def covariance(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str = "double"
 ) -> torch.Tensor:
     out = field.new_empty(*field.shape, field.shape[1])
+    of = _split_covariance if is_split(packed, precision) else _covariance
     for begin, length in chunks(packed, len(field)):
         q = slice(begin, begin + length)
-        _covariance(packed, field[q].contiguous(), beta[q].contiguous(), Given.of(sums, q), precision, out[q])
+        of(packed, field[q].contiguous(), beta[q].contiguous(), Given.of(sums, q), precision, out[q])
     return out
+
+
+def _split_covariance(
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Given, precision: str, out: torch.Tensor
+) -> None:
+    none = field.new_empty(len(field), 0, field.shape[1])
+    tail = tail_of(packed, field, beta, given, none, none[:, :, 0], precision)
+    p, _ = listed.tilted(packed, field, beta, tail.found, given, none, none[:, :, 0])
+    out.copy_(listed.spread(packed, tail.found, given.dominant, p, given.shift))
+    out += features.spread(packed, tail, precision)
+    narrow = (tail.found.flags > 0) & ~wide(packed, field, given, NARROW_SPLIT)
+    by_products(packed, field, beta, given, precision, Queries.where(narrow), out)
 
 
 def _covariance(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Given, precision: str, out: torch.Tensor
 ) -> None:
-    queries, dimension = field.shape
-    number, parts = working_type(packed, precision), 1
+    (queries, dimension), parts = field.shape, 1
     seen = surveyed(packed, field, beta, given, precision)
     if dimension <= SPLIT_DIMENSION:
         parts = parts_of(packed, queries)
     partial = out if parts == 1 else field.new_empty(queries, parts, dimension, dimension)
-    group = tile("differences", dimension, packed.architecture).n
-
-    def launched(rows: Queries, work: torch.Tensor, listed: bool, into: torch.Tensor, parts: int) -> None:
-        t = tile(f"covariance {number}", dimension, packed.architecture)
-        launch(
-            _covariance_kernel,
-            (min(queries, PROGRAMS), _pairs(dimension, t.d), parts),
-            packed.states, work, seen.groups, seen.kept, rows.places, rows.number, given.dominant, given.shift, into,
-            len(packed.states), dimension, seen.groups.shape[1],
-            LISTED=listed, BLOCK_N=group if listed else t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages,
-            **multiplied(packed, precision, number),
-        )  # fmt: skip
-
-    launched(seen.sparse, weights(packed, field, beta, seen, given), True, partial, parts)
+    _launch(packed, given, precision, seen.sparse, weights(packed, field, beta, seen, given), seen, partial, parts)
     if parts > 1:
         out.copy_(partial.sum(1))
     if seen.dense is not None:
-        scalars = field.new_zeros(queries, 2)
-        work = tilted(packed, field, beta, given, seen.dense, (0, queries), [], None, precision, scalars)
-        launched(seen.dense, work, False, out, 1)
+        by_products(packed, field, beta, given, precision, seen.dense, out)
+
+
+def by_products(
+    packed: Packed,
+    field: torch.Tensor,
+    beta: torch.Tensor,
+    given: Given,
+    precision: str,
+    rows: Queries,
+    out: torch.Tensor,
+) -> None:
+    """Of some queries, whose weights are float64 products."""
+    scalars = field.new_zeros(len(field), 2)
+    work = tilted(packed, field, beta, given, rows, (0, len(field)), [], None, scalars)
+    _launch(packed, given, precision, rows, work, None, out, 1)
+
+
+def _launch(
+    packed: Packed,
+    given: Given,
+    precision: str,
+    rows: Queries,
+    work: torch.Tensor,
+    seen: Survey | None,
+    into: torch.Tensor,
+    parts: int,
+) -> None:
+    """From weights of listed groups, or of all states."""
+    (queries, dimension), number = given.shift.shape, working_type(packed, precision)
+    t = tile(f"covariance {number}", dimension, packed.architecture)
+    group = tile("differences", dimension, packed.architecture).n
+    groups, kept = (given.dominant, given.dominant) if seen is None else (seen.groups, seen.kept)
+    launch(
+        _covariance_kernel,
+        (min(queries, PROGRAMS), _pairs(dimension, t.d), parts),
+        packed.states, work, groups, kept, rows.places, rows.number, given.dominant, given.shift, into,
+        len(packed.states), dimension, 0 if seen is None else groups.shape[1],
+        LISTED=seen is not None, BLOCK_N=t.n if seen is None else group, BLOCK_S=t.d,
+        num_warps=t.warps, num_stages=t.stages, **multiplied(packed, number),
+    )  # fmt: skip
 
 
 def _pairs(dimension: int, block: int) -> int:
@@ -93,9 +134,9 @@ def _covariance_kernel(
             n = group * BLOCK_N + tl.arange(0, BLOCK_N)
             q = tl.sqrt(tl.load(WORK + place * N + n, mask=n < N, other=0))[:, None]
             inside = (n < N)[:, None]
-            y = row(Y, n[:, None], c[None, :], inside & (c < D)[None, :], D, tl.float64)
+            y = factor(Y, n[:, None], c[None, :], inside & (c < D)[None, :], D)
             right = q * ((y - reference_c[None, :]) - shift_c[None, :])
-            y = row(Y, n[:, None], d[None, :], inside & (d < D)[None, :], D, tl.float64)
+            y = factor(Y, n[:, None], d[None, :], inside & (d < D)[None, :], D)
             left = tl.trans(q * ((y - reference_d[None, :]) - shift_d[None, :]))
             product = tl.dot(left.to(NUMBER), right.to(NUMBER), input_precision=PRECISION, out_dtype=NUMBER)
             total += product.to(tl.float64)

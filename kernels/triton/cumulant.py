@@ -9,7 +9,8 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.triton.boltzmann import query_chunks
+from fastthermo.kernels.triton import tilt
+from fastthermo.kernels.triton.boltzmann import is_split, query_chunks, split_chunks
 from fastthermo.kernels.triton.config import PROGRAMS, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.differences import SUMMED, parts_of
@@ -39,7 +40,7 @@ def cumulant(
             energy_probes[q].double().contiguous(),
             precision,
         )
-        for q in query_chunks(packed, len(field))
+        for q in (split_chunks if is_split(packed, precision) else query_chunks)(packed, len(field))
     ]
     vectors, scalars = zip(*parts, strict=True)
     return torch.cat(vectors), torch.cat(scalars)
@@ -54,6 +55,8 @@ def _cumulant(
     energy_probes: torch.Tensor,
     precision: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    if is_split(packed, precision):
+        return tilt.cumulant(packed, field, beta, given, probes, energy_probes, precision)
     seen = surveyed(packed, field, beta, given, precision)
     out, out_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
     if seen.dense is None or seen.is_dense is None:
@@ -61,8 +64,8 @@ def _cumulant(
     dense, scalars = torch.zeros_like(field), field.new_zeros(len(field), 2)
     columns = [probes[:, k].contiguous() for k in range(probes.shape[1])]
     for chunk in chunks(packed, len(field)):
-        work = tilted(packed, field, beta, given, seen.dense, chunk, columns, energy_probes, precision, scalars)
-        average(packed, work, seen.dense, *chunk, precision, given.dominant, scalars, dense)
+        work = tilted(packed, field, beta, given, seen.dense, chunk, columns, energy_probes, scalars)
+        average(packed, work, seen.dense, *chunk, given.dominant, scalars, dense)
     dense -= scalars[:, :1] * given.shift
     return (
         torch.where(seen.is_dense[:, None], dense, out),

@@ -22,8 +22,9 @@ SUMMED = 128  # dimensions of the shift a program
 
 
 def parts_of(packed: Packed, queries: int) -> int:
-    """Programs that share the states of a query."""
-    return max(1, min(64, FEW_PROGRAMS // max(1, queries), len(packed.states) // 1024))
+    """Programs that share the states of a query, a power of two."""
+    most = max(1, min(64, FEW_PROGRAMS // max(1, queries), len(packed.states) // 1024))
+    return 1 << (most.bit_length() - 1)
 
 
 def arguments(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> tuple[Any, ...]:

@@ -1,111 +1,230 @@
-"""Boltzmann sums in few dimensions: squared distances by float32 differences, twice over the states.
+"""Boltzmann sums in few dimensions: squared distances by differences, twice over the states.
 
-With e_n = |y_n - h|^2 the logits in bits are z_n = -beta log2(e)/2 e_n + log2 phi_n. The first pass finds the dominant
-state r, the second sums w_n = 2^(z_n - z_r) over all others, a tile in float32 and tiles in float64. A field has more
-digits than float32: s = (y - high) - low, so that the relative error of e is at most (D + 4) u.
+With e_n = |y_n - h|^2 the logits in bits are z_n = log2 phi_n - beta log2(e)/2 e_n. The first pass finds the dominant
+state r, the second sums w_n = 2^(z_n - z_r) over all others: some tiles in float32, lane by lane, then in float64. A
+field has more digits than float32: y - h = (y - high) - low, so that the relative error of e is at most (D + 4) u.
+Where that is too coarse for a query, beta H~_r > FAR, the program takes both passes again by float64 differences,
+H~_n - H~_r = sum_d s (s/2 + y_r - h), s = y_n - y_r.
 """
+# ruff: noqa: RUF005
 
 import torch
 import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import near_error, near_log_error
-from fastthermo.kernels.triton.config import tile
+from fastthermo.kernels.bounds import CUTOFF, DOUBLE, EXPONENTIAL, UNITS
+from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile
 from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.finish import _expm1
 from fastthermo.kernels.triton.pack import Packed
 
 BITS = tl.constexpr(1.4426950408889634)
+TILES = tl.constexpr(64)  # that are summed in float32
+UNIT32, UNIT64 = tl.constexpr(UNITS[4]), tl.constexpr(DOUBLE)
+REACH, WEIGHTS = tl.constexpr(CUTOFF), tl.constexpr(EXPONENTIAL[4])
 
 
-def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> Sums:
+def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "single") -> Sums:
+    """In precision "fast" without float64 for far queries."""
     queries, dimension = field.shape
-    high = field.float()
-    low = (field - high.double()).float()
     dominant = torch.empty(queries, dtype=torch.int64, device=field.device)
-    shift, scalars = torch.empty_like(field), field.new_empty(5, queries)
-    t = tile("near", dimension, packed.architecture)
+    shift, out = torch.empty_like(field), field.new_empty(7, queries)
+    t = tile("near few" if queries < FEW_QUERIES else "near", dimension, packed.architecture)
     launch(
         _near_kernel,
         (triton.cdiv(queries, t.b),),
-        packed.states, packed.log_weights, field, high, low, beta, dominant, shift, scalars,
-        queries, len(packed.states), D=dimension, WIDE=triton.next_power_of_2(dimension), BLOCK_B=t.b, BLOCK_N=t.n,
+        packed.states, packed.log_weights, packed.log_bits, packed.facts, field, beta, dominant, shift, out,
+        queries, len(packed.states),
+        FAR=FAR if precision == "single" else float("inf"), D=dimension, BLOCK_B=t.b, BLOCK_N=t.n,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    rest, excess, square, participation, least = scalars
-    shape = tuple(packed.states.shape)
-    bound = near_error(shape, packed.radius, packed.spread, 4, beta, least, excess, square)
-    log_error = near_log_error(shape, packed.spread, 4, beta, least, excess)
-    return Sums(dominant, shift, rest.log(), least, excess, square, participation, bound, log_error)
+    return Sums(dominant, shift, *out)
 
 
 @triton.jit
-def _difference(Y, HIGH, LOW, b, n, row, inside, d, D):
-    """y_n - h in dimension d, for b (BLOCK_B, 1) and n, which broadcast."""
-    at = b.to(tl.int64) * D + d
-    y = tl.load(Y + n.to(tl.int64) * D + d, mask=inside, other=0).to(tl.float32)
-    return (y - tl.load(HIGH + at, mask=row, other=0)) - tl.load(LOW + at, mask=row, other=0)
+def _column(Y, n, inside, d: tl.constexpr, D: tl.constexpr, number: tl.constexpr):
+    return tl.load(Y + n.to(tl.int64) * D + d, mask=inside, other=0).to(number)
 
 
 @triton.jit
-def _squares(Y, HIGH, LOW, b, n, row, inside, D: tl.constexpr):
-    """|y_n - h|^2."""
-    s = _difference(Y, HIGH, LOW, b, n, row, inside, 0, D)
+def _squares(Y, n, inside, high, low, D: tl.constexpr):
+    """|y_n - h|^2 in float32; n broadcasts against (BLOCK_B, 1)."""
+    s = (_column(Y, n, inside, 0, D, tl.float32) - high[0][:, None]) - low[0][:, None]
     e = s * s
-    for d in range(1, D):
-        s = _difference(Y, HIGH, LOW, b, n, row, inside, d, D)
+    for d in tl.static_range(1, D):
+        s = (_column(Y, n, inside, d, D, tl.float32) - high[d][:, None]) - low[d][:, None]
         e += s * s
     return e
 
 
 @triton.jit
+def _differences(Y, n, inside, own, pull, D: tl.constexpr):
+    """H~_n - H~_r in float64, of y_r = own and y_r - h = pull."""
+    s = _column(Y, n, inside, 0, D, tl.float64) - own[0][:, None]
+    x = s * (0.5 * s + pull[0][:, None])
+    for d in tl.static_range(1, D):
+        s = _column(Y, n, inside, d, D, tl.float64) - own[d][:, None]
+        x += s * (0.5 * s + pull[d][:, None])
+    return x
+
+
+@triton.jit
+def _place(best, where, N):
+    """The lowest place of the largest logit of a query."""
+    top = tl.max(best, 1)
+    return tl.minimum(tl.min(tl.where(best == top[:, None], where, N), 1), N - 1)
+
+
+@triton.jit
+def _rows(Y, H, b, row, r, D: tl.constexpr):
+    """y_r and y_r - h, tuples of D columns."""
+    own = ()
+    pull = ()
+    for d in tl.static_range(D):
+        y = tl.load(Y + r.to(tl.int64) * D + d, mask=row, other=0).to(tl.float64)
+        own = own + (y,)
+        pull = pull + (y - tl.load(H + b.to(tl.int64) * D + d, mask=row, other=0),)
+    return own, pull
+
+
+@triton.jit
+def _half_square(x, D: tl.constexpr):
+    total = x[0] * x[0]
+    for d in tl.static_range(1, D):
+        total += x[d] * x[d]
+    return total / 2
+
+
+@triton.jit
 def _near_kernel(
-    Y, PHI, H, HIGH, LOW, BETA, DOMINANT, SHIFT, SCALARS, B, N, D: tl.constexpr,
-    WIDE: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+    Y, PHI, LOG_BITS, FACTS, H, BETA, DOMINANT, SHIFT, OUT, B, N,
+    FAR: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     row = b < B
-    queries, rows = b[:, None], row[:, None]
-    c = (tl.load(BETA + b, mask=row, other=1) * (-0.5 * BITS)).to(tl.float32)[:, None]
-    best = tl.full([BLOCK_B], float("-inf"), tl.float32)
-    r = tl.zeros([BLOCK_B], tl.int32)
+    beta = tl.load(BETA + b, mask=row, other=1)
+    c = (beta * (-0.5 * BITS)).to(tl.float32)[:, None]
+    bad = tl.where(beta > 0, beta - beta, float("nan"))
+    high, low = (), ()
+    for d in tl.static_range(D):
+        h = tl.load(H + b.to(tl.int64) * D + d, mask=row, other=0)
+        bad += h - h
+        high = high + (h.to(tl.float32),)
+        low = low + ((h - high[d].to(tl.float64)).to(tl.float32),)
+    best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
+    where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
     for start in range(0, N, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
-        e = _squares(Y, HIGH, LOW, queries, n, rows, n < N, D)
-        z = c * e + (tl.load(PHI + n, mask=n < N, other=float("-inf")) * BITS).to(tl.float32)
-        found = tl.max(z, 1)
-        place = tl.min(tl.where(z == found[:, None], n, N - 1), 1)
-        r = tl.where(found > best, place, r)
-        best = tl.maximum(best, found)
-    e_r = _squares(Y, HIGH, LOW, queries, r[:, None], rows, rows, D)
+        prior = tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
+        z = c * _squares(Y, n, n < N, high, low, D) + prior
+        better = z > best
+        where = tl.where(better, n, where)
+        best = tl.where(better, z, best)
+    r = _place(best, where, N)
+    own, pull = _rows(Y, H, b, row, r, D)
+    wide = tl.max((row & ~(beta * _half_square(pull, D) <= FAR)).to(tl.int32), 0) > 0
+    if wide:
+        best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
+        prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
+        for start in range(0, N, BLOCK_N):
+            n = start + tl.arange(0, BLOCK_N)[None, :]
+            prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
+            z = ((prior - beta[:, None] * _differences(Y, n, n < N, own, pull, D)) * BITS).to(tl.float32)
+            better = z > best
+            where = tl.where(better, n, where)
+            best = tl.where(better, z, best)
+        r = _place(best, where, N)
+        _sum(
+            Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
+            True, D, BLOCK_B, BLOCK_N,
+        )  # fmt: skip
+    else:
+        _sum(
+            Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
+            False, D, BLOCK_B, BLOCK_N,
+        )  # fmt: skip
+
+
+@triton.jit
+def _sum(
+    Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
+    WIDE: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    own, pull = _rows(Y, H, b, row, r, D)
+    least = _half_square(pull, D)
+    near = ()
+    for d in tl.static_range(D):
+        near = near + (own[d].to(tl.float32),)
+    e_r = _squares(Y, r[:, None], row[:, None], high, low, D)
     prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
+    bits_r = tl.load(LOG_BITS + r, mask=row, other=0)[:, None]
     rest = tl.zeros([BLOCK_B], tl.float64)
     excess, square, squares = rest, rest, rest
-    column = tl.arange(0, WIDE)[None, :]
-    force = tl.zeros([BLOCK_B, WIDE], tl.float64)  # sums of weights times s
-    for start in range(0, N, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)[None, :]
-        x = _squares(Y, HIGH, LOW, queries, n, rows, n < N, D) - e_r
-        prior = tl.load(PHI + n, mask=n < N, other=float("-inf"))
-        w = tl.exp2(c * x + ((prior - prior_r) * BITS).to(tl.float32))
-        w = tl.where((n != r[:, None]) & (n < N), w, 0.0)
-        wx = w * x
-        rest += tl.sum(w, 1).to(tl.float64)
-        excess += tl.sum(wx, 1).to(tl.float64)
-        square += tl.sum(wx * x, 1).to(tl.float64)
-        squares += tl.sum(w * w, 1).to(tl.float64)
-        for d in range(D):
-            s = _difference(Y, HIGH, LOW, queries, n, rows, n < N, d, D)
-            force += tl.where(column == d, tl.sum(w * s, 1)[:, None], 0.0).to(tl.float64)
-    at = queries.to(tl.int64) * D + column
-    inside = rows & (column < D)
-    y = tl.load(Y + r.to(tl.int64)[:, None] * D + column, mask=inside, other=0).to(tl.float64)
-    pull = y - tl.load(H + at, mask=inside, other=0)
+    shift = ()
+    for _ in tl.static_range(D):
+        shift = shift + (rest,)
+    nothing = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+    for begin in range(0, N, TILES * BLOCK_N):
+        a0, a1, a2, a3 = nothing, nothing, nothing, nothing
+        moved = ()
+        for _ in tl.static_range(D):
+            moved = moved + (nothing,)
+        for start in range(begin, tl.minimum(begin + TILES * BLOCK_N, N), BLOCK_N):
+            n = start + tl.arange(0, BLOCK_N)[None, :]
+            if WIDE:
+                prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
+                x64 = _differences(Y, n, n < N, own, pull, D)
+                w = tl.exp2(((prior - beta[:, None] * x64) * BITS).to(tl.float32))
+                x = 2 * x64.to(tl.float32)
+            else:
+                x = _squares(Y, n, n < N, high, low, D) - e_r
+                bits = tl.load(LOG_BITS + n, mask=n < N, other=float("-inf")) - bits_r
+                w = tl.exp2(c * x + bits)
+            w = tl.where((n != r[:, None]) & (n < N), w, 0.0)
+            wx = w * x
+            a0 += w
+            a1 += wx
+            a2 += wx * x
+            a3 += w * w
+            new = ()
+            for d in tl.static_range(D):
+                t = _column(Y, n, n < N, d, D, tl.float32) - near[d][:, None]
+                new = new + (moved[d] + w * t,)
+            moved = new
+        rest += tl.sum(a0, 1).to(tl.float64)
+        excess += tl.sum(a1, 1).to(tl.float64)
+        square += tl.sum(a2, 1).to(tl.float64)
+        squares += tl.sum(a3, 1).to(tl.float64)
+        total = ()
+        for d in tl.static_range(D):
+            total = total + (shift[d] + tl.sum(moved[d], 1).to(tl.float64),)
+        shift = total
     scale = 1 / (1 + rest)
-    tl.store(SHIFT + at, scale[:, None] * (force - rest[:, None] * pull), mask=inside)
+    excess, square = 0.5 * excess * scale, 0.25 * square * scale
+    for d in tl.static_range(D):
+        tl.store(SHIFT + b.to(tl.int64) * D + d, shift[d] * scale + bad, mask=row)
     tl.store(DOMINANT + b, r.to(tl.int64), mask=row)
-    tl.store(SCALARS + b, rest, mask=row)
-    tl.store(SCALARS + B + b, 0.5 * scale * excess, mask=row)
-    tl.store(SCALARS + 2 * B + b, 0.25 * scale * square, mask=row)
-    tl.store(SCALARS + 3 * B + b, (1 + squares) * scale * scale, mask=row)
-    tl.store(SCALARS + 4 * B + b, 0.5 * tl.sum(pull * pull, 1), mask=row)
+    tl.store(OUT + b, tl.log(rest) + bad, mask=row)
+    tl.store(OUT + B + b, least + bad, mask=row)
+    tl.store(OUT + 2 * B + b, excess, mask=row)
+    tl.store(OUT + 3 * B + b, square, mask=row)
+    tl.store(OUT + 4 * B + b, (1 + squares) * scale * scale + bad, mask=row)
+
+    # `bounds.near_error` and `near_log_error`, or with energies by differences
+    radius, spread = tl.load(FACTS), tl.load(FACTS + 1)
+    relative = (D + 7) * (UNIT64 if WIDE else UNIT32)
+    worst = relative * (beta * least + REACH + spread) + WEIGHTS
+    second = least * least + 2 * least * excess + square  # <H~^2>
+    rms = tl.sqrt(2 * (least + excess)) + 1e-300
+    logits = relative * beta * tl.sqrt(tl.maximum(second, 0.0)) + 8 * UNIT32 * spread + WEIGHTS
+    distance = tl.sqrt(2 * least)
+    reach = tl.minimum(tl.sqrt(2 * (least + (REACH + spread) / beta)) + distance, 2 * radius)
+    differences = 2 * beta * (D + 4) * UNIT64 * reach * (reach / 2 + distance) + WEIGHTS + 4 * UNIT32 * (REACH + spread)
+    share = tl.sqrt(rest * scale)
+    force = _expm1(2 * differences) * share if WIDE else (1 + _expm1(2 * worst)) * logits
+    bound = force + 160 * UNIT32 + N * UNIT64 + 4 * N * 8e-31 * radius / rms
+    tl.store(OUT + 5 * B + b, bound + bad, mask=row)
+    logits = relative * beta * (2 * least + excess) + 8 * UNIT32 * spread + 2 * WEIGHTS
+    error = _expm1(2 * differences) * share * share if WIDE else (1 + _expm1(2 * worst)) * logits
+    tl.store(OUT + 6 * B + b, error + 160 * UNIT32 + N * (UNIT64 + 2e-30) + bad, mask=row)

@@ -1,5 +1,6 @@
-"""States as they came, float16 copies for screening with what these leave out, and what the error bound needs."""
+"""States as they came, their float16 parts with what these leave out, and what the error bound needs."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,20 +13,26 @@ UP = 1 + 1e-6  # rounds a norm up
 
 
 class Codes(NamedTuple):
-    """t = y - a in float16, scaled by a power of two; exact for bytes."""
+    """t = y - a in float16, scaled by a power of two: scale t = codes + rest, rounded; codes alone for bytes."""
 
-    codes: torch.Tensor  # (N, D) float16: scale t, rounded
+    codes: torch.Tensor  # (N, D) float16
+    rest: torch.Tensor | None  # (N, D) float16; None where it is zero, and of float64 states
     scale: float
     residual: float  # max |t - codes / scale|
+    lost: float  # max |t - (codes + rest) / scale|
+    small: float  # max |rest / scale|
 
 
 class Packed(NamedTuple):
     states: torch.Tensor  # (N, D) float32, float64 or uint8
     log_weights: torch.Tensor  # (N,) float64, the largest 0
+    log_bits: torch.Tensor  # (N,) float32: log_weights to base 2
     anchor: torch.Tensor  # (D,) float64: the state nearest the mean, so that t is exact for bytes
+    anchor_index: int
     half_squares: torch.Tensor  # (N,) float64: |t|^2 / 2
     radius: float  # max |t|
     spread: float  # of the finite log-weights
+    facts: torch.Tensor  # float64: radius, spread and what `Codes` says in numbers, on the device
     codes: Codes | None  # None where all states are summed by differences
     architecture: str
 
@@ -35,26 +42,40 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     states, log_phi = states.contiguous(), log_weights.contiguous()
     arch = architecture(states.device)
     mean = torch.stack([block.double().sum(0) for block in _blocks(states)]).sum(0) / len(states)
-    anchor = states[_squares(states, mean).argmin()].double()
+    nearest = int(_squares(states, mean).argmin())
+    anchor = states[nearest].double()
     squares = _squares(states, anchor)
     radius = float(squares.max().sqrt()) * (1 + 1e-12)
     finite = log_phi[log_phi > -torch.inf]
     screened = states.shape[1] > SMALL_DIMENSION and len(states) >= SCREEN_SIZE
     codes = _encode(states, anchor) if screened else None
     spread = float(finite.max() - finite.min())
-    return Packed(states, log_phi - finite.max(), anchor, squares / 2, radius, spread, codes, arch)
+    facts = [radius, spread, *((codes.scale, codes.lost, codes.small) if codes else ())]
+    facts = torch.tensor(facts, dtype=torch.float64, device=states.device)
+    log_phi = log_phi - finite.max()
+    log_bits = (log_phi / math.log(2)).float()
+    return Packed(states, log_phi, log_bits, anchor, nearest, squares / 2, radius, spread, facts, codes, arch)
 
 
 def _encode(states: torch.Tensor, anchor: torch.Tensor) -> Codes:
     largest = max(float((block.double() - anchor).abs().max()) for block in _blocks(states))
     scale = 1.0 if states.dtype == torch.uint8 else float(power_of_two(torch.tensor(largest, dtype=torch.float64)))
     codes = torch.empty(states.shape, dtype=torch.float16, device=states.device)
-    residual = 0.0
-    for block, out in zip(_blocks(states), _blocks(codes), strict=True):
-        t = block.double() - anchor
-        out.copy_(t * scale)
-        residual = max(residual, float((t - out.double() / scale).norm(dim=1).max()))
-    return Codes(codes, scale, residual * UP)
+    rest = torch.empty_like(codes) if states.dtype == torch.float32 else None
+    residual = lost = small = 0.0
+    for k, block in enumerate(_blocks(states)):
+        t = (block.double() - anchor) * scale
+        high = _blocks(codes)[k].copy_(t).double()
+        residual = max(residual, _longest(t - high))
+        if rest is not None:
+            low = _blocks(rest)[k].copy_(t - high).double()
+            lost, small = max(lost, _longest(t - high - low)), max(small, _longest(low))
+    lost = residual if rest is None else lost
+    return Codes(codes, rest, scale, residual * UP / scale, lost * UP / scale, small * UP / scale)
+
+
+def _longest(rows: torch.Tensor) -> float:
+    return float(rows.norm(dim=1).max())
 
 
 def power_of_two(largest: torch.Tensor) -> torch.Tensor:

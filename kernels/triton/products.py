@@ -2,9 +2,9 @@
 
     energies   H~_n - H~_a = |t_n|^2/2 - t_n.g, t = y - a, g = h - a, on tensor cores, into a workspace
     weights    a row at a time: the dominant state r, held out; w_n = exp(-beta (H~_n - H~_r)) phi_n / phi_r in place
-    averages   sum_n w_n t_n on tensor cores, each tile of states in the working precision, tiles in float64
+    averages   sum_n w_n t_n on tensor cores
 
-Energies are float64 products, or tf32x3 ("fast") or tf32 products.
+All in float64.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,6 @@ from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.screen import Queries
 from fastthermo.kernels.triton.tile import row
 
-FLOAT32 = ("fast", "tf32")  # precisions that take energies from float32 products
-
 
 def chunks(packed: Packed, queries: int) -> Iterator[tuple[int, int]]:
     """Begin and length of chunks of queries whose float64 weights fit the workspace."""
@@ -29,11 +27,10 @@ def chunks(packed: Packed, queries: int) -> Iterator[tuple[int, int]]:
     return ((i, min(most, queries - i)) for i in range(0, queries, most))
 
 
-def multiplied(packed: Packed, precision: str, number: str) -> dict[str, Any]:
+def multiplied(packed: Packed, number: str) -> dict[str, Any]:
     """How a kernel multiplies `number`: three products of tf32, or float32 where AMD has it on its matrix cores."""
     wide = number == "float64" or packed.architecture.startswith("gfx")
-    how = "tf32" if precision == "tf32" and number == "float32" else "ieee" if wide else "tf32x3"
-    return {"NUMBER": getattr(tl, number), "PRECISION": how}
+    return {"NUMBER": getattr(tl, number), "PRECISION": "ieee" if wide else "tf32x3"}
 
 
 def working_type(packed: Packed, precision: str) -> str:
@@ -45,7 +42,6 @@ def summed(
     field: torch.Tensor,
     beta: torch.Tensor,
     dense: Queries,
-    precision: str,
     dominant: torch.Tensor,
     scalars: torch.Tensor,
     shift: torch.Tensor,
@@ -54,7 +50,7 @@ def summed(
     size = len(packed.states)
     for begin, length in chunks(packed, len(field)):
         work = field.new_empty(length, size)
-        energies(packed, packed.anchor, field, 1.0, dense, begin, length, precision, work)
+        energies(packed, packed.anchor, field, 1.0, dense, begin, length, work)
         t = tile("row", 0, packed.architecture)
         launch(
             _weigh_kernel,
@@ -62,7 +58,7 @@ def summed(
             work, packed.log_weights, beta, dense.places, dense.number, begin, dominant, scalars, size,
             BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
-        average(packed, work, dense, begin, length, precision, dominant, scalars, shift)
+        average(packed, work, dense, begin, length, dominant, scalars, shift)
 
 
 def energies(
@@ -73,20 +69,17 @@ def energies(
     rows: Queries,
     begin: int,
     length: int,
-    precision: str,
     out: torch.Tensor,
 ) -> None:
     """out[i] = square |t_n|^2/2 - t_n.(v - origin) for the rows i of a chunk, v = vectors[rows.places[begin + i]]."""
-    exact = precision not in FLOAT32 or packed.states.dtype == torch.float64
-    number = "float64" if exact else "float32"
-    t = tile(f"products {number}", vectors.shape[1], packed.architecture)
+    t = tile("products float64", vectors.shape[1], packed.architecture)
     launch(
         _products_kernel,
         (triton.cdiv(length, t.b), triton.cdiv(len(packed.states), t.n)),
         vectors, packed.states, packed.anchor, packed.half_squares, rows.places, rows.number, begin, length, out,
         len(packed.states), vectors.shape[1],
-        FIELDS=origin is not None, SQUARE=square != 0, **multiplied(packed, precision, number),
-        BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
+        FIELDS=origin is not None, SQUARE=square != 0, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d,
+        num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
 
 
@@ -96,28 +89,56 @@ def average(
     rows: Queries,
     begin: int,
     length: int,
-    precision: str,
     dominant: torch.Tensor,
     scalars: torch.Tensor,
     shift: torch.Tensor,
 ) -> None:
     """shift[b] = sum_n work[i, n] (y_n - y_r), b = rows.places[begin + i], with sum_n work[i, n] = scalars[b, 0]."""
-    number, dimension = working_type(packed, precision), shift.shape[1]
-    t = tile(f"average {number}", dimension, packed.architecture)
+    dimension = shift.shape[1]
+    t = tile("average float64", dimension, packed.architecture)
     launch(
         _average_kernel,
         (triton.cdiv(length, t.b), triton.cdiv(dimension, t.d)),
         work, packed.states, packed.anchor, rows.places, rows.number, begin, length, dominant, scalars, shift,
         len(packed.states), dimension, scalars.shape[1],
-        **multiplied(packed, precision, number),
         BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
 
 
 @triton.jit
+def factor(Y, n, d, inside, D):
+    """States in float64, an operand of a product."""
+    y = row(Y, n, d, inside, D, tl.float64)
+    if Y.dtype.element_ty == tl.uint8:
+        y = tl.sum(y[None, :, :], 0)  # hides from the compiler that it was bytes: it fails on such operands
+    return y
+
+
+@triton.jit
+def product(
+    V, Y, ANCHOR, b, present, n, N, D,
+    FIELDS: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """(y_n - a).(v_b - a), or (y_n - a).v_b, of queries b, where present, and states n."""
+    total = tl.zeros([BLOCK_B, BLOCK_N], tl.float64)
+    for k in range(0, D, BLOCK_D):
+        d = k + tl.arange(0, BLOCK_D)
+        inside = d < D
+        anchor = tl.load(ANCHOR + d, mask=inside, other=0)
+        v = row(V, b[:, None], d[None, :], present[:, None] & inside[None, :], D, tl.float64)
+        if FIELDS:
+            v = v - anchor[None, :]
+        y = factor(Y, n[None, :], d[:, None], (n < N)[None, :] & inside[:, None], D)
+        t = y - anchor[:, None]
+        total = tl.dot(v, t, total, input_precision="ieee", out_dtype=tl.float64)
+    return total
+
+
+@triton.jit
 def _products_kernel(
     V, Y, ANCHOR, HALF, ORDER, COUNT, begin, length, OUT, N, D,
-    FIELDS: tl.constexpr, SQUARE: tl.constexpr, NUMBER: tl.constexpr, PRECISION: tl.constexpr,
+    FIELDS: tl.constexpr, SQUARE: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -125,18 +146,8 @@ def _products_kernel(
     if begin + tl.program_id(0) * BLOCK_B < tl.load(COUNT):
         b = tl.load(ORDER + begin + i, mask=present, other=0)
         n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-        product = tl.zeros([BLOCK_B, BLOCK_N], NUMBER)
-        for k in range(0, D, BLOCK_D):
-            d = k + tl.arange(0, BLOCK_D)
-            inside = d < D
-            anchor = tl.load(ANCHOR + d, mask=inside, other=0)
-            v = row(V, b[:, None], d[None, :], present[:, None] & inside[None, :], D, tl.float64)
-            if FIELDS:
-                v = v - anchor[None, :]
-            y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & inside[None, :], D, tl.float64)
-            t = tl.trans(y - anchor[None, :])
-            product = tl.dot(v.to(NUMBER), t.to(NUMBER), product, input_precision=PRECISION, out_dtype=NUMBER)
-        e = -product.to(tl.float64)
+        along = product(V, Y, ANCHOR, b, present, n, N, D, FIELDS, BLOCK_B, BLOCK_N, BLOCK_D)
+        e = -along
         if SQUARE:
             e += tl.load(HALF + n, mask=n < N, other=0)[None, :]
         place = i.to(tl.int64)[:, None] * N + n[None, :]
@@ -185,7 +196,6 @@ def _weigh_kernel(
 @triton.jit
 def _average_kernel(
     WORK, Y, ANCHOR, ORDER, COUNT, begin, length, DOMINANT, SCALARS, SHIFT, N, D, WIDTH,
-    NUMBER: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     i = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -198,10 +208,10 @@ def _average_kernel(
             n = start + tl.arange(0, BLOCK_N)
             inside = n < N
             place = i.to(tl.int64)[:, None] * N + n[None, :]
-            w = tl.load(WORK + place, mask=present[:, None] & inside[None, :], other=0).to(NUMBER)
-            y = row(Y, n[:, None], d[None, :], inside[:, None] & (d < D)[None, :], D, tl.float64)
-            t = (y - anchor[None, :]).to(NUMBER)
-            total += tl.dot(w, t, input_precision=PRECISION, out_dtype=NUMBER).to(tl.float64)
+            w = tl.load(WORK + place, mask=present[:, None] & inside[None, :], other=0)
+            y = factor(Y, n[:, None], d[None, :], inside[:, None] & (d < D)[None, :], D)
+            t = y - anchor[None, :]
+            total = tl.dot(w, t, total, input_precision="ieee", out_dtype=tl.float64)
         b = tl.load(ORDER + begin + i, mask=present, other=0)
         r = tl.load(DOMINANT + b, mask=present, other=0)
         inside = present[:, None] & (d < D)[None, :]

@@ -37,10 +37,15 @@ def surveyed(packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Giv
     seen = survey(packed, field, beta, precision)
     if seen.is_dense is None:
         return seen
-    away = packed.states[given.dominant].double() - field
-    square = 2 * (given.excess - (given.shift * away).sum(1)) - given.shift.square().sum(1)  # <|y - m|^2>
-    dense = seen.is_dense & (square > (NARROW * packed.radius) ** 2)
+    dense = seen.is_dense & wide(packed, field, given, NARROW)
     return seen._replace(sparse=Queries.where(~dense), dense=Queries.where(dense), is_dense=dense)
+
+
+def wide(packed: Packed, field: torch.Tensor, given: Given, share: float) -> torch.Tensor:
+    """Whether sqrt(<|y - m|^2>) is above a share of the radius of the data, (B,)."""
+    away = packed.states[given.dominant].double() - field
+    square = 2 * (given.excess - (given.shift * away).sum(1)) - given.shift.square().sum(1)
+    return square > (share * packed.radius) ** 2
 
 
 def tilted(
@@ -52,7 +57,6 @@ def tilted(
     chunk: tuple[int, int],
     probes: list[torch.Tensor],
     energy_probes: torch.Tensor | None,
-    precision: str,
     scalars: torch.Tensor,
 ) -> torch.Tensor:
     """p_n = w_n a_1 .. a_K, (length, N), of a chunk of dense queries.
@@ -62,12 +66,12 @@ def tilted(
     begin, length = chunk
     size = len(packed.states)
     work = field.new_empty(length, size)
-    energies(packed, packed.anchor, field, 1.0, rows, begin, length, precision, work)
+    energies(packed, packed.anchor, field, 1.0, rows, begin, length, work)
     along = [field.new_empty(length, size) for _ in probes]
     centre = packed.states[given.dominant].double() - packed.anchor + given.shift  # m - a
     offsets = field.new_zeros(len(field), 2)
     for k, (v, out) in enumerate(zip(probes, along, strict=True)):
-        energies(packed, None, v, 0.0, rows, begin, length, precision, out)
+        energies(packed, None, v, 0.0, rows, begin, length, out)
         offsets[:, k] = (v * centre).sum(1)
     along += [work] * (2 - len(along))
     t = tile("row", 0, packed.architecture)

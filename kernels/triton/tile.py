@@ -32,6 +32,14 @@ def group_of(GROUPS, b, j, kept, CAPACITY):
 
 
 @triton.jit
+def listed(LISTS, b, j, kept, N, CAPACITY, BLOCK_N: tl.constexpr):
+    """States (BLOCK_N,) of the j-th block of the list of query b, N where there is none."""
+    place = j * BLOCK_N + tl.arange(0, BLOCK_N)
+    n = tl.load(LISTS + b.to(tl.int64) * CAPACITY + place, mask=place < kept, other=0)
+    return tl.where(place < kept, n, N)
+
+
+@triton.jit
 def share(count, part, parts):
     """Where a part of `count` begins and ends."""
     each = tl.cdiv(count, parts)

@@ -77,7 +77,7 @@ def _tiles(kernel: str, *dimensions: int, **constants: Any) -> dict[str, list[di
         block = min(differences.SUMMED, 1 << (dimension - 1).bit_length())
         sizes = {"BLOCK_B": t.b, "BLOCK_N": t.n, "BLOCK_D": t.d, "BLOCK_S": block}
         sizes |= {"BLOCK_S": t.d} if kernel.startswith("covariance") else {}
-        sizes |= {"D": dimension, "WIDE": 1 << (dimension - 1).bit_length()} if kernel == "near" else {}
+        sizes |= {"D": dimension} if kernel.startswith("near") else {}
         if target.startswith("gfx") and constants.get("PRECISION") == "tf32x3":
             sizes |= {"PRECISION": "ieee"}
         return constants | sizes | {"num_warps": t.warps, "num_stages": t.stages}
@@ -91,47 +91,140 @@ def _sums(name: str, signature: str, tiles: dict[str, list[dict[str, Any]]], y: 
     return Kernel(name, given, tiles, pointers, **options)
 
 
-def _by_number(number: str) -> dict[str, Kernel]:
-    """Kernels with products, of float64 or float32 numbers."""
+HALVES = "T: *fp16, T_LOW: *fp16"
+ROWS = "WORK: *fp32, PHI: *fp64, BETA: *fp64"
+SINGLES = "LISTS: *i32, KEPT: *i32"
+SIZES = "N: i32, D: i32, CAPACITY: i32"
+COUNTED = f"{ROWS}, STATS: *fp64, EPS: *fp64, TYPICAL: *fp64, COUNTS: *i32"
+LIMITS = {"RUNNER_UP": 30.0, "LARGEST": 30.0, "TOLERANCE": 1e-7, "PARTS": 2}
+DOUBLES = "V: *fp64, Y: *{y}, ANCHOR: *fp64, HALF: *fp64"
+
+
+def _covariance(number: str, *dimensions: int, **options: Any) -> Kernel:
     y, dtype, precision = NUMBERS[number]
-    how = {"NUMBER": dtype, "PRECISION": precision}
-    slack = {"average float64": 8, "average float32": 24}  # bytes of stack, on sm_100
-    opcode = OF_DOUBLES if number == "float64" else MMA
-    return {
-        f"products {number}": _sums(
-            "products:_products_kernel",
-            f"V: *fp64, Y: *{{y}}, ANCHOR: *fp64, HALF: *fp64, {CHUNK}, length: i32, OUT: *fp64, N: i32, D: i32",
-            _tiles(f"products {number}", 784, FIELDS=True, SQUARE=True, **how),
-            y,
-            opcode=opcode,
-        ),
-        f"average {number}": _sums(
-            "products:_average_kernel",
-            f"WORK: *fp64, Y: *{{y}}, ANCHOR: *fp64, {CHUNK}, length: i32, DOMINANT: *i64, SCALARS: *fp64, "
-            "SHIFT: *fp64, N: i32, D: i32, WIDTH: i32",
-            _tiles(f"average {number}", 784, **how),
-            y,
-            opcode=opcode,
-            stack=slack[f"average {number}"],
-        ),
-        f"covariance {number}": _sums(
-            "covariance:_covariance_kernel",
-            "Y: *{y}, WORK: *fp64, GROUPS: *i32, KEPT: *i32, ORDER: *i64, COUNT: *i32, DOMINANT: *i64, SHIFT: *fp64, "
-            "OUT: *fp64, N: i32, D: i32, CAPACITY: i32",
-            _tiles(f"covariance {number}", *((64,) if number == "float64" else (32, 64)), LISTED=False, **how),
-            y,
-            opcode=opcode if number == "float64" else dict.fromkeys(("sm_80", "sm_89"), "HMMA"),
-        ),
-    }
+    return _sums(
+        "covariance:_covariance_kernel",
+        "Y: *{y}, WORK: *fp64, GROUPS: *i32, KEPT: *i32, ORDER: *i64, COUNT: *i32, DOMINANT: *i64, SHIFT: *fp64, "
+        f"OUT: *fp64, {SIZES}",
+        _tiles(f"covariance {number}", *dimensions, LISTED=False, NUMBER=dtype, PRECISION=precision),
+        y,
+        **options,
+    )
 
 
+SPLIT = {
+    "halves": _sums(
+        "split:_halves_kernel",
+        "V: *fp64, ANCHOR: *fp64, BETA: *fp64, FACTS: *fp64, HIGH: *fp16, LOW: *fp16, UNIT: *fp32, LENGTH: *fp64, "
+        "EPS: *fp64, ERROR: *fp64, D: i32, gamma: fp32",
+        _tiles("halves", 784, ANCHORED=True, PRODUCTS=3, TYPICAL=1e-8),
+    ),
+    **{
+        f"energies, {name}": _sums(
+            "split:_energies_kernel",
+            f"G: *fp16, G_LOW: *fp16, {HALVES}, UNIT: *fp32, HALF: *fp64, OUT: *fp32, B: i32, N: i32, D: i32, "
+            "PITCH: i32",
+            _tiles(name, 784, PRODUCTS=3, SQUARE=True),
+            opcode=MMA if name == "split" else {},
+        )
+        for name in ("split", "split few")
+    },
+    **{
+        f"average, {name}": _sums(
+            "split:_average_kernel",
+            f"WORK: *i32, FLAGS: *i32, {HALVES}, OUT: *fp32, B: i32, N: i32, D: i32, PITCH: i32",
+            _tiles(name, *((784, 64) if name == "split average" else (784,)), PRODUCTS=3),
+            opcode=MMA if name == "split average" else {},
+        )
+        for name in ("split average", "split average few")
+    },
+    "features": _sums(
+        "features:_features_kernel",
+        f"WORK: *i32, FLAGS: *i32, {HALVES}, OUT: *fp32, B: i32, N: i32, D: i32, PITCH: i32, TILES: i32",
+        _tiles("features", 64, HALVES=2),
+        opcode=MMA,
+    ),
+    "stats": _sums("heads:_stats_kernel", f"{ROWS}, STATS: *fp64, N: i32, PITCH: i32", _tiles("row", 0)),
+    "count": _sums("heads:_count_kernel", f"{COUNTED}, N: i32, PITCH: i32, capacity: i32", _tiles("row", 0, **LIMITS)),
+    "list": _sums(
+        "heads:_list_kernel",
+        f"{COUNTED}, {SINGLES}, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, N: i32, PITCH: i32, capacity: i32",
+        _tiles("row", 0, **LIMITS),
+    ),
+    "weigh the tail": _sums(
+        "heads:_weigh_kernel",
+        f"{ROWS}, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, SUMS: *fp64, N: i32, PITCH: i32",
+        _tiles("row", 0),
+    ),
+    "tilt the tail": _sums(
+        "tilt:_tilt_kernel",
+        "WORK: *fp32, FIRST: *fp32, SECOND: *fp32, PHI: *fp64, BETA: *fp64, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, "
+        "FLAGS: *i32, GAP: *fp64, OFFSETS: *fp64, U: *fp64, BOUND: *fp64, SUMS: *fp64, N: i32, PITCH: i32",
+        _tiles("row", 0, K=2),
+    ),
+    **{
+        f"refine {y}": _sums(
+            "refine:_refine_kernel",
+            "H: *fp64, Y: *{y}, ANCHOR: *fp64, HALF: *fp64, ORIGIN: *fp64, FLAGS: *i32, WORK: *fp32, B: i32, N: i32, "
+            "D: i32, PITCH: i32",
+            _tiles("products float64", 784),
+            y,
+            opcode=OF_DOUBLES,
+        )
+        for y in ("fp32", "u8")
+    },
+    "origin": _sums(
+        "refine:_origin_kernel",
+        "Y: *{y}, H: *fp64, NEAR: *i64, FLAGS: *i32, ORIGIN: *fp64, N: i32, D: i32, anchor: i32",
+        _tiles("finish", 784, ALL=False),
+    ),
+    "relative": _sums(
+        "listed:_relative_kernel",
+        f"{ARRAYS}, {SINGLES}, NEAR: *i64, X: *fp64, BEST: *fp64, WHERE: *i64, B: i32, {SIZES}",
+        _tiles("heads", 784, 64, AGAIN=True, PARTS=2),
+    ),
+    "weights of a list": _sums(
+        "listed:_weights_kernel",
+        f"PHI: *fp64, BETA: *fp64, {SINGLES}, X: *fp64, BEST: *fp64, WHERE: *i64, DOMINANT: *i64, SCALARS: *fp64, "
+        "N: i32, CAPACITY: i32",
+        _tiles("finish", 0, PARTS=2, BLOCK=config.MOST_HEADS),
+    ),
+    "moved": _sums(
+        "listed:_moved_kernel",
+        f"Y: *{{y}}, {SINGLES}, DOMINANT: *i64, P: *fp64, CENTRE: *fp64, OUT: *fp64, {SIZES}",
+        _tiles("moved", 784, CENTRED=True),
+    ),
+    "tilted": _sums(
+        "listed:_tilted_kernel",
+        f"{ARRAYS}, {SINGLES}, DOMINANT: *i64, NORM: *fp64, SHIFT: *fp64, EXCESS: *fp64, V: *fp64, U: *fp64, P: *fp64, "
+        f"ENERGY: *fp64, {SIZES}",
+        _tiles("heads", 784, 64, K=2),
+    ),
+    "spread": _sums(
+        "listed:_spread_kernel",
+        f"Y: *{{y}}, {SINGLES}, DOMINANT: *i64, P: *fp64, CENTRE: *fp64, OUT: *fp64, {SIZES}",
+        _tiles("covariance float32", 64, 32, NUMBER=tl.float32, PRECISION="tf32x3"),
+    ),
+    "finish": _sums(
+        "finish:_finish_kernel",
+        "Y: *{y}, PHI: *fp64, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, DISTANCE: *fp64, EPS: *fp64, "
+        "NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, DOMINANT: *i64, HEAD: *fp64, HEAD_SHIFT: *fp64, TAIL: *fp64, "
+        "AVERAGE: *fp32, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, D: i32, anchor: i32, unit: fp32, added: fp32",
+        _tiles("finish", 784, DROPPED_RUNNER_UP=1e-9, DROPPED_LARGEST=1e-9, TAIL_PARTS=2, AVERAGE_PARTS=4),
+    ),
+}
 SUMS = {
     "near": _sums(
         "near:_near_kernel",
-        "Y: *{y}, PHI: *fp64, H: *fp64, HIGH: *fp32, LOW: *fp32, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
-        "SCALARS: *fp64, B: i32, N: i32",
-        _tiles("near", 2, 16),
-        stack=8,
+        "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
+        "OUT: *fp64, B: i32, N: i32",
+        _tiles("near", 2, 4, 8, 16, FAR=config.FAR),
+    ),
+    "near, few queries": _sums(
+        "near:_near_kernel",
+        "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
+        "OUT: *fp64, B: i32, N: i32",
+        _tiles("near few", 2, 8, 16, FAR=config.FAR),
     ),
     "screen": _sums(
         "screen:_screen_kernel",
@@ -178,16 +271,42 @@ SUMS = {
         f"{SECOND}, SHIFT: *fp64, EXCESS: *fp64, V: *fp64, U: *fp64, OUT: *fp64, ENERGY: *fp64",
         _tiles("differences", 784, 64, 16, K=2),
     ),
-    **_by_number("float64"),
-    **_by_number("float32"),
+    **{
+        f"products {y}": _sums(
+            "products:_products_kernel",
+            f"{DOUBLES}, {CHUNK}, length: i32, OUT: *fp64, N: i32, D: i32",
+            _tiles("products float64", 784, FIELDS=True, SQUARE=True),
+            y,
+            opcode=OF_DOUBLES,
+        )
+        for y in ("fp64", "u8")
+    },
+    **{
+        f"average {y}": _sums(
+            "products:_average_kernel",
+            f"WORK: *fp64, Y: *{{y}}, ANCHOR: *fp64, {CHUNK}, length: i32, DOMINANT: *i64, SCALARS: *fp64, "
+            "SHIFT: *fp64, N: i32, D: i32, WIDTH: i32",
+            _tiles("average float64", 784),
+            y,
+            opcode=OF_DOUBLES,
+            stack=8,
+        )
+        for y in ("fp64", "u8")
+    },
+    "covariance float64": _covariance("float64", 64, opcode=OF_DOUBLES),
+    "covariance float32": _covariance("float32", 32, 64, opcode=dict.fromkeys(("sm_80", "sm_89"), "HMMA")),
 }
-KERNELS = SUMS | {
-    "step": _step("fp32", False),
-    "step in a graph": _step("fp32", True),
-    "step in float64": _step("fp64", False, stack=48),  # of the reduction of large angles, never reached
-    "steps in one kernel": _fused("fp32", 2, 8),
-    "steps in one kernel, float64": _fused("fp64", 2, 4, stack=48),
-}
+KERNELS = (
+    SUMS
+    | SPLIT
+    | {
+        "step": _step("fp32", False),
+        "step in a graph": _step("fp32", True),
+        "step in float64": _step("fp64", False, stack=48),  # of the reduction of large angles, never reached
+        "steps in one kernel": _fused("fp32", 2, 8),
+        "steps in one kernel, float64": _fused("fp64", 2, 4, stack=64),
+    }
+)
 CASES = {
     (name, target, i): kernel
     for name, kernel in KERNELS.items()

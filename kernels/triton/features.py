@@ -1,0 +1,107 @@
+"""Second moments of the tail of many queries at once: sum_n p_bn t_i t_j as a product of weights and features t_i t_j.
+
+Features are made tile by tile, of 8 dimensions i by 16 dimensions j, and split in two float16 as states are; tiles
+below the diagonal are left out. C = S2 - m S1^T - S1 m^T + S0 m m^T about the anchor, whose digits cancel where the
+ensemble is narrow: such queries are not for this.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from fastthermo.kernels.triton.config import tile
+from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.split import WEIGHT
+from fastthermo.kernels.triton.tile import share
+from fastthermo.kernels.triton.tilt import Tail
+
+ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(16)
+SCALE = tl.constexpr(2.0**-8)  # of features: |t| is up to 2^11
+PROGRAMS = 1056
+
+
+def spread(packed: Packed, tail: Tail, precision: str) -> torch.Tensor:
+    """Sum over the tail of p (t - m)(t - m)^T, (B, D, D)."""
+    codes, (queries, dimension), size = packed.codes, tail.centre.shape, len(packed.states)
+    assert codes is not None
+    column, tiles = places(dimension, tail.centre.device)
+    t = tile("features", dimension, packed.architecture)
+    rows = triton.cdiv(queries, t.b)
+    parts = max(1, min(32, triton.cdiv(size, t.n), PROGRAMS // (rows * tiles)))
+    out = torch.empty(parts, queries, tiles * 128, dtype=torch.float32, device=tail.work.device)
+    launch(
+        _features_kernel,
+        (tiles * rows, parts),
+        tail.work.view(torch.int32), tail.found.flags, codes.codes, codes.codes if codes.rest is None else codes.rest,
+        out, queries, size, dimension, tail.work.shape[1], tiles,
+        HALVES=1 if codes.rest is None else 2, BLOCK_B=t.b, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    unit = 2.0 ** (8 - WEIGHT) / codes.scale**2
+    second = out.sum(0, dtype=torch.float64)[:, column.flatten()].unflatten(1, (dimension, dimension))
+    first, m = tail.averages(packed, precision), tail.centre
+    mixed = first[:, :, None] * m[:, None, :]
+    found = second * (unit * tail.scale)[:, None, None] - mixed - mixed.mT
+    found += tail.sums[:, :1, None] * (m[:, :, None] * m[:, None, :])
+    return torch.where(tail.scale[:, None, None] > 0, found, 0.0)
+
+
+def places(dimension: int, device: torch.device) -> tuple[torch.Tensor, int]:
+    """Where t_i t_j stands, (D, D), and how many tiles there are."""
+    index = torch.arange(dimension, device=device)
+    i, j = index[:, None].expand(dimension, dimension), index[None, :].expand(dimension, dimension)
+    above = j // COLUMNS.value >= i // COLUMNS.value
+    i, j = torch.where(above, i, j), torch.where(above, j, i)
+    wide = triton.cdiv(dimension, COLUMNS.value)
+    row = i // ROWS.value
+    before = row * wide - (row // 2) * ((row - 1).clamp_min(0) // 2)  # tiles of earlier rows, wide - k // 2 each
+    tiles = sum(wide - k // 2 for k in range(triton.cdiv(dimension, ROWS.value)))
+    place = before + j // COLUMNS.value - row // 2
+    return place * 128 + (i % ROWS.value) * COLUMNS.value + j % COLUMNS.value, tiles
+
+
+@triton.jit
+def _features_kernel(
+    WORK, FLAGS, T, T_LOW, OUT, B, N, D, PITCH, TILES,
+    HALVES: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    i_tile, j_tile = 0, tl.program_id(0) % TILES
+    wide = tl.cdiv(D, COLUMNS)
+    while j_tile >= wide - i_tile // 2:
+        j_tile -= wide - i_tile // 2
+        i_tile += 1
+    i = i_tile * ROWS + tl.arange(0, ROWS)
+    j = (i_tile // 2 + j_tile) * COLUMNS + tl.arange(0, COLUMNS)
+    b = (tl.program_id(0) // TILES) * BLOCK_B + tl.arange(0, BLOCK_B)
+    wanted = tl.load(FLAGS + b, mask=b < B, other=0) > 0
+    if tl.max(wanted.to(tl.int32), 0) > 0:
+        part, parts = tl.program_id(1), tl.num_programs(1)
+        low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
+        total = tl.zeros([BLOCK_B, ROWS * COLUMNS], tl.float32)
+        for k in range(low, high):
+            n = k * BLOCK_N + tl.arange(0, BLOCK_N)
+            at = b.to(tl.int64)[:, None] * PITCH + n[None, :]
+            w = tl.load(WORK + at, mask=wanted[:, None] & (n < PITCH)[None, :], other=0)
+            first = (w & 0xFFFF).to(tl.int16).to(tl.float16, bitcast=True)
+            second = (w >> 16).to(tl.int16).to(tl.float16, bitcast=True)
+            t_i = _halves(T, T_LOW, n, i, N, D, HALVES)
+            t_j = _halves(T, T_LOW, n, j, N, D, HALVES)
+            feature = tl.reshape(t_i[:, :, None] * t_j[:, None, :] * SCALE, [BLOCK_N, ROWS * COLUMNS])
+            upper = feature.to(tl.float16)
+            lower = (feature - upper.to(tl.float32)).to(tl.float16)
+            chunk = tl.dot(second, upper)
+            chunk = tl.dot(first, lower, chunk)
+            total += tl.dot(first, upper, chunk)
+        column = (tl.program_id(0) % TILES) * (ROWS * COLUMNS) + tl.arange(0, ROWS * COLUMNS)
+        at = (part.to(tl.int64) * B + b.to(tl.int64))[:, None] * (TILES * ROWS * COLUMNS) + column[None, :]
+        tl.store(OUT + at, total, mask=(b < B)[:, None])
+
+
+@triton.jit
+def _halves(T, T_LOW, n, d, N, D, HALVES: tl.constexpr):
+    """t in float32, times the scale of the codes."""
+    at, inside = n.to(tl.int64)[:, None] * D + d[None, :], (n < N)[:, None] & (d < D)[None, :]
+    t = tl.load(T + at, mask=inside, other=0).to(tl.float32)
+    if HALVES == 2:
+        t += tl.load(T_LOW + at, mask=inside, other=0).to(tl.float32)
+    return t

@@ -1,0 +1,255 @@
+"""Which states of a query are summed by float64 differences, its heads, from the energies of all to float32 precision.
+
+With z_n = log phi_n - beta e_n, each in error by at most beta eps, expected `typical`:
+
+1. A state below the runner-up by 2 beta eps + T, and below the largest by 2 beta eps + T', is left out of all sums
+   (`bounds.cutoffs`). Where what remains fits the list, it is all there is to sum.
+2. Else the heads are the states that weigh at least tau = (tolerance / typical)^2 of all: independent errors of the
+   others, the tail, change the force by typical sqrt(sum of their w^2) <= typical sqrt(tau), relative to its rms.
+   Where so many do not fit the list, the energies of the tail are computed again, in float64 (`refine`).
+
+Three passes over a row, each by several programs where queries are few: largest logits and their sum; counts; lists.
+Heads are marked in the row by an infinite energy. `weigh` makes of a row weights of the tail and sums them, relative to
+the state `near` of largest weight:
+
+    w_n = exp((log phi_n - log phi_near) - beta (e_n - e_near)).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from fastthermo.kernels.bounds import cutoffs
+from fastthermo.kernels.triton.config import FEW_PROGRAMS, SPLIT_TOLERANCE, most_heads, tile
+from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.split import Halves, packed_weight
+from fastthermo.kernels.triton.tile import share
+
+BITS = tl.constexpr(1 / math.log(2))
+DENSE, ROUGH = tl.constexpr(1), tl.constexpr(2)  # the tail matters; its energies are to be refined
+
+
+class Heads(NamedTuple):
+    lists: torch.Tensor  # (B, capacity) int32
+    kept: torch.Tensor  # (B,) int32
+    near: torch.Tensor  # (B,) int64: the state of largest weight, as far as float32 tells
+    origin: torch.Tensor  # (B,): its energy relative to the anchor's
+    flags: torch.Tensor  # (B,) int32: 0 no tail, DENSE, ROUGH
+
+
+def row_parts(queries: int, size: int) -> int:
+    """Programs that share a row, a power of two."""
+    return 1 << max(0, min(64, FEW_PROGRAMS // max(1, queries), size // 4096).bit_length() - 1)
+
+
+def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, precision: str) -> Heads:
+    """Of rows of energies `work` (B, pitch), in which heads are marked."""
+    queries, size, device = len(work), len(packed.states), work.device
+    parts = row_parts(queries, size)
+    stats = beta.new_empty(queries, parts, 8)
+    counts = torch.empty(queries, parts, 4, dtype=torch.int32, device=device)
+    capacity = min(most_heads(packed.architecture), size)
+    found = Heads(
+        torch.empty(queries, capacity, dtype=torch.int32, device=device),
+        torch.empty(queries, dtype=torch.int32, device=device),
+        torch.empty(queries, dtype=torch.int64, device=device),
+        torch.empty_like(beta),
+        torch.empty(queries, dtype=torch.int32, device=device),
+    )
+    t = tile("row", 0, packed.architecture)
+    rows = (work, packed.log_weights, beta)
+    sizes = (size, work.shape[1])
+    options = {"BLOCK_N": t.n, "num_warps": t.warps, "num_stages": t.stages}
+    launch(_stats_kernel, (queries, parts), *rows, stats, *sizes, **options)
+    runner_up, largest = (1.001 * x / math.log(2) for x in cutoffs((size, 1), "single"))
+    limits = {
+        "RUNNER_UP": runner_up,
+        "LARGEST": largest,
+        "TOLERANCE": SPLIT_TOLERANCE if precision == "single" else math.inf,
+        "PARTS": parts,
+    }
+    given = (*rows, stats, g.eps, g.typical, counts)
+    launch(_count_kernel, (queries, parts), *given, *sizes, capacity, **limits, **options)
+    launch(_list_kernel, (queries, parts), *given, *found, *sizes, capacity, **limits, **options)
+    return found
+
+
+def weigh(packed: Packed, beta: torch.Tensor, work: torch.Tensor, found: Heads) -> torch.Tensor:
+    """Sums of w, w x, w x^2, w^2 of the tail, (B, parts, 4), x = e - e_near; rows of `work` become packed weights.
+
+    Rows of rough queries hold energies relative to e_near.
+    """
+    queries, size = len(work), len(packed.states)
+    parts = row_parts(queries, size)
+    out = beta.new_empty(queries, parts, 4)
+    t = tile("row", 0, packed.architecture)
+    launch(
+        _weigh_kernel,
+        (queries, parts),
+        work, packed.log_weights, beta, work.view(torch.int32), found.near, found.origin, found.flags, out,
+        size, work.shape[1],
+        BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
+def logits(WORK, PHI, beta, b, n, N, PITCH):
+    """Of states n, in bits; -inf of others."""
+    e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
+    prior = tl.load(PHI + n, mask=n < N, other=float("-inf"))
+    return (prior - beta * e.to(tl.float64)) * BITS
+
+
+@triton.jit
+def _stats_kernel(WORK, PHI, BETA, STATS, N, PITCH, BLOCK_N: tl.constexpr):
+    """Of a part of a row: largest logit, second largest, sum relative to the largest, its place and energy."""
+    b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
+    low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
+    beta = tl.load(BETA + b)
+    best = tl.full([BLOCK_N], float("-inf"), tl.float64)
+    second = best
+    total = tl.zeros([BLOCK_N], tl.float32)
+    where = tl.zeros([BLOCK_N], tl.int32) + N
+    for j in range(low, high):
+        n = j * BLOCK_N + tl.arange(0, BLOCK_N)
+        z = logits(WORK, PHI, beta, b, n, N, PITCH)
+        new = tl.maximum(best, z)
+        base = tl.where(new == float("-inf"), 0.0, new)
+        total = total * tl.exp2((best - base).to(tl.float32)) + tl.exp2((z - base).to(tl.float32))
+        second = tl.maximum(second, tl.minimum(best, z))
+        where = tl.where(z > best, n, where)
+        best = new
+    top = tl.max(best, 0)
+    near = tl.min(tl.where(best == top, where, N), 0)
+    owner = tl.argmax(best, 0)
+    lane = tl.arange(0, BLOCK_N)
+    runner_up = tl.maximum(tl.max(second, 0), tl.max(tl.where(lane == owner, float("-inf"), best), 0))
+    base = tl.where(top == float("-inf"), 0.0, top)
+    at = STATS + (b * parts + part) * 8
+    tl.store(at, top)
+    tl.store(at + 1, runner_up)
+    tl.store(at + 2, tl.sum(total * tl.exp2((best - base).to(tl.float32)), 0).to(tl.float64))
+    tl.store(at + 3, near.to(tl.float64))
+    tl.store(at + 4, tl.load(WORK + b * PITCH + near, mask=near < N, other=0).to(tl.float64))
+
+
+@triton.jit
+def thresholds(
+    STATS, EPS, TYPICAL, b, beta, capacity,
+    RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """Logits from which states are not left out, from which they are heads, and from which they are heads that fit."""
+    part = tl.arange(0, PARTS)
+    at = STATS + (b * PARTS + part) * 8
+    tops, seconds, sums = tl.load(at), tl.load(at + 1), tl.load(at + 2)
+    top = tl.max(tops, 0)
+    owner = tl.argmax(tops, 0)
+    runner_up = tl.maximum(tl.max(seconds, 0), tl.max(tl.where(part == owner, float("-inf"), tops), 0))
+    total = tl.sum(sums * tl.exp2(tl.maximum(tops - top, -1000.0)), 0)
+    slack = 2 * BITS * beta * tl.load(EPS + b)
+    kept = tl.minimum(runner_up - RUNNER_UP, top - LARGEST) - slack
+    ratio = tl.minimum(TOLERANCE / tl.load(TYPICAL + b), 1.0)
+    heads = tl.minimum(top + tl.log2(total) + 2 * tl.log2(ratio), top)
+    fitting = tl.minimum(top + tl.log2(total / (capacity - 1)), top)
+    return kept, heads, fitting
+
+
+@triton.jit
+def _count_kernel(
+    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, N, PITCH, capacity,
+    RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    beta = tl.load(BETA + b)
+    kept, heads, fitting = thresholds(STATS, EPS, TYPICAL, b, beta, capacity, RUNNER_UP, LARGEST, TOLERANCE, PARTS)
+    low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)
+    count = tl.zeros([BLOCK_N], tl.int32)
+    count_heads, count_fitting = count, count
+    for j in range(low, high):
+        n = j * BLOCK_N + tl.arange(0, BLOCK_N)
+        z = logits(WORK, PHI, beta, b, n, N, PITCH)
+        count += ((z >= kept) & (z > float("-inf"))).to(tl.int32)
+        count_heads += (z >= heads).to(tl.int32)
+        count_fitting += (z >= fitting).to(tl.int32)
+    at = COUNTS + (b * PARTS + part) * 4
+    tl.store(at, tl.sum(count, 0))
+    tl.store(at + 1, tl.sum(count_heads, 0))
+    tl.store(at + 2, tl.sum(count_fitting, 0))
+
+
+@triton.jit
+def _list_kernel(
+    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, LISTS, KEPT, NEAR, ORIGIN, FLAGS, N, PITCH, capacity,
+    RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    beta = tl.load(BETA + b)
+    least, heads, fitting = thresholds(STATS, EPS, TYPICAL, b, beta, capacity, RUNNER_UP, LARGEST, TOLERANCE, PARTS)
+    parts = tl.arange(0, PARTS)
+    given = COUNTS + (b * PARTS + parts) * 4
+    counts, counts_heads, counts_fitting = tl.load(given), tl.load(given + 1), tl.load(given + 2)
+    flag = tl.where(tl.sum(counts, 0) <= capacity, 0, tl.where(tl.sum(counts_heads, 0) <= capacity, DENSE, ROUGH))
+    least = tl.where(flag == 0, least, tl.where(flag == DENSE, heads, fitting))
+    counts = tl.where(flag == 0, counts, tl.where(flag == DENSE, counts_heads, counts_fitting))
+    place = tl.sum(tl.where(parts < part, counts, 0), 0)
+    low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)
+    for j in range(low, high):
+        n = j * BLOCK_N + tl.arange(0, BLOCK_N)
+        z = logits(WORK, PHI, beta, b, n, N, PITCH)
+        keep = (z >= least) & (z > float("-inf"))
+        number = tl.sum(keep.to(tl.int32), 0)
+        if number > 0:
+            free = place + tl.cumsum(keep.to(tl.int32), 0) - 1
+            keep = keep & (free < capacity)
+            tl.store(LISTS + b * capacity + free, n, mask=keep)
+            tl.store(WORK + b * PITCH + n, float("inf"), mask=keep & (flag > 0))
+            place += number
+    if part == 0:
+        tops = tl.load(STATS + (b * PARTS + parts) * 8)
+        found = STATS + (b * PARTS + tl.argmax(tops, 0)) * 8
+        tl.store(NEAR + b, tl.minimum(tl.load(found + 3).to(tl.int64), N - 1))
+        tl.store(ORIGIN + b, tl.load(found + 4))
+        tl.store(KEPT + b, tl.minimum(tl.sum(counts, 0), capacity))
+        tl.store(FLAGS + b, flag)
+
+
+@triton.jit
+def weight(e, PHI, n, N, prior, beta, origin):
+    """w relative to `near`, in float32, and x; 0 of infinite energies."""
+    there = e < float("inf")
+    x = tl.where(there, e.to(tl.float64) - origin, 0.0)
+    z = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * x
+    return tl.where(there, tl.exp2((z * BITS).to(tl.float32)), 0.0), x
+
+
+@triton.jit
+def _weigh_kernel(WORK, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, SUMS, N, PITCH, BLOCK_N: tl.constexpr):
+    b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
+    flag, beta, prior = tl.load(FLAGS + b), tl.load(BETA + b), tl.load(PHI + tl.load(NEAR + b))
+    origin = tl.where(flag == ROUGH, 0.0, tl.load(ORIGIN + b))
+    low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
+    high = tl.where(flag > 0, high, low)
+    rest = tl.zeros([BLOCK_N], tl.float64)
+    excess, square, squares = rest, rest, rest
+    for j in range(low, high):
+        n = j * BLOCK_N + tl.arange(0, BLOCK_N)
+        e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
+        w, x = weight(e, PHI, n, N, prior, beta, origin)
+        tl.store(OUT + b * PITCH + n, packed_weight(w), mask=n < PITCH)
+        w = w.to(tl.float64)
+        rest += w
+        excess += w * x
+        square += w * x * x
+        squares += w * w
+    at = SUMS + (b * parts + part) * 4
+    tl.store(at, tl.sum(rest, 0))
+    tl.store(at + 1, tl.sum(excess, 0))
+    tl.store(at + 2, tl.sum(square, 0))
+    tl.store(at + 3, tl.sum(squares, 0))
