@@ -97,12 +97,12 @@ def _join(rows: np.ndarray, first: Sums, second: Sums) -> Sums:
 def _screened(packed: Packed, field: np.ndarray, beta: np.ndarray, precision: str) -> tuple[np.ndarray, Sums]:
     """Which queries have few candidates, and their sums over them."""
     few, sums = screen.screen(packed, packed.codes.get(packed), field, beta, precision)
-    dominant, shift, scalars, least, rough = sums
+    dominant, shift, scalars, least, rough, dropped = sums
     names = (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION, dense.TAIL)
     rest, excess, square, participation, tail = (scalars[:, k] for k in names)
     about = (packed.states.shape, packed.radius, packed.spread, precision)
-    bound = screened_error(*about, beta[few], least, excess, rest, tail, rough)
-    log_error = screened_log_error(*about, beta[few], least, rest, tail, rough)
+    bound = screened_error(*about, beta[few], least, excess, rest, tail, rough, dropped)
+    log_error = screened_log_error(*about, beta[few], least, rest, tail, rough, dropped)
     return few, _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 

@@ -88,6 +88,12 @@ def fused(builder: Any, x: Any, y: Any, z: Any) -> Any:
     return llvm(builder, f"llvm.fma.{suffix}", x.type, (x, y, z))
 
 
+def barrier(builder: Any) -> None:
+    """No load may move across: a loop whose loads are all gathered at its head needs more registers than there are."""
+    kind = ir.FunctionType(ir.VoidType(), [])
+    builder.call(ir.InlineAsm(kind, "", "~{memory}", side_effect=True), [])
+
+
 def loop(
     builder: Any,
     stop: Any,
