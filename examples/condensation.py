@@ -39,7 +39,9 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         weights.legend()
         times.errorbar(sizes, [c.value for c in collapse], [c.error for c in collapse], fmt="o-", label="collapse")
         times.plot(sizes, condensation, "s-", label="condensation of pure noise")
-        times.set(title="temperatures", xlabel="N", xscale="log", yscale="log")
+        times.set(title="temperatures", xlabel="N", xscale="log", ylabel="s", ylim=(0, None))
+        times.set_xticks(sizes, [str(size) for size in sizes])
+        times.minorticks_off()
         times.legend()
 
     figure(out / "condensation.png", 2, draw)

@@ -47,7 +47,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         hierarchy.step(s, valleys, where="mid", color="#1f5fa8")
         for x in LEVELS**2 - WITHIN:
             hierarchy.axvline(x, color="0.5", linestyle=":")
-        hierarchy.set(title="valleys of a tree of 8 classes", xlabel="s", xscale="log", yscale="log")
+        hierarchy.set(title="valleys of a tree of 8 classes", xlabel="s", xscale="log", yticks=[1, 2, 4, 8])
         mixture.legend()
         spins.legend(loc="lower right")
 

@@ -44,7 +44,9 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         flow.set(title="density of h and its valleys", xlabel="diffusion time t", ylabel="h")
         flow.grid(False)
         for m, nodes in zip(sites, baths, strict=True):
-            bath.plot(nodes.h, nodes.weights / (nodes.weights.sum() * np.diff(nodes.h)[0]), label=f"{m} sites")
+            bath.plot(
+                nodes.h, nodes.weights / (nodes.weights.sum() * np.diff(nodes.h)[0]), label=f"{m} site" + "s" * (m > 1)
+            )
         bath.set(title="field of a bath at s = 0.8", xlabel="h", xlim=(-2.5, 2.5))
         bath.legend()
 

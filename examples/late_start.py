@@ -44,7 +44,8 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
             axis.axvline(critical, color="#7b3fa0", linestyle=":", label="critical")
             axis.axvline(speciation, color="#3b7f8c", linestyle="--", label="speciation")
             axis.set_xlabel("start time t")
-            axis.legend()
+        classes.legend()
+        points.legend(loc="lower right")
         classes.set_title("distance of class frequencies from the data's")
         points.set_title("distinct digits per sample")
 

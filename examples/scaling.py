@@ -39,13 +39,16 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         dimension.legend(loc="center right")
         for n in sizes:
             raw.plot(control[size == n], value[size == n], "o-", markersize=3, label=f"n = {n}")
-            collapsed.plot(scaled.x[size == n], scaled.y[size == n], "o", markersize=3)
+            collapsed.plot(scaled.x[size == n], scaled.y[size == n], "o", markersize=4, markerfacecolor="none")
+        line = np.linspace(scaled.x.min(), scaled.x.max(), 200)
+        collapsed.plot(line, scaled.curve(line)[0], color="0.5", linewidth=0.8, zorder=0)
         raw.set(title="⟨|m|⟩ of Curie-Weiss data", xlabel="temperature 1/K")
         raw.legend()
         collapsed.set(
             title=f"T_c = {scaled.critical.value:.4f}, 1/ν = {scaled.inverse_nu.value:.3f}, β/ν = "
             f"{scaled.kappa.value:.3f}",
             xlabel="(T − T_c) n^(1/ν)",
+            ylabel="⟨|m|⟩ n^(β/ν)",
         )
 
     figure(out / "scaling.png", 3, draw)

@@ -10,6 +10,7 @@ exact to rounding, so that alpha and sigma are all a new schedule has to state.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -245,3 +246,20 @@ class DDPM(Process):
 
     def _sigma(self, t: Any) -> Any:
         return 1 / np.sqrt(1 + self._beta(t))
+
+
+NAMED: dict[str, Callable[[], Process]] = {
+    "vp": VariancePreserving,
+    "ve": VarianceExploding,
+    "ou": OrnsteinUhlenbeck,
+    "edm": EDM,
+    "flow": FlowMatching,
+    "ddpm": DDPM.linear,
+}
+
+
+def named(name: str) -> Process:
+    """The process of a name, with its standard parameters; a ValueError lists them."""
+    if name not in NAMED:
+        raise ValueError(f"process: wanted one of {', '.join(NAMED)}, got {name!r}")
+    return NAMED[name]()

@@ -88,6 +88,12 @@ class Susceptibility:
             values, vectors = block_lanczos(self._symmetric_mv, self.queries.field, k, tolerance, max_products, block)
         return self.queries.rows(values), self.queries.rows(vectors)
 
+    def gains(self) -> Any:
+        """All eigenvalues of beta C, decreasing, (B, D) float64; of (C + C^T) / 2 where C is not symmetric."""
+        import torch
+
+        return self.queries.rows(torch.linalg.eigvalsh(self._symmetric_dense()).flip(1))
+
     def self_consistent(self) -> Any:
         """(1 - beta C)^-1 beta C, shape (B, D, D): the response of a fixed point h = <y>; infinite at criticality."""
         import torch

@@ -34,6 +34,7 @@ SCREENED = 45.0  # T of screening in float64: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number
 EXPONENTIAL = {4: 2e-7, 8: 1e-15}  # relative error of a weight beside that of its logit
+ROUNDING = {itemsize: (unit, EXPONENTIAL[itemsize]) for itemsize, unit in UNITS.items()}
 DOUBLE = UNITS[8]
 E = 2.718281828459045
 
@@ -56,24 +57,25 @@ def difference_error(dimension, radius, spread, beta, energy_min, changes):  # t
     return (1 + changes) * beta * ((dimension + 4) * DOUBLE * reach * (reach / 2 + distance))
 
 
-def near_log_error(shape, spread, itemsize, beta, energy_min, excess):  # type: ignore[no-untyped-def]
+def near_log_error(shape, spread, rounding, beta, energy_min, excess):  # type: ignore[no-untyped-def]
     """Of the logarithm of a sum of `near_error`: all logits, and that of the reference, err."""
-    size, dimension = shape
-    unit = UNITS[itemsize]
+    (size, dimension), (unit, exponential) = shape, rounding
     relative = (dimension + 7) * unit
-    worst = relative * (beta * energy_min + CUTOFF + spread) + EXPONENTIAL[itemsize]
-    logits = relative * beta * (2 * energy_min + excess) + 8 * unit * spread + 2 * EXPONENTIAL[itemsize]
+    worst = relative * (beta * energy_min + CUTOFF + spread) + exponential
+    logits = relative * beta * (2 * energy_min + excess) + 8 * unit * spread + 2 * exponential
     return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * (DOUBLE + 2 * 2.0**-100)
 
 
-def near_error(shape, radius, spread, itemsize, beta, energy_min, excess, excess_square):  # type: ignore[no-untyped-def]
-    """|force error| / rms force of sums of |y - h|^2 by differences."""
-    size, dimension = shape
-    unit = UNITS[itemsize]
+def near_error(shape, radius, spread, rounding, beta, energy_min, excess, excess_square):  # type: ignore[no-untyped-def]
+    """|force error| / rms force of sums of |y - h|^2 by differences; `rounding` one of ROUNDING.
+
+    Numba compiles this and `near_log_error` for scalars, too.
+    """
+    (size, dimension), (unit, exponential) = shape, rounding
     square = energy_min**2 + 2 * energy_min * excess + excess_square  # <H~^2>
     relative = (dimension + 7) * unit
-    worst = relative * (beta * energy_min + CUTOFF + spread) + EXPONENTIAL[itemsize]
-    logits = relative * beta * square.clip(0) ** 0.5 + 4 * unit * spread + EXPONENTIAL[itemsize]
+    worst = relative * (beta * energy_min + CUTOFF + spread) + exponential
+    logits = relative * beta * square.clip(0, None) ** 0.5 + 4 * unit * spread + exponential
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
     return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-100) * radius / rms
 
@@ -105,18 +107,19 @@ def cutoffs(shape, precision):  # type: ignore[no-untyped-def]
     return (math.log(shape[0]) + 9.2, math.log(shape[0]) + 16.0) if precision == "single" else (SCREENED, SCREENED)
 
 
-def screened_error(shape, radius, spread, precision, beta, energy_min, excess, rest, tail, rough):  # type: ignore[no-untyped-def]
+def screened_error(shape, radius, spread, precision, beta, energy_min, excess, rest, tail, rough, left=0.0):  # type: ignore[no-untyped-def]
     """|force error| / rms force of sums over the candidates of screening.
 
     tail : the share whose logits are known to `rough` only.
     rest : the sum of the weights relative to the largest, which is not in it.
+    left : bounds the sum of those, relative to the largest, that are in no force.
     """
     size, dimension = shape
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
     logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
     share = (2 * tail * radius / rms).clip(None, tail**0.5)
     runner_up, largest = cutoffs(shape, precision)
-    dropped = 4 * size * (rest * E**-runner_up).clip(None, E**-largest) * radius / rms
+    dropped = 4 * (size * (rest * E**-runner_up).clip(None, E**-largest) + left) * radius / rms
     origin = (size + 8) * DOUBLE * (1 + (2 * energy_min) ** 0.5 / rms) + (size + 8) * UNITS[4] * tail * radius / rms
     return _expm1(2 * logits) / 2 + _expm1(2 * (rough + 4 * UNITS[4])) * share + dropped + origin
 
@@ -129,11 +132,11 @@ def force_error(size, radius, spread, logit_error, origin, energy_min, excess): 
     return softmax + (tail + (size + 8) * DOUBLE * origin) / rms
 
 
-def screened_log_error(shape, radius, spread, precision, beta, energy_min, rest, tail, rough):  # type: ignore[no-untyped-def]
+def screened_log_error(shape, radius, spread, precision, beta, energy_min, rest, tail, rough, left=0.0):  # type: ignore[no-untyped-def]
     """Of the logarithm of a sum of `screened_error`; what is dropped is relative to the runner-up, so to `rest`."""
     size, dimension = shape
     logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
-    dropped = 2 * size * E ** -cutoffs(shape, precision)[0] * rest / (1 + rest)
+    dropped = 2 * size * E ** -cutoffs(shape, precision)[0] * rest / (1 + rest) + 2 * left
     single = (size + 8) * UNITS[4] * tail + _expm1(2 * (rough + EXPONENTIAL[4])) * tail
     return _expm1(2 * logits) / 2 + (size + 8) * DOUBLE + single + dropped
 

@@ -1,10 +1,13 @@
 """Exponents of laws with known transitions, from exact averages and from samples."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fastthermo as ft
-from fastthermo.exponents import OBSERVABLES, critical_axis, fit, measure, observe, power_law
+from fastthermo.exponents import OBSERVABLES, critical_axis, fit, measure, observe, power_law, samples
+from fastthermo.exponents.window import SPAN, resolved, root_noise
 
 LAWS = {
     "two deltas": lambda: ft.solvable.two_deltas(1.0),
@@ -96,6 +99,23 @@ def test_laws_without_a_pitchfork_say_why(law: object, reason: str) -> None:
     assert found.reason in str(found)
 
 
+@pytest.mark.parametrize("p", [0.500001, 0.5001, 0.51, 0.7, 0.99])
+def test_a_saddle_node_is_no_pitchfork_however_small_the_imbalance(p: float) -> None:
+    assert isinstance(critical_axis(ft.solvable.two_deltas(1.0, p)), str)
+
+
+@pytest.mark.parametrize("q", [3, 4, 5, 6, 8])
+def test_a_first_order_transition_is_no_pitchfork(q: int) -> None:
+    assert isinstance(critical_axis(ft.solvable.simplex(q)), str)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_data_without_a_symmetry_have_no_pitchfork(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(2, 7)), int(rng.integers(1, 5))
+    assert isinstance(critical_axis(ft.Ensemble(rng.normal(size=(n, d)), 0.3 * rng.normal(size=n))), str)
+
+
 def test_an_ensemble_on_an_axis_is_one_of_two_dimensions() -> None:
     rng = np.random.default_rng(0)
     law = ft.Ensemble(rng.normal(size=(300, 20)), rng.normal(size=300))
@@ -125,42 +145,62 @@ def test_a_sample_without_an_ordered_fixed_point_is_not_a_number() -> None:
     assert table["order_parameter"][0, 1] > 0
 
 
+SAMPLED = {
+    "two deltas": (lambda: ft.solvable.two_deltas(1.0), 40_000),
+    "sphere, d=2": (lambda: ft.solvable.sphere(2, 1.0), 24_000),
+    "Curie-Weiss, 6 spins": (lambda: ft.solvable.curie_weiss(6, 0.2), 40_000),
+}
+
+
 @pytest.mark.slow
-def test_error_bars_from_samples_of_two_deltas_cover_the_truth() -> None:
-    """95 % intervals over 200 experiments of 8 samples of 1e5 draws; three binomial errors below 0.95 is 0.904."""
-    rng, epsilon, draws = np.random.default_rng(0), np.geomspace(0.03, 0.5, 14), 100_000
-    beta = 1 / (1 - epsilon)
+@pytest.mark.timeout(900)  # 1600 samples are measured
+@pytest.mark.parametrize("name", SAMPLED)
+def test_error_bars_from_samples_cover_the_truth(name: str) -> None:
+    """95 % intervals over 200 experiments of 8 samples each; three binomial errors below 0.95 is 0.904."""
+    make, draws = SAMPLED[name]
+    law = make()
+    axis = critical_axis(law)
     covered: dict[str, list[bool]] = {}
-    for _ in range(200):
-        p = rng.binomial(draws, 0.5, (8, 1)) / draws
-        imbalance = np.log(p / (1 - p)) / 2
-        x = np.ones((8, 14))
-        for _ in range(40):  # Newton's method for x = tanh(beta x + imbalance), from above
-            m = np.tanh(beta * x + imbalance)
-            x = x + (m - x) / (1 - beta * (1 - m**2))
-        gain = beta * (1 - x**2)
-        stable = (x > 0) & (gain < 1)
-        table = {"order_parameter": x, "susceptibility": gain / (1 - gain), "relaxation_time": 1 / (beta * (1 - gain))}
-        table = {name: np.where(stable, rows, np.nan) for name, rows in table.items()}
-        for name, exponent in fit({"epsilon": epsilon, **table}).items():
+    for seed in range(200):
+        for observable, exponent in measure(law, draws=draws, seed=seed, axis=axis).items():
             low, high = exponent.interval(0.95)
-            covered.setdefault(name, []).append(low <= exponent.mean_field <= high)
-    shares = {name: (len(hits), float(np.mean(hits))) for name, hits in covered.items()}
+            covered.setdefault(observable, []).append(low <= exponent.mean_field <= high)
+    shares = {observable: (len(hits), float(np.mean(hits))) for observable, hits in covered.items()}
+    assert set(shares) == set(OBSERVABLES)
     assert all(count == 200 and share >= 0.904 for count, share in shares.values()), shares
 
 
-@pytest.mark.slow
-def test_exponents_from_samples_of_a_sphere_and_of_spins() -> None:
-    hits = []
-    for law, draws in ((ft.solvable.sphere(3, 1.0), 4000), (ft.solvable.curie_weiss(30, 0.2), 8000)):
-        axis = critical_axis(law)
-        for seed in range(3):
-            found = measure(law, draws=draws, seed=seed, axis=axis)
-            assert found.kind == "pitchfork"
-            for exponent in found.values():
-                low, high = exponent.interval(0.999)
-                hits.append(low <= exponent.mean_field <= high)
-    assert np.mean(hits) > 0.9
+@pytest.mark.parametrize("name", ["two deltas", "Curie-Weiss, 6 spins"])
+def test_the_law_at_twice_beta_tells_how_its_samples_scatter(name: str) -> None:
+    make, draws = SAMPLED[name]
+    law = make()
+    axis = critical_axis(law)
+    epsilon, field = np.array([0.15, 0.25, 0.45]), np.array([0.1, 0.2])
+    laws = [axis.law, *samples(law, draws, 200, 0)]
+    table = observe(axis, laws, epsilon, field)
+    roots = np.concatenate([table["order_parameter"], table["isotherm"] + field], 1)
+    scatter = (roots[1:] / roots[0]).std(0, ddof=1)
+    beta, external = axis.beta / np.append(1 - epsilon, [1, 1]), np.append(np.zeros(3), field)
+    # a standard deviation of 200 scatters by a twentieth
+    np.testing.assert_allclose(scatter, np.sqrt(root_noise(axis, beta, external) / draws), rtol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("law", "draws"),
+    [
+        (ft.solvable.two_deltas(1.0), 100),
+        (ft.solvable.sphere(10, 1.0), 20_000),
+        (ft.solvable.curie_weiss(30, 0.2), 8000),
+    ],
+    ids=["two deltas", "sphere, d=10", "Curie-Weiss, 30 spins"],
+)
+def test_too_few_draws_are_refused_with_the_number_that_would_do(law: Any, draws: int) -> None:
+    with pytest.raises(ValueError, match=r"draws: wanted at least .* a sample, .*got") as refusal:
+        measure(law, draws=draws)
+    needed = float(str(refusal.value).split("at least ")[1].split()[0])
+    epsilon, field = resolved(critical_axis(law), int(1.05 * needed))
+    assert epsilon[-1] >= SPAN * epsilon[0]
+    assert field[-1] >= SPAN**2 * field[0]
 
 
 def test_a_power_law_is_found_through_corrections_of_three_orders() -> None:
@@ -181,6 +221,16 @@ def test_statistical_errors_cover_a_power_law_with_noise() -> None:
         low, high = power_law(x, truth * (1 + 0.01 * rng.standard_normal((12, 12)))).interval()
         hits.append(low <= 0.5 <= high)
     assert np.mean(hits) >= 0.904, np.mean(hits)
+
+
+def test_a_bootstrap_over_replicas_scatters_between_the_statistical_and_the_total_error() -> None:
+    """It moves the fits, which the statistical error counts, and the weights of their windows: the systematic one."""
+    rng = np.random.default_rng(0)
+    x, replicas = np.geomspace(0.01, 0.3, 10), 60
+    y = 2 * x**0.5 * (1 + 0.05 * rng.standard_normal((replicas, 10)))
+    found = power_law(x, y)
+    drawn = [power_law(x, y[rng.integers(replicas, size=replicas)]).exponent for _ in range(150)]
+    assert found.statistical < np.std(drawn, ddof=1) < found.error
 
 
 @pytest.mark.parametrize(

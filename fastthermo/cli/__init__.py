@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
+from concurrent.futures import BrokenExecutor
 
 from fastthermo.cli import doctor, experiments, generate, measure, sweeps
 
@@ -19,6 +20,7 @@ EXTRAS = {
     "loky": "cluster",
     "dask": "cluster",
     "distributed": "cluster",
+    "dask_jobqueue": "cluster",
     "safetensors": "train",
 }  # which extra brings a package
 
@@ -40,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         raise
     except (ValueError, TypeError) as error:
         return _fail(str(error))
+    except BrokenExecutor as error:
+        return _fail(f"a worker ended: {error}; what was finished is kept and the same command goes on from there")
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _fail(

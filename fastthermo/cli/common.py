@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-PROCESSES = {
-    "vp": "VariancePreserving",
-    "ve": "VarianceExploding",
-    "ou": "OrnsteinUhlenbeck",
-    "edm": "EDM",
-    "flow": "FlowMatching",
-    "ddpm": "DDPM",
-}
+from fastthermo.process import NAMED
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
-    parser.add_argument("--process", choices=PROCESSES, default="vp", help="diffusion process (default vp)")
+    parser.add_argument("--process", choices=NAMED, default="vp", help="diffusion process (default vp)")
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -34,12 +26,6 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def add_out(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, help=f"folder to write (default {default})")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
-
-
-def process_of(name: str) -> Any:
-    from fastthermo import process
-
-    return process.DDPM.linear() if name == "ddpm" else getattr(process, PROCESSES[name])()
 
 
 def out_folder(arguments: argparse.Namespace, folder: str) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastthermo.cli.common import add_data, add_out, add_source, out_folder, process_of
+from fastthermo.cli.common import add_data, add_out, add_source, out_folder
+from fastthermo.process import named
 
 SCHEMES = ("euler", "ancestral", "ddim", "heun", "heun_sde")
 
@@ -61,7 +62,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     if arguments.n < 1:
         raise ValueError(f"n: wanted at least 1 sample, got {arguments.n}")
     data = load(arguments.data, arguments.labels)
-    process = process_of(arguments.process)
+    process = named(arguments.process)
     model: Any = data.ensemble()
     if arguments.network is not None:
         from fastthermo.training import load_denoiser

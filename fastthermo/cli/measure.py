@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastthermo.cli.common import add_data, add_out, out_folder, process_of
+from fastthermo.cli.common import add_data, add_out, out_folder
+from fastthermo.process import named
 
 
 def add(commands: Any) -> None:
@@ -71,7 +72,7 @@ def measured(
 
     out = out_folder(arguments, folder)
     check_out(out, arguments.overwrite, kind)
-    data, process = load(arguments.data, arguments.labels), process_of(arguments.process)
+    data, process = load(arguments.data, arguments.labels), named(arguments.process)
     summary: dict[str, Any] = function(
         data,
         process,

@@ -1,4 +1,4 @@
-"""`fastthermo sweep|show|plot|export|merge`: exponents over grids."""
+"""`fastthermo sweep|show|plot|export|report|merge`: measurements over grids."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ def add(commands: Any) -> None:
     sweep.add_argument("--out", metavar="STORE", type=Path, help="store to write (default FILE.zarr)")
     sweep.add_argument("--executor", choices=("process", "loky", "dask"), default="process", help="(default process)")
     sweep.add_argument("--workers", type=int, default=os.cpu_count(), help="of loky (default one a core)")
+    sweep.add_argument("--threads", type=int, help="of each worker's kernels (default the cores shared among them)")
     sweep.add_argument("--address", help="of the Dask scheduler")
     sweep.add_argument("--shard", metavar="I/N", help="only the tasks I, I + N, ..., for job arrays; 0 <= I < N")
     sweep.set_defaults(run=_sweep)
 
     for name, run, text in (
-        ("show", _show, "the exponents of a sweep with their errors, a row a case"),
-        ("plot", _plot, "the exponents of a sweep as a figure"),
-        ("export", _export, "the exponents of a sweep as .csv or .parquet"),
+        ("show", _show, "the quantities of a sweep with their errors, a row a case"),
+        ("plot", _plot, "the quantities of a sweep against size, dimension and time, and collapses, as figures"),
+        ("export", _export, "the table of a sweep as .csv or .parquet"),
+        ("report", _report, "figures, table, configuration, provenance and timing of a sweep on one .html page"),
     ):
         parser = commands.add_parser(name, help=text)
         parser.add_argument("store", metavar="STORE", type=Path)
@@ -46,7 +48,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     grid = sweep.load(arguments.grid)
     shard = sweep.read_shard(arguments.shard) if arguments.shard else None
     out = arguments.out or arguments.grid.with_suffix(".zarr")
-    with executor(arguments.executor, arguments.workers, arguments.address) as pool:
+    with executor(arguments.executor, arguments.workers, arguments.address, arguments.threads) as pool:
         sweep.run(grid, out, pool, shard)
     print(f"store    {out}\ntable    fastthermo show {out}")
     return 0
@@ -62,10 +64,15 @@ def _show(arguments: argparse.Namespace) -> int:
 def _plot(arguments: argparse.Namespace) -> int:
     from fastthermo import sweep
     from fastthermo.plot import save
-    from fastthermo.plot.exponents import sweep_figure
 
-    save(sweep_figure(sweep.fitted(arguments.store), arguments.store.stem), arguments.out)
-    print(f"figure   {arguments.out}")
+    figures = sweep.figures(list(sweep.found(arguments.store)), arguments.store.stem)
+    if not figures:
+        raise ValueError(f"store: wanted at least one case with a transition to draw, {arguments.store} has none")
+    for name, figure in figures.items():
+        out = arguments.out
+        out = out if name == "quantities" else out.with_name(f"{out.stem}-{name}{out.suffix}")
+        save(figure, out)
+        print(f"figure   {out}")
     return 0
 
 
@@ -73,6 +80,13 @@ def _export(arguments: argparse.Namespace) -> int:
     from fastthermo import sweep
 
     print(f"table    {sweep.export(arguments.store, arguments.out)}")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from fastthermo import sweep
+
+    print(f"report   {sweep.write_report(arguments.store, arguments.out)}")
     return 0
 
 

@@ -5,7 +5,8 @@ denoisers are interchangeable. Theory: Raya & Ambrogioni 2023; Ambrogioni, arXiv
 """
 
 from fastthermo.critical.branch import Branch, follow
-from fastthermo.critical.classify import Transition, transition
+from fastthermo.critical.classify import transition
+from fastthermo.critical.cooling import Transition
 from fastthermo.critical.diagram import bifurcation_diagram
 from fastthermo.critical.flow import committor, lyapunov, potential_slice, sampled_committor
 from fastthermo.critical.stationary import FixedPoints, fixed_points

@@ -246,8 +246,8 @@ def _bordered(model: Any, u: torch.Tensor, t: torch.Tensor, right: torch.Tensor,
 
     h, beta = u[:, :-1] * scale, (-u[:, -1]).exp()
     apply, dense = model.response(h, beta)
-    ends = [force(model, h, (-u[:, -1] - shift).exp()) for shift in (SHIFT, -SHIFT)]
-    by_s = (ends[0] - ends[1]) / (2 * SHIFT * scale)
+    ends = force(model, h.repeat(2, 1), torch.cat([beta * np.exp(-SHIFT), beta * np.exp(SHIFT)]))
+    by_s = (ends[: len(h)] - ends[len(h) :]) / (2 * SHIFT * scale)
     if h.shape[1] <= DENSE:
         unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
         top = torch.cat([beta[:, None, None] * dense() - unit, by_s[..., None]], 2)

@@ -41,8 +41,9 @@ def bifurcation_diagram(
         both = points.repeat(2, 1)
         direction = np.repeat([1.0, -1.0], len(points))
         sides = trace(model, both, both.new_full((len(both),), log_s), direction, edges, scale, max_points)
+        known = len(pairs)
         for point, *sides_of in zip(points, sides[: len(points)], sides[len(points) :], strict=True):
-            if len(_unknown(model, pairs, point[None], log_s, scale)):
+            if len(_unknown(model, pairs[known:], point[None], log_s, scale)):
                 pairs.append(sides_of)
     branches = assemble(model, pairs, scale, shaped(model))
     return sorted(branches, key=lambda branch: (branch.index[0], -len(branch.beta)))

@@ -24,14 +24,19 @@ STRIDE = 0.1  # length of a step to which it is stretched, in units of the scale
 REACH = 0.5  # longest step, in units of the scale
 
 
-def force(model: Any, h: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+def coarse(model: Any) -> dict[str, bool]:
+    """The option of ensembles that makes means and responses right to float32 accuracy: enough on the way."""
+    return {"single": True} if hasattr(model, "evolve") else {}
+
+
+def force(model: Any, h: torch.Tensor, beta: torch.Tensor, **options: bool) -> torch.Tensor:
     """<y> - h = -grad F~, (B, D)."""
     import torch
 
     if not len(h):
         return h.clone()
     with torch.no_grad():
-        mean: torch.Tensor = model.mean(h, beta)
+        mean: torch.Tensor = model.mean(h, beta, **options)
     return mean.to(h.dtype) - h
 
 
@@ -88,7 +93,7 @@ def _step(model: Any, h: torch.Tensor, beta: torch.Tensor, f: torch.Tensor, scal
 
     size = f.norm(dim=1)
     mu = size / scale
-    apply, dense = model.response(h, beta)
+    apply, dense = model.response(h, beta, **coarse(model))
     if h.shape[1] <= DENSE:
         unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
         matrix = unit - beta[:, None, None] * dense()

@@ -58,15 +58,21 @@ def bins(points: torch.Tensor, group: torch.Tensor, radius: float, seed: int = 0
 
     rng = np.random.default_rng(seed)
     size = points.shape[1]
-    if size > PLANE:
-        axes = np.linalg.qr(rng.normal(size=(size, PLANE)))[0] * np.sqrt(size / PLANE)
-        points = points @ points.new_tensor(axes)
+    points = _project(points, rng) * max(1.0, size / PLANE) ** 0.5
     offset = points.new_tensor(rng.random(points.shape[1]))
     cells = torch.cat([(points / radius + offset).floor().long(), group[:, None]], 1)
     factors = rng.integers(2**62, size=cells.shape[1]) * 2 + 1
     keys = (cells * torch.as_tensor(factors, device=points.device)).sum(1)  # a hash: overflow is meant
     _, inverse = torch.unique(keys, return_inverse=True)
     return firsts(inverse), inverse
+
+
+def _project(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Points (P, D) in PLANE random orthonormal directions, where they are no farther apart; themselves in fewer."""
+    size = points.shape[1]
+    if size <= PLANE:
+        return points
+    return points @ points.new_tensor(np.linalg.qr(rng.normal(size=(size, PLANE)))[0])
 
 
 def firsts(label: torch.Tensor) -> torch.Tensor:
@@ -84,9 +90,12 @@ def clusters(points: torch.Tensor, group: torch.Tensor, radius: float) -> torch.
     from scipy.spatial import cKDTree
 
     first, cell = bins(points, group, radius)
-    scaled = points[first].cpu().numpy() / radius
+    kept = points[first]
+    few = _project(kept, np.random.default_rng(0)).cpu().numpy() / radius  # in many dimensions a tree is slow
     apart = 4.0 * group[first].cpu().numpy()[:, None]
-    pairs = cKDTree(np.concatenate([scaled, apart], 1)).query_pairs(1.0, output_type="ndarray")
+    pairs = cKDTree(np.concatenate([few, apart], 1)).query_pairs(1.0, output_type="ndarray")
+    ends = kept[points.new_tensor(pairs.T).long()]
+    pairs = pairs[((ends[0] - ends[1]).norm(dim=1) <= radius).cpu().numpy()]
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(first),) * 2)
     _, label = connected_components(graph, directed=False)
     return points.new_tensor(label).long()[cell]

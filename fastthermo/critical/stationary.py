@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows, to_float
-from fastthermo.critical.newton import CHUNK, ROUNDING, downhill, force, newton
+from fastthermo.critical.newton import CHUNK, coarse, downhill, force, newton
 from fastthermo.critical.starts import averages, bins, clusters, data, firsts, spread
 from fastthermo.response import DENSE, susceptibility
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DESCENTS = 48  # steps downhill before Newton's method takes over
 SETTLED, FAST = 1e-4, 0.3  # |<y> - h| in units of the scale at which it does; and its ratio a step where it need not
+STILL = 1e-6  # and what is left where it need not
 # distances that make two points one, in units of the spread: in the end, where descents end, on the way
 SAME, MERGED, COARSE = 1e-6, 1e-3, 1e-2
 DEGENERATE = 1e-6  # |1 - gain| below which an index means nothing
@@ -154,14 +155,15 @@ class _Search:
         kept = []
         for _ in range(DESCENTS):
             queries = zip(h.split(CHUNK), self.beta[which].split(CHUNK), strict=True)
-            f = torch.cat([force(self.model, *x) for x in queries])
+            f = torch.cat([force(self.model, x, beta, **coarse(self.model)) for x, beta in queries])
             step = downhill(f, step, before, self.scale)
-            first, cell = bins(h + step, which, COARSE * self.scale)
+            h = h + step
+            first, cell = bins(h, which, COARSE * self.scale)
             count = count.new_zeros(len(first)).index_add_(0, cell, count)
             size, last = f[first].norm(dim=1), before[first].norm(dim=1)
-            h, which, step, before = (h + step)[first], which[first], step[first], f[first]
+            h, which, step, before = (x[first] for x in (h, which, step, f))
             # Newton's method takes over near a minimum, or at it where a step of <y> - h leads close enough
-            there = size < self.scale * torch.where(size < FAST * last, ROUNDING, SETTLED)
+            there = size < self.scale * torch.where(size < FAST * last, STILL, SETTLED)
             kept.append((h[there], which[there], count[there]))
             h, which, count, step, before = (x[~there] for x in (h, which, count, step, before))
             if not len(h):
@@ -255,7 +257,7 @@ def spectrum(model: Any, h: torch.Tensor, beta: torch.Tensor) -> tuple[torch.Ten
         again = []
         for rows in left.split(CHUNK):
             chi = susceptibility(model, h[rows], beta[rows])
-            values = chi.leading(k, method="dense" if k == h.shape[1] else "auto")[0]
+            values = chi.gains() if k == h.shape[1] else chi.leading(k)[0]
             gain[rows] = values[:, 0]
             index[rows] = (values > 1).sum(1)
             degenerate[rows] = ((values - 1).abs() < DEGENERATE).any(1)

@@ -30,7 +30,8 @@ def critical_time(model: Any, process: Process, convention: str = "fixed_point",
 
     Parameters
     ----------
-    model : a law or denoiser.
+    model : a law or denoiser; or an ensemble split into classes, which is asked as a whole: the first of its classes
+        part there. What parts within a class is asked of that class's own ensemble.
     convention : "fixed_point", "sde_drift", "ode_drift" or "speciation".
     field : where the gain is measured, (D,) or shaped like a state; by default the data mean. For a law symmetric about
         its mean that is a fixed point at every temperature and the result is its critical time; for other laws it is
@@ -46,6 +47,7 @@ def critical_times(
     for convention in conventions:
         if convention not in CONVENTIONS:
             raise ValueError(f"convention: wanted one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    model = getattr(model, "whole", model)
     grid = process.times(GRID)
     found: dict[str, float] = {}
     if "speciation" in conventions:

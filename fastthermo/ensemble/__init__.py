@@ -160,20 +160,23 @@ class Ensemble:
         schedule = op.Schedule(table, after, self.scale, self.shift)
         return op.evolve(self._core, x, schedule, op.Noise(*noise), whole)
 
-    def response(self, field: Any, beta: Any) -> tuple[Any, Any]:
-        """`apply(v) -> C v` on (B, K, D) float64 and `dense() -> C` (B, D, D), after one pass for the weights."""
+    def response(self, field: Any, beta: Any, single: bool = False) -> tuple[Any, Any]:
+        """`apply(v) -> C v` on (B, K, D) float64 and `dense() -> C` (B, D, D), after one pass for the weights.
+
+        single : to float32 accuracy only, see `boltzmann`.
+        """
         _, inner = self._read(field, beta)
         core, op = self._core, ops_module()
-        moments = op.boltzmann(core, *inner)
+        moments = op.boltzmann(core, *inner, single=single)
 
         def apply(v: torch.Tensor) -> torch.Tensor:
             k = v.shape[1]
             h, b, *columns = (x.repeat_interleave(k, 0) for x in (*inner, *moments))
-            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]))
+            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]), single=single)
             return self.scale**2 * out.unflatten(0, (-1, k))
 
         def dense() -> torch.Tensor:
-            return self.scale**2 * op.covariance(core, *inner, moments)
+            return self.scale**2 * op.covariance(core, *inner, moments, single=single)
 
         return apply, dense
 
@@ -186,7 +189,7 @@ class Ensemble:
         w, index = ops_module().top_weights(self._core, *inner, moments, k, backend)
         return q.rows(w), q.rows(index)
 
-    def log_odds(self, index: Any, field: Any, beta: Any) -> Any:
+    def log_odds(self, index: Any, field: Any, beta: Any, backend: str | None = None) -> Any:
         """log w_i / (1 - w_i) of the states `index`, one a query: (B,) float64.
 
         Accurate however close w_i is to 0 or 1; infinite where w_i or 1 - w_i is below 2e-300.
@@ -196,7 +199,9 @@ class Ensemble:
         if i.numel() not in (1, len(q.field)) or bool(((i < 0) | (i >= self.size)).any()):
             raise ValueError(f"index: wanted {len(q.field)} states, each from 0 to {self.size - 1}, got {index}")
         i = i.reshape(-1).expand(len(q.field))
-        return q.scalar(ops_module().log_odds(self._core, i, *inner, ops_module().boltzmann(self._core, *inner)))
+        return q.scalar(
+            ops_module().log_odds(self._core, i, *inner, ops_module().boltzmann(self._core, *inner, backend=backend))
+        )
 
     def draw(self, n: int, seed: int = 0) -> Any:
         """n data drawn from the prior weights with replacement, (n, ...) in data units."""

@@ -17,9 +17,11 @@ import numpy as np
 
 from fastthermo.exponents.axis import Axis, critical_axis
 from fastthermo.exponents.binder import binder_crossings, binder_ratio
-from fastthermo.exponents.collapse import Collapse, collapse, houdayer_hartmann
-from fastthermo.exponents.observe import EXACT, FIELDS, OBSERVABLES, SAMPLED, observe, samples
+from fastthermo.exponents.collapse import Collapse, collapse
+from fastthermo.exponents.observe import EXACT, FIELDS, OBSERVABLES, observe, samples
 from fastthermo.exponents.power_law import PowerLaw, power_law
+from fastthermo.exponents.quality import houdayer_hartmann
+from fastthermo.exponents.window import resolved
 
 __all__ = [
     "OBSERVABLES",
@@ -129,17 +131,26 @@ def measure(
 
     Parameters
     ----------
-    epsilon : reduced temperatures 1 - s/s_c, positive. By default 1e-3 to 0.4, 0.03 to 0.5 for samples.
+    epsilon : reduced temperatures 1 - s/s_c, positive. By default 1e-3 to 0.4; for samples, where so many draws tell
+        their law's transition from its rounding and from condensation (`window.py`).
     field : external fields of the critical isotherm, along the order parameter; by default as far from the transition.
     draws : measure `replicas` samples of so many data each instead of the law itself, at the law's critical point.
     axis : what `critical_axis` found, to spare looking for it again, or for another place than the data mean.
+
+    Raises
+    ------
+    ValueError for epsilon, field, draws and replicas out of range, for fewer draws than show the transition, and for
+    a window too small to fit, naming what is missing.
     """
     axis = critical_axis(law) if axis is None else axis
     if isinstance(axis, str):
         return Exponents("none", {}, axis)
     laws = [law] if draws is None else samples(law, draws, replicas, seed)
+    if epsilon is None and draws is not None:
+        epsilon, fields = resolved(axis, draws)
+        field = fields if field is None else field
     if epsilon is None:
-        epsilon = EXACT if draws is None else SAMPLED
+        epsilon = EXACT
     if field is None:
         field = np.asarray(epsilon) ** FIELDS * axis.beta**-0.5
     table = observe(axis, laws, epsilon, field)

@@ -10,7 +10,6 @@ from fastthermo.ensemble import Ensemble
 from fastthermo.exponents.axis import ROUNDING, Axis
 
 EXACT = np.geomspace(1e-3, 0.4, 20)  # reduced temperatures at which an exact law is measured
-SAMPLED = np.geomspace(0.03, 0.5, 14)  # and a sampled one, whose transition is rounded off
 MARGIN = 1.3  # the roots of a sample are looked for from so far above the law's
 FIELDS = 2.0  # the isotherm's fields, epsilon^FIELDS sqrt(s_c): magnetisations of a size with the order parameter's
 
@@ -51,7 +50,7 @@ def observe(axis: Axis, laws: list[Any], epsilon: Any, field: Any) -> dict[str, 
     external = np.concatenate([np.zeros(2 * t), field])
     far = np.concatenate([np.full(t, 10 * scale), np.zeros(t), np.full(n, 10 * scale)])
     start, _ = axis.of(axis.law).solve(far, beta, external)
-    start = np.where(np.isfinite(start), MARGIN * start, far)
+    start = np.where(np.isfinite(start) & (far > 0), MARGIN * start, far)  # above s_c the root may have either sign
     rows = [_observe_one(axis.of(law), start, beta, external, t) for law in laws]
     table = {"epsilon": epsilon, "field": field} | {name: np.stack([row[name] for row in rows]) for name in OBSERVABLES}
     return table | rounding_errors(table, scale)

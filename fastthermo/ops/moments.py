@@ -79,7 +79,7 @@ class States:
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """States `index` (B,) in float64 and their log-weights."""
-        return self.states[index].double(), self.log_weights[index]
+        return self.states.index_select(0, index).double(), self.log_weights.index_select(0, index)
 
     def total(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The sum of term(y, phi) over blocks of states (n, D) in float64 and their weights (n,)."""

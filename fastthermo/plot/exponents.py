@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,38 +50,9 @@ def exponents_figure(exponents: Mapping[str, Exponent], title: str = "") -> Figu
     return figure
 
 
-def sweep_figure(fitted: Mapping[tuple[str, int], Mapping[str, Exponent]], title: str = "") -> Figure:
-    """One panel an exponent: its value and error for every (case, draws) that has one, and its mean-field value.
-
-    Raises ValueError where none has.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    rows = [(f"{case}, N = {draws}" if draws else case, found) for (case, draws), found in fitted.items() if found]
-    names = [name for name in LABELS if any(name in found for _, found in rows)]
-    if not names:
-        raise ValueError("fitted: wanted at least one case with exponents")
-    with rc_context(STYLE):
-        figure = Figure(figsize=(3 + 1.9 * len(names), 1.2 + 0.2 * len(rows)), layout="constrained")
-        axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
-        for axis, name in zip(axes, names, strict=True):
-            shown = [(i, found[name]) for i, (_, found) in enumerate(rows) if name in found]
-            value, error = (np.array(v) for v in zip(*((e.value, e.error) for _, e in shown), strict=True))
-            axis.errorbar(value, [i for i, _ in shown], xerr=error, fmt="o", markersize=3, color=NOISED)
-            axis.axvline(shown[0][1].mean_field, color=GENERATED, linewidth=1, zorder=0)
-            reach = max(0.1, 1.3 * float(np.abs(value - shown[0][1].mean_field).max() + error.max()))
-            axis.set_xlim(shown[0][1].mean_field - reach, shown[0][1].mean_field + reach)
-            axis.set_title(f"${_symbol(shown[0][1].symbol)}$")
-        axes[0].set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=7)
-        axes[0].invert_yaxis()
-        figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def _symbol(text: str) -> str:
+def symbol(text: str) -> str:
     """A symbol's LaTeX."""
-    for name in ("alpha", "beta", "gamma", "delta", "nu"):
+    for name in ("alpha", "beta", "gamma", "delta", "kappa", "nu"):
         text = text.replace(name, f"\\{name}")
     return text.replace("(barrier)", r"\ \mathrm{(barrier)}")
 
@@ -99,48 +70,55 @@ def _power_law(axis: Axes, name: str, exponent: Exponent) -> None:
     axis.set_title(label)
     axis.set_xlabel(over)
     digits = max(1, min(6, 1 - math.floor(math.log10(max(exponent.error, 1e-6)))))
-    text = f"${_symbol(exponent.symbol)} = {exponent.value:.{digits}f} \\pm {exponent.error:.1g}$"
+    text = f"${symbol(exponent.symbol)} = {exponent.value:.{digits}f} \\pm {exponent.error:.1g}$"
     axis.text(0.04, 0.04, text, transform=axis.transAxes, fontsize=9, bbox={"fc": "white", "ec": "none", "alpha": 0.8})
 
 
 def collapse_figure(collapse: Collapse, control: Any, value: Any, title: str = "") -> Figure:
     """The measurements (n,) over the control beside their collapse and its Gaussian process +- 2 deviations."""
-    from matplotlib import colormaps, rc_context
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    control, value = np.asarray(control), np.atleast_2d(np.asarray(value)).mean(0)
     with rc_context(STYLE):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         before, after = figure.subplots(1, 2)
-        sizes = np.unique(collapse.size)
-        for size, color in zip(sizes, colormaps["viridis"](np.linspace(0, 0.9, len(sizes))), strict=True):
+        control, value = np.asarray(control), np.atleast_2d(np.asarray(value)).mean(0)
+        for size, color in _colors(collapse):
             own = collapse.size == size
             order = np.argsort(control[own])
             before.plot(
                 control[own][order], value[own][order], "o-", markersize=3, color=color, label=f"$L = {size:g}$"
             )
-            after.errorbar(
-                collapse.x[own],
-                collapse.y[own],
-                collapse.y_error[own],
-                fmt="o",
-                markersize=3,
-                color=color,
-                elinewidth=0.8,
-            )
         before.axvline(collapse.critical.value, color="0.5", linewidth=0.8, linestyle="--")
-        x = np.linspace(collapse.x.min(), collapse.x.max(), 300)
-        mean, deviation = collapse.curve(x)
-        after.fill_between(x, mean - 2 * deviation, mean + 2 * deviation, color="0.8", linewidth=0, zorder=0)
-        after.plot(x, mean, color="0.4", linewidth=1, zorder=1)
         before.legend(loc="best")
         before.set_xlabel("$T$")
         before.set_ylabel("$y$")
-        after.set_xlabel(r"$(T - T_c)\,L^{1/\nu}$")
-        after.set_ylabel(r"$y\,L^{\kappa}$")
-        after.set_title(
-            f"$T_c = {collapse.critical.value:.4g}$, $1/\\nu = {collapse.inverse_nu.value:.3g} \\pm "
-            f"{collapse.inverse_nu.error:.1g}$, $\\kappa = {collapse.kappa.value:.3g} \\pm {collapse.kappa.error:.1g}$"
-        )
+        draw_collapse(after, collapse)
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def draw_collapse(axis: Axes, collapse: Collapse) -> None:
+    """The scaled measurements of every size, their Gaussian process +- 2 deviations, and what was found."""
+    for size, color in _colors(collapse):
+        own = collapse.size == size
+        x, y, error = collapse.x[own], collapse.y[own], collapse.y_error[own]
+        axis.errorbar(x, y, error, fmt="o", markersize=3, color=color, elinewidth=0.8)
+    x = np.linspace(collapse.x.min(), collapse.x.max(), 300)
+    mean, deviation = collapse.curve(x)
+    axis.fill_between(x, mean - 2 * deviation, mean + 2 * deviation, color="0.8", linewidth=0, zorder=0)
+    axis.plot(x, mean, color="0.4", linewidth=1, zorder=1)
+    axis.set_xlabel(r"$(T - T_c)\,L^{1/\nu}$")
+    axis.set_ylabel(r"$y\,L^{\kappa}$")
+    axis.set_title(
+        f"$T_c = {collapse.critical.value:.4g}$, $1/\\nu = {collapse.inverse_nu.value:.3g} \\pm "
+        f"{collapse.inverse_nu.error:.1g}$, $\\kappa = {collapse.kappa.value:.3g} \\pm {collapse.kappa.error:.1g}$"
+    )
+
+
+def _colors(collapse: Collapse) -> Iterator[tuple[float, Any]]:
+    """Each size and its colour."""
+    from matplotlib import colormaps
+
+    sizes = np.unique(collapse.size)
+    yield from zip(sizes, colormaps["viridis"](np.linspace(0, 0.9, len(sizes))), strict=True)

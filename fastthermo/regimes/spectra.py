@@ -50,7 +50,7 @@ def spectrum_at(model: Any, process: Process, t: float, field: Any, k: int | Non
     """The spectrum at fields (n, ...)."""
 
     chi = susceptibility(model, field, float(process.beta(t)))
-    gains = host(chi.leading(k)[0] if k is not None else chi.leading(model.dimension, method="dense")[0])
+    gains = host(chi.leading(k)[0] if k is not None else chi.gains())
     return Spectrum(gains, (gains - 1) / float(process.sigma(t)) ** 2)
 
 

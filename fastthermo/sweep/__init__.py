@@ -3,6 +3,7 @@
 grid = sweep.load("universality.toml")     what is measured, as a value
 sweep.run(grid, "out.zarr")                measures what is not done yet; here or on any executor
 sweep.table("out.zarr")                    exponents with error bars, a row a case and sample size
+sweep.write_report("out.zarr", "out.html")       all of it on one page
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from fastthermo.sweep.grid import Case, Grid, load
-from fastthermo.sweep.measure import Result, run_task
-from fastthermo.sweep.results import dataset, export, fitted, show, table
+from fastthermo.sweep.grid import Grid, load
+from fastthermo.sweep.measure import SCALARS, Result, run_task
+from fastthermo.sweep.measures import Found
+from fastthermo.sweep.models import Case
+from fastthermo.sweep.report import figures, write_report
+from fastthermo.sweep.results import dataset, export, found, show, table
 from fastthermo.sweep.store import Store
 
 __all__ = [
+    "SCALARS",
     "Case",
+    "Found",
     "Grid",
     "Result",
     "Store",
     "dataset",
     "export",
-    "fitted",
+    "figures",
+    "found",
     "load",
     "merge",
     "read_shard",
@@ -34,6 +41,7 @@ __all__ = [
     "run_task",
     "show",
     "table",
+    "write_report",
 ]
 
 AHEAD = 64  # tasks handed to an executor before their results are written
@@ -54,7 +62,7 @@ def run(
     executor : any `concurrent.futures.Executor`, whose workers can import fastthermo; by default this process. Workers
         return numbers, this process writes them.
     shard : (i, n), do only the tasks i, i + n, ... with 0 <= i < n, so that n such calls do all of them.
-    progress : show a bar; by default on a terminal.
+    progress : show a bar with the worst error bound of the sums so far; by default on a terminal.
 
     Raises
     ------
@@ -78,10 +86,12 @@ def run(
             disable=None if progress is None else not progress,
         )
         with bar:
+            worst = float("nan")
             for result in _results(grid, todo, executor):
                 store.write(result)
-                found = np.isfinite(result.values).all(2).any(1).mean()
-                bar.set_postfix_str(f"cells with a transition {found:.0%}", refresh=False)
+                worst = float(np.fmax(worst, np.fmax.reduce(result.scalars[:, SCALARS.index("error_bound")])))
+                bound = "closed forms" if np.isnan(worst) else f"worst error bound {worst:.1e}"
+                bar.set_postfix_str(bound, refresh=False)
                 bar.update()
     return store.path
 

@@ -1,84 +1,81 @@
-"""What a sweep's store tells: a labelled data set, exponents fitted over seeds, a table, files for others."""
+"""What a sweep's store tells: a labelled data set, what its cells tell together, a table, files for others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastthermo.exponents import OBSERVABLES, Exponent, Exponents, critical_axis, fit
-from fastthermo.exponents.observe import FIELDS, rounding_errors
-from fastthermo.sweep.measure import COLUMNS
+from fastthermo.sweep.measure import SCALARS
+from fastthermo.sweep.measures import Found, Table
+from fastthermo.sweep.models import Case
 from fastthermo.sweep.store import Store
 
 
 def dataset(path: str | Path) -> Any:
-    """The store as an xarray data set: observables over (case, draws, seed, point), NaN where not measured."""
+    """The store as an xarray data set: observables over (case, size, seed, point), NaN where not measured."""
     import xarray as xr
 
     store = Store(Path(path))
     grid = store.grid
-    values = store.group["values"][:].reshape(*grid.shape, len(COLUMNS), -1)
-    dims = ("case", "draws", "seed")
-    variables: dict[str, Any] = {name: ((*dims, "point"), values[..., i, :]) for i, name in enumerate(COLUMNS)}
-    temperature = store.group["critical_temperature"][:].reshape(grid.shape)
-    variables["critical_temperature"] = (dims, temperature, {"long_name": "s_c, NaN without a pitchfork"})
+    values = store.group["values"][:].reshape(*grid.shape, len(grid.columns), -1)
+    scalars = store.group["scalars"][:].reshape(*grid.shape, len(SCALARS))
+    dims = ("case", "size", "seed")
+    variables: dict[str, Any] = {name: ((*dims, "point"), values[..., i, :]) for i, name in enumerate(grid.columns)}
+    variables |= {name: (dims, scalars[..., i]) for i, name in enumerate(SCALARS)}
     measured = np.repeat(store.done, grid.block)[: grid.cells].reshape(grid.shape)
     variables["measured"] = (dims, measured)
-    coords = {"case": [str(case) for case in grid.cases], "draws": list(grid.draws), "epsilon": ("point", grid.points)}
+    points = (grid.measure.coordinate, ("point", grid.measure.points))
+    coords = {"case": [str(case) for case in grid.cases], "size": list(grid.sizes), points[0]: points[1]}
     return xr.Dataset(variables, coords, {key: str(value) for key, value in store.group.attrs.items()})
 
 
-def fitted(path: str | Path) -> dict[tuple[str, int], Exponents]:
-    """The exponents of every case and sample size, fitted over its seeds; "none" and why where there is no pitchfork.
+def found(path: str | Path) -> Iterator[tuple[Case, Found]]:
+    """What the cells of each case tell together, of all its seeds that are measured."""
+    from fastthermo.regimes.averages import bar
 
-    What cannot be fitted (a window too small, too few seeds) is left out of the exponents and named in `.reason`.
-    """
-    data = dataset(path)
     store = Store(Path(path))
-    found = {}
-    for i, case in enumerate(store.grid.cases):
-        for j, draws in enumerate(store.grid.draws):
-            cell = data.isel(case=i, draws=j)
-            measured = cell["measured"].to_numpy()
-            temperature = cell["critical_temperature"].to_numpy()[measured]
-            if not len(temperature):
-                found[str(case), draws] = Exponents("none", {}, "not measured yet")
-            elif np.isnan(temperature[0]):
-                axis = critical_axis(case.law())
-                found[str(case), draws] = Exponents("none", {}, axis if isinstance(axis, str) else "")
-            else:
-                rows = {name: cell[name].to_numpy()[measured] for name in COLUMNS}
-                found[str(case), draws] = _fit(store.grid.points, rows, float(temperature[0]))
-    return found
-
-
-def _fit(epsilon: np.ndarray, rows: dict[str, np.ndarray], temperature: float) -> Exponents:
-    field = epsilon**FIELDS * temperature**0.5
-    table = {"epsilon": epsilon, "field": field, **rows}
-    table |= rounding_errors(table, temperature**0.5)
-    exponents: dict[str, Exponent] = {}
-    reasons = []
-    for name in COLUMNS:
-        try:
-            exponents |= fit({key: table[key] for key in ("epsilon", "field", name, f"{name}_error")}).found
-        except ValueError as error:
-            reasons.append(str(error))
-    return Exponents("pitchfork", exponents, "; ".join(reasons), table=table)
+    grid, done = store.grid, store.done
+    _, sizes, seeds = grid.shape
+    for index in bar(range(grid.shape[0]), "table", "case"):
+        cells = slice(index * sizes * seeds, (index + 1) * sizes * seeds)
+        case = grid.case(index)
+        measured = done[np.arange(cells.start, cells.stop) // grid.block].reshape(sizes, seeds)
+        values = store.group["values"][cells].reshape(sizes, seeds, len(grid.columns), -1)
+        scalars = store.group["scalars"][cells].reshape(sizes, seeds, -1)
+        temperature = scalars[measured][:, SCALARS.index("critical_temperature")]
+        tables: dict[int, Table] = {
+            size: {name: values[i, measured[i], j] for j, name in enumerate(grid.columns)}
+            for i, size in enumerate(grid.sizes)
+            if measured[i].any()
+        }
+        for i, size in enumerate(grid.sizes):
+            if not measured[i].any():
+                yield case, Found(size, "none", "not measured yet", {})
+        if tables:
+            for one in grid.measure.found(case, tables, float(temperature[0])):
+                yield case, one
 
 
 def table(path: str | Path) -> list[dict[str, Any]]:
-    """A row a case and sample size: its kind, and each exponent with its standard errors."""
+    """A row a case and size: its kind, and each quantity with its standard errors and what theory expects of it."""
+    return rows_of(found(path))
+
+
+def rows_of(everything: Iterable[tuple[Case, Found]]) -> list[dict[str, Any]]:
+    """Rows of a table."""
     rows = []
-    for (case, draws), found in fitted(path).items():
-        row: dict[str, Any] = {"case": case, "draws": draws, "kind": found.kind, "reason": found.reason}
-        for name, observable in OBSERVABLES.items():
-            exponent = found.get(name)
-            row[name] = exponent.value if exponent else float("nan")
-            row[f"{name}_statistical"] = exponent.statistical if exponent else float("nan")
-            row[f"{name}_systematic"] = exponent.systematic if exponent else float("nan")
-            row[f"{name}_mean_field"] = observable.mean_field
+    for case, one in everything:
+        row: dict[str, Any] = {"case": str(case), "size": one.size, "kind": one.kind, "reason": one.reason}
+        if np.isfinite(one.at):
+            row["time"] = one.at
+        for name, quantity in one.quantities.items():
+            row[name] = quantity.value
+            row[f"{name}_statistical"] = quantity.statistical
+            row[f"{name}_systematic"] = quantity.systematic
+            row[f"{name}_expected"] = quantity.expected
         rows.append(row)
     return rows
 
@@ -86,19 +83,31 @@ def table(path: str | Path) -> list[dict[str, Any]]:
 def show(path: str | Path) -> str:
     """The table as text."""
     store = Store(Path(path))
-    done = store.done
-    lines = [f"{path}: {done.sum()} of {len(done)} tasks, {store.grid.cells} cells"]
-    width = max(len(str(case)) for case in store.grid.cases)
-    symbols = [observable.symbol for observable in OBSERVABLES.values()]
-    lines.append(f"{'case':{width}} {'draws':>7} " + " ".join(f"{symbol:>16}" for symbol in symbols))
-    for (case, draws), found in fitted(path).items():
-        if found:
-            numbers = [f"{found[k].value:.4f} ± {found[k].error:.1g}" if k in found else "-" for k in OBSERVABLES]
-            rest = " ".join(f"{number:>16}" for number in numbers)
+    done, measure = store.done, store.grid.measure
+    everything = list(found(path))
+    symbols: dict[str, str] = {}
+    for _, one in everything:
+        symbols |= {name: quantity.symbol for name, quantity in one.quantities.items()}
+    width = max(len(str(case)) for case, _ in everything)
+    lines = [
+        f"{path}: {done.sum()} of {len(done)} tasks, {store.grid.cells} cells",
+        f"{'case':{width}} {measure.sizes:>7} " + " ".join(f"{symbol:>16}" for symbol in symbols.values()),
+    ]
+    for case, one in everything:
+        if one.quantities:
+            rest = " ".join(f"{_text(one, name):>16}" for name in symbols)
         else:
-            rest = f"no continuous transition: {found.reason}"
-        lines.append(f"{case:{width}} {draws or 'exact':>7} {rest}")
+            rest = one.reason if one.reason == "not measured yet" else f"no continuous transition: {one.reason}"
+        at = f" t = {one.at:g}" if np.isfinite(one.at) else ""
+        lines.append(f"{case!s:{width}} {one.size or measure.whole:>7} {rest}{at}")
     return "\n".join(lines)
+
+
+def _text(one: Found, name: str) -> str:
+    if name not in one.quantities:
+        return "-"
+    quantity = one.quantities[name]
+    return f"{quantity.value:.4f} ± {quantity.error:.1g}"
 
 
 def export(path: str | Path, out: str | Path) -> Path:
@@ -110,12 +119,12 @@ def export(path: str | Path, out: str | Path) -> Path:
     out = Path(out)
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"out: wanted a name that ends in .csv or .parquet, got {out.name}")
-    frame = pd.DataFrame(table(path))
+    if out.suffix == ".parquet":
+        import pyarrow  # noqa: F401  whose absence pandas reports less plainly
+    rows = pd.DataFrame(table(path))
     with replacing(out) as file:
         if out.suffix == ".csv":
-            frame.to_csv(file, index=False)
+            rows.to_csv(file, index=False)
         else:
-            import pyarrow  # noqa: F401  whose absence pandas reports less plainly
-
-            frame.to_parquet(file)
+            rows.to_parquet(file)
     return out

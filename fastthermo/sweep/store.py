@@ -1,8 +1,10 @@
 """The store of a sweep: one Zarr group made up front, a chunk a task, `done` written last.
 
-values                (cell, observable, point)   NaN until measured
-critical_temperature  (cell,)                     NaN where there is no pitchfork
-done                  (task,)                     its chunk is written when a task's others are
+values    (cell, observable, point)   NaN until measured
+scalars   (cell, scalar)              critical_temperature, error_bound, seconds: see `Result`
+done      (task,)                     its chunk is written when a task's others are
+
+A file a chunk in one folder an array, each of which appears whole: a process may end at any moment.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +25,7 @@ import numpy as np
 
 import fastthermo
 from fastthermo.sweep.grid import Grid
-from fastthermo.sweep.measure import COLUMNS, Result
+from fastthermo.sweep.measure import SCALARS, Result
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "zarr", "xarray")
 
@@ -40,12 +42,16 @@ class Store:
         self.group: Any = zarr.open_group(path, mode="r+")
         if "grid" not in self.group.attrs:
             raise ValueError(f"store: {path} was not made by a sweep")
-        self.grid: Grid = msgspec.json.decode(self.group.attrs["grid"], type=Grid)
+        try:
+            self.grid: Grid = msgspec.json.decode(self.group.attrs["grid"], type=Grid)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"store: {path} holds a sweep that this version cannot read: {error}") from error
 
     @classmethod
     def open(cls, path: Path, grid: Grid) -> Store:
         """The store at `path`, made where there is none; refused where it holds another sweep."""
         if not path.exists():
+            grid.check()
             _make(path, grid)
         store = cls(path)
         ours, theirs = msgspec.to_builtins(grid), msgspec.to_builtins(store.grid)
@@ -71,35 +77,37 @@ class Store:
         first = result.task * self.grid.block
         cells = slice(first, first + len(result.values))
         self.group["values"][cells] = result.values
-        self.group["critical_temperature"][cells] = result.temperature
+        self.group["scalars"][cells] = result.scalars
         self.group["done"][result.task] = True
 
     def read(self, task: int) -> Result:
         """A finished task's numbers."""
         cells = slice(task * self.grid.block, (task + 1) * self.grid.block)
-        values, temperature = self.group["values"][cells], self.group["critical_temperature"][cells]
-        return Result(task, values, temperature, self.group.attrs["provenance"]["versions"]["fastthermo"])
+        values, scalars = self.group["values"][cells], self.group["scalars"][cells]
+        return Result(task, values, scalars, self.group.attrs["provenance"]["versions"]["fastthermo"])
 
     @contextmanager
     def claimed(self, shard: tuple[int, int] | None) -> Iterator[None]:
-        """Held by one driver, or by one for each shard; a lock that its process's end releases."""
+        """Held by one driver, or by one for each shard; locks that its process's end releases."""
         import fcntl
 
-        names = [(".driver.lock", fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH)]
+        whole, part = self.path / "zarr.json", None  # locks lie beside the group, whose members zarr knows
+        locks = [(whole, fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH)]
         if shard is not None:
-            names.append((f".shard-{shard[0]}-{shard[1]}.lock", fcntl.LOCK_EX))
-        files = []
-        try:
-            for name, kind in names:
-                files.append((self.path / name).open("w"))
+            part = self.path.with_name(f".{self.path.name}.shard-{shard[0]}-{shard[1]}.lock")
+            locks.append((part, fcntl.LOCK_EX))
+        with ExitStack() as stack:
+            for path, kind in locks:
+                file = stack.enter_context(path.open("a"))
                 try:
-                    fcntl.flock(files[-1], kind | fcntl.LOCK_NB)
+                    fcntl.flock(file, kind | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise ValueError(f"store: another driver is at work on {self.path}; wait, or use --shard") from None
+                if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                    raise ValueError(f"store: another driver has just left {self.path}; try again")
             yield
-        finally:
-            for file in files:
-                file.close()
+            if part is not None:
+                part.unlink()
 
 
 def _make(path: Path, grid: Grid) -> None:
@@ -108,26 +116,27 @@ def _make(path: Path, grid: Grid) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    points, block = len(grid.points), grid.block
+    points, block, columns = grid.measure.points, grid.block, len(grid.columns)
+    cells, tasks = grid.cells, grid.tasks
     try:
         group = zarr.open_group(temporary, mode="w", zarr_format=3)
-        group.attrs.update(
-            {"grid": msgspec.json.encode(grid).decode(), "observables": list(COLUMNS), "provenance": provenance()}
-        )
+        attributes = {"observables": list(grid.columns), "scalars": list(SCALARS), "provenance": provenance()}
+        group.attrs.update({"grid": msgspec.json.encode(grid).decode(), **attributes})
         for name, shape, chunks, dims, dtype, fill in (
-            (
-                "values",
-                (grid.cells, len(COLUMNS), points),
-                (block, len(COLUMNS), points),
-                ("cell", "observable", "point"),
-                "float64",
-                np.nan,
-            ),
-            ("critical_temperature", (grid.cells,), (block,), ("cell",), "float64", np.nan),
-            ("done", (grid.tasks,), (1,), ("task",), "bool", False),
+            ("values", (cells, columns, len(points)), block, ("cell", "observable", "point"), "float64", np.nan),
+            ("scalars", (cells, len(SCALARS)), block, ("cell", "scalar"), "float64", np.nan),
+            ("done", (tasks,), 1, ("task",), "bool", False),
         ):
-            group.create_array(name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, dimension_names=dims)
-        group.create_array("epsilon", data=grid.points, dimension_names=("point",))
+            group.create_array(
+                name,
+                shape=shape,
+                chunks=(chunks, *shape[1:]),
+                dtype=dtype,
+                fill_value=fill,
+                dimension_names=dims,
+                chunk_key_encoding={"name": "default", "separator": "."},
+            )
+        group.create_array(grid.measure.coordinate, data=points, dimension_names=("point",))
         try:
             temporary.rename(path)
         except OSError:
@@ -153,11 +162,17 @@ def _commit() -> str | None:
         return None
 
 
+def _cpu() -> str:
+    import llvmlite.binding as llvm
+
+    return str(llvm.get_host_cpu_name())
+
+
 def provenance() -> dict[str, Any]:
     """Versions, commit and machine."""
     versions = {"fastthermo": fastthermo.__version__, "python": platform.python_version()}
     versions |= {package: metadata.version(package) for package in PACKAGES}
-    machine = {"architecture": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    machine = {"cpu": _cpu(), "architecture": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
     return {
         "versions": versions,
         "commit": _commit(),

@@ -15,10 +15,9 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import (
+    ROUNDING,
     dense_error,
     dense_log_error,
-    near_error,
-    near_log_error,
     screened_error,
     screened_log_error,
 )
@@ -98,12 +97,12 @@ def _join(rows: np.ndarray, first: Sums, second: Sums) -> Sums:
 def _screened(packed: Packed, field: np.ndarray, beta: np.ndarray, precision: str) -> tuple[np.ndarray, Sums]:
     """Which queries have few candidates, and their sums over them."""
     few, sums = screen.screen(packed, packed.codes.get(packed), field, beta, precision)
-    dominant, shift, scalars, least, rough = sums
+    dominant, shift, scalars, least, rough, dropped = sums
     names = (dense.REST, dense.EXCESS, dense.SQUARE, dense.PARTICIPATION, dense.TAIL)
     rest, excess, square, participation, tail = (scalars[:, k] for k in names)
     about = (packed.states.shape, packed.radius, packed.spread, precision)
-    bound = screened_error(*about, beta[few], least, excess, rest, tail, rough)
-    log_error = screened_log_error(*about, beta[few], least, rest, tail, rough)
+    bound = screened_error(*about, beta[few], least, excess, rest, tail, rough, dropped)
+    log_error = screened_log_error(*about, beta[few], least, rest, tail, rough, dropped)
     return few, _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
@@ -147,7 +146,7 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
     rounded = field.astype(dtype)
     parts = (0,) if np.array_equal(rounded, field) else (0, 0)
     dominant, shift = np.empty(queries, np.int64), np.empty((queries, dimension))
-    scalars = np.empty((5, queries))
+    scalars = np.empty((near.SCALARS, queries))
     block = max(2, min(1024, NEAR_WORK // packed.states.size))
     run(
         near.near_kernel,
@@ -155,21 +154,20 @@ def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) 
         block,
         packed.states,
         packed.log_weights,
+        packed.radius,
+        packed.spread,
+        ROUNDING[dtype.itemsize],
         field,
         beta,
         np.zeros(1, dtype),
         (0,) * dimension,
         parts,
         packed.tilts,
-        (0,),
         dominant,
         shift,
         scalars,
     )
-    rest, excess, square, participation, least = scalars
-    shape = packed.states.shape
-    bound = near_error(shape, packed.radius, packed.spread, dtype.itemsize, beta, least, excess, square)
-    log_error = near_log_error(shape, packed.spread, dtype.itemsize, beta, least, excess)
+    rest, excess, square, participation, least, bound, log_error = scalars
     return _sums(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 

@@ -1,7 +1,7 @@
 """States and queries as bytes, for exact products of integers, and how far energies from them may be off.
 
-States become bytes, y = lo + step q + rho a dimension at a time (bytes are their own codes), and a query's
-z = (h - a) step two signed bytes, z = s (128 k_high + k_low) + delta. Up to a constant of the query
+States become bytes, y = lo + step q + rho a dimension at a time (bytes, and floats that stand for them, exactly).
+A query's z = (h - a) step becomes two signed bytes, z = s (128 k_high + k_low) + delta. Up to a constant of the query
 
     |H~_n - (|y_n - a|^2/2 - s k.q_n)| <= |delta| max |q - q_a| + |h - a| max |rho| + rounding =: eps
 
@@ -9,6 +9,7 @@ by Cauchy-Schwarz.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from fastthermo.kernels.numba.scratch import LOG2E
 PANEL = 32  # states side by side in codes: two vectors of 16, four dimensions each
 HIGH = 128  # the weight of the high byte of a query
 LARGEST = 127 * HIGH
+LONGEST = 0.9 * 2**31  # |k| |q - q_a|, which leaves room for the rounding of k
 
 
 class Codes(NamedTuple):
@@ -40,29 +42,44 @@ class Probes(NamedTuple):
     """Queries as signed bytes."""
 
     codes: np.ndarray  # (B, 2, ceil(D/4) 4) int8: k_high, k_low
-    offset: np.ndarray  # (B, 2) int32: their products with q_a
+    start: np.ndarray  # (B,) int32: -k.q_a, modulo 2^32; k.(q - q_a) is within int32
     scale: np.ndarray  # (B,) float32: s
     error: np.ndarray  # (B,) float64: eps
 
 
 def encode(packed: Packed) -> Codes:
     states, (size, dimension) = packed.states, packed.states.shape
-    if states.dtype == np.uint8:
-        lowest, step = np.zeros(dimension), np.ones(dimension)
-    else:
-        lowest, highest = states.min(0).astype(np.float64), states.max(0).astype(np.float64)
-        step = (highest - lowest) / 255
     panels, quads = -(-size // PANEL), -(-dimension // 4)
     codes = np.zeros((panels, quads, PANEL, 4), np.uint8)
-    centre = np.rint((packed.anchor - lowest) / np.where(step > 0, step, 1.0))
     squares = np.zeros((panels, 2))
-    run(_encode_kernel, panels, 64, states, lowest, step, centre, codes, squares)
-    residual, radius = squares.max(0)
+    for lowest, step in _grids(states):
+        centre = np.rint((packed.anchor - lowest) / np.where(step > 0, step, 1.0))
+        squares[:] = 0.0
+        run(_encode_kernel, panels, 64, states, lowest, step, centre, codes, squares)
+        residual, radius = squares.max(0)
+        if residual <= (0.01 * step.max()) ** 2 * dimension:
+            break  # all states are on a common grid
     padding = panels * PANEL - size
     half = np.concatenate([packed.half_squares, np.full(padding, np.inf)]).astype(np.float32)
     priors = np.concatenate([LOG2E * packed.log_weights, np.zeros(padding)]).astype(np.float32)
     grown = 1 + 1e-9
     return Codes(codes, lowest, step, half, priors, centre, math.sqrt(residual) * grown, math.sqrt(radius) * grown)
+
+
+def _grids(states: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """lo and step to try: of the bytes that float states may stand for, then the range of each dimension."""
+    dimension = states.shape[1]
+    if states.dtype == np.uint8:
+        yield np.zeros(dimension), np.ones(dimension)
+        return
+    lowest, highest = states.min(0).astype(np.float64), states.max(0).astype(np.float64)
+    least, width = lowest.min(), highest.max() - lowest.min()
+    values = np.unique(states[:: max(1, len(states) // 64)]).astype(np.float64)
+    if 1 < len(values) <= 256:
+        levels = np.rint(width / np.diff(values).min())
+        if levels <= 255 and abs((values - least) * (levels / width) % 1 - 0.5).min() > 0.49:
+            yield np.full(dimension, least), np.full(dimension, width / levels)
+    yield lowest, (highest - lowest) / 255
 
 
 @jit
@@ -85,27 +102,41 @@ def _encode_kernel(low, high, states, lowest, step, centre, codes, squares):  # 
 
 def probe(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray) -> Probes:
     queries, stride = len(field), codes.codes.shape[1] * 4
-    bytes_, offset = np.zeros((queries, 2, stride), np.int8), np.empty((queries, 2), np.int32)
+    bytes_, start = np.zeros((queries, 2, stride), np.int8), np.empty(queries, np.int32)
     scale, norms = np.empty(queries, np.float32), np.empty((3, queries))
-    run(_probe_kernel, queries, 64, field, packed.anchor, codes.step, codes.anchor, bytes_, offset, scale, norms)
+    run(
+        _probe_kernel,
+        queries,
+        64,
+        field,
+        packed.anchor,
+        codes.step,
+        codes.anchor,
+        bytes_,
+        start,
+        scale,
+        codes.radius,
+        norms,
+    )
     lost, distance, length = norms
     rounding = 2.0**-21 * (length * codes.radius + packed.radius**2 / 2 + packed.spread / beta)
     error = lost * codes.radius + distance * codes.residual + rounding
-    return Probes(bytes_, offset, scale, error * (1 + 1e-9))
+    return Probes(bytes_, start, scale, error * (1 + 1e-9))
 
 
 @jit
-def _probe_kernel(low, high, field, anchor, step, centre, codes, offset, scale, norms):  # type: ignore[no-untyped-def]
+def _probe_kernel(low, high, field, anchor, step, centre, codes, start, scale, radius, norms):  # type: ignore[no-untyped-def]
     """Codes of queries [low, high), s, and the norms of delta, h - a and s k."""
     dimension = anchor.size
     for b in range(low, high):
-        largest = 0.0
+        largest = square = 0.0
         for d in range(dimension):
-            largest = max(largest, abs((field[b, d] - anchor[d]) * step[d]))
-        s = np.float32(max(largest / LARGEST, 1e-30))
+            z = (field[b, d] - anchor[d]) * step[d]
+            largest, square = max(largest, abs(z)), square + z * z
+        s = np.float32(max(largest / LARGEST, np.sqrt(square) * radius / LONGEST, 1e-30))
         scale[b] = s
         per = 1 / (np.float64(s) * (1 + 2.0**-22))  # rounding s down must not make k larger than LARGEST
-        lost = distance = length = first = second = 0.0
+        lost = distance = length = product = 0.0
         for d in range(dimension):
             v = field[b, d] - anchor[d]
             z = v * step[d]
@@ -113,10 +144,9 @@ def _probe_kernel(low, high, field, anchor, step, centre, codes, offset, scale, 
             upper = np.floor((k + HIGH // 2) / HIGH)
             lower = k - HIGH * upper
             codes[b, 0, d], codes[b, 1, d] = np.int8(upper), np.int8(lower)
-            first += upper * centre[d]
-            second += lower * centre[d]
+            product += k * centre[d]
             lost += (z - s * k) ** 2
             distance += v * v
             length += (s * k) ** 2
-        offset[b, 0], offset[b, 1] = np.int32(first), np.int32(second)
+        start[b] = np.int32(np.uint32(np.int64(-product) & 0xFFFFFFFF))
         norms[0, b], norms[1, b], norms[2, b] = np.sqrt(lost), np.sqrt(distance), np.sqrt(length)

@@ -10,9 +10,9 @@ SEGMENT = 4096  # states whose sums are kept in the precision of the products be
 SEGMENT_BYTES = 3 << 23  # of sums of segments that wait to be merged
 FEATURE_BYTES = 1 << 22  # of the second moments of a block of queries
 DEPTH = 256  # dimensions summed in one chain
-SCREEN_BLOCK = 66  # queries a block
+SCREEN_BLOCK = 66  # queries a block, eleven times the six that are multiplied at a time
 PARTS = 8  # of the states, screened by tasks of their own
-SCREEN_BYTES = 3 << 22  # of candidates
+SCREEN_BYTES = 3 << 23  # of candidates
 FIELD_BYTES = 1 << 23  # of the queries that are worked on at a time
 SCREEN_DIMENSION = 33  # from which screening pays
 SCREEN_LARGEST = 1 << 16  # up to which 32 bits hold a product of bytes
@@ -43,11 +43,12 @@ def tile_length(dimension: int, itemsize: int) -> int:
     return max(32, min(256, 1 << (wanted.bit_length() - 1)))
 
 
-def screen_tile(quads: int) -> int:
-    """States a tile of screening."""
-    return 1024 if quads <= 64 else 256
-
-
-def candidates(size: int, dimension: int) -> int:
+def candidates(shape: tuple[int, int]) -> int:
     """States that screening keeps of a part, at most: twice an even share of those that cost as much as `dense`."""
-    return max(64, min(1536, 2 * size * dimension // (PARTS * (825 + 17 * dimension))))
+    size, dimension = shape
+    return max(128, size // PARTS // (4 if dimension <= 128 else 6))
+
+
+def second_candidates(shape: tuple[int, int]) -> int:
+    """The same for second passes, which take each in float64."""
+    return max(128, candidates(shape) // 2)

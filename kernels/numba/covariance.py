@@ -1,4 +1,4 @@
-"""C = sum w (y - m)(y - m)^T: one product of weights with features t_i t_j, lower triangle, then mirrored.
+"""C = sum w (y - m)(y - m)^T: one product of weights with features t_i t_(i + k), k cyclic, each pair once.
 
 About the anchor, with t = y - a and mu = m - a, the tail gives sum w t t^T - p mu^T - mu p^T + M mu mu^T with
 p = sum w t and M = sum w. The dominant state and the heads are added one by one about the mean, so that nothing is
@@ -10,11 +10,12 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import FEATURE_BYTES, SEGMENT, TASK_WORK
+from fastthermo.kernels.numba.config import FEATURE_BYTES, PARTS, SEGMENT, TASK_WORK
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes, load, splat, store, total
 from fastthermo.kernels.numba.tile import fill, load_tile, products
 from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_block, weigh
@@ -24,13 +25,53 @@ def covariance(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str = "double"
 ) -> torch.Tensor:
     out = np.empty((*field.shape, field.shape[1]))
+    left = by_candidates(_few_kernel, packed, field, beta, sums, precision, (), (out,))
+    if left.all():
+        _by_products(packed, field, beta, sums, precision, out)
+    elif left.any():
+        part = np.empty((int(left.sum()), *out.shape[1:]))
+        h, b, known = subset(left, sums, field, beta)
+        _by_products(packed, h, b, known, precision, part)
+        out[left] = part
+    return torch.from_numpy(out)
+
+
+def _by_products(
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str, out: np.ndarray
+) -> None:
     given = list(arguments(packed, field, beta, sums, precision, 2))
-    features = field.shape[1] ** 2
+    dimension, wide = field.shape[1], 128 // given[-1].itemsize
+    features = (dimension // 2 + 1) * (-(-dimension // wide) * wide)
     most = min(FEATURE_BYTES // (given[-1].itemsize * features), TASK_WORK // (features * len(packed.states)))
     rows = most // 12 * 12 or most // 4 * 4
     given[2] = max(1, min(given[2], rows, -(-len(field) // torch.get_num_threads())))
     run(_covariance_kernel, -(-len(field) // given[2]), 1, *given, as_array(sums.shift), out)
-    return torch.from_numpy(out)
+
+
+@jit
+def _few_kernel(low, high, states, log_weights, field, beta, few, limits, lists, dominant, log_rest, shift, out):  # type: ignore[no-untyped-def]
+    """For queries [low, high) that have few candidates."""
+    index, energy, found, best = lists
+    most, dimension = PARTS * index.shape[2], states.shape[1]
+    chosen, weight, gap = np.empty(most, np.int64), np.empty(most), np.empty(most)
+    away, delta = np.empty(dimension), np.empty(dimension)
+    for b in range(low, high):
+        if few[b]:
+            r = dominant[b]
+            count = weights_of(
+                states, log_weights, field, beta, limits, index, energy, found, best, b, r, log_rest[b], away, chosen,
+                weight, gap,
+            )  # fmt: skip
+            norm = 1 / (1 + np.exp(log_rest[b]))
+            for i in range(dimension):
+                for j in range(i + 1):
+                    out[b, i, j] = norm * shift[b, i] * shift[b, j]
+            for i in range(count):
+                deviation(chosen[i], r, b, states, shift, delta)
+                _add_outer(weight[i], delta, b, out)
+            for i in range(dimension):
+                for j in range(i):
+                    out[b, j, i] = out[b, i, j]
 
 
 @jit
@@ -44,8 +85,9 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
     wide = 2 * lane
     depth = (dimension + wide - 1) // wide * wide
     centred, panel, feature = aligned(depth * tile, zero), aligned(depth * tile, zero), aligned(wide * tile, zero)
+    twice, shifts = aligned(2 * depth * tile, zero), dimension // 2 + 1
     pull, mean = aligned(block * depth, zero), aligned(block * depth, zero)
-    second = aligned(block * dimension * depth, zero)
+    second = aligned(block * shifts * depth, zero)
     energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
     half, prior = aligned(tile, zero), aligned(tile, zero)
     about, away, sums = np.empty((block, 6)), np.empty((block, dimension)), np.empty(block)
@@ -60,7 +102,7 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
                 for j in range(i + 1):
                     out[b, i, j] = about[q, NORM] * shift[b, i] * shift[b, j]
         for first in range(0, size, SEGMENT):
-            fill(second, 0, count * dimension * depth, 0.0)
+            fill(second, 0, count * shifts * depth, 0.0)
             fill(mean, 0, count * depth, 0.0)
             for q in range(count):
                 sums[q] = 0.0
@@ -103,14 +145,15 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
                 if some:
                     for d in range(0, depth, wide):
                         multiply(energy, 0, tile, count, centred, d * tile, padded, mean, d, depth)
-                    for i in range(dimension):
-                        for d in range(0, i + 1, wide):
-                            _features(centred, tile, i, d, padded, feature)
+                    _repeat(centred, tile, padded, dimension, depth, twice)
+                    for k in range(shifts):
+                        for d in range(0, _columns(k, dimension), wide):
+                            _features(twice, 2 * depth, d, k, padded, feature)
                             multiply(
-                                energy, 0, tile, count, feature, 0, padded, second, i * depth + d, dimension * depth
-                            )
+                                energy, 0, tile, count, feature, 0, padded, second, k * depth + d, shifts * depth
+                            )  # fmt: skip
             for q in range(count):
-                _close(q, begin + q, sums[q], second, mean, depth, away, field, anchor, shift, out)
+                _close(q, begin + q, sums[q], second, mean, depth, away, field, anchor, shift, delta, out)
         for b in range(begin, begin + count):
             for i in range(dimension):
                 for j in range(i):
@@ -126,15 +169,29 @@ def _total(energy, at, padded):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _features(centred, tile, i, d, padded, feature):  # type: ignore[no-untyped-def]
-    """t_i t_j of a tile, for the panel of dimensions j that begins at d."""
-    step = lanes(centred)
-    wide = 2 * step
-    row, column = i // wide * wide * tile + i % wide, d * tile
+def _columns(k, dimension):  # type: ignore[no-untyped-def]
+    """Pairs (i, i + k modulo D), from i = 0 on, that no other k has."""
+    return dimension // 2 if 2 * k == dimension else dimension
+
+
+@inner
+def _repeat(centred, tile, padded, dimension, depth, twice):  # type: ignore[no-untyped-def]
+    """Rows t_0 .. t_(D-1), t_0 .. t_(D-1), so that any D in a row are a cyclic shift."""
+    wide = 2 * lanes(centred)
     for n in range(padded):
-        factor = splat(centred[np.uint64(row + n * wide)])
-        store(feature, n * wide, factor * load(centred, column + n * wide))
-        store(feature, n * wide + step, factor * load(centred, column + n * wide + step))
+        for d in range(dimension):
+            value = centred[np.uint64(d // wide * wide * tile + n * wide + d % wide)]
+            twice[np.uint64(2 * depth * n + d)] = twice[np.uint64(2 * depth * n + dimension + d)] = value
+
+
+@inner
+def _features(twice, stride, d, k, padded, feature):  # type: ignore[no-untyped-def]
+    """t_i t_(i + k) of a tile, for the panel of dimensions i that begins at d."""
+    step = lanes(twice)
+    for n in range(padded):
+        at = n * stride + d
+        store(feature, 2 * step * n, load(twice, at) * load(twice, at + k))
+        store(feature, 2 * step * n + step, load(twice, at + step) * load(twice, at + step + k))
 
 
 @inner
@@ -146,13 +203,16 @@ def _add_outer(weight, delta, b, out):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _close(q, b, mass, second, mean, depth, away, field, anchor, shift, out):  # type: ignore[no-untyped-def]
+def _close(q, b, mass, second, mean, depth, away, field, anchor, shift, about, out):  # type: ignore[no-untyped-def]
     """Move the second moments of a segment's tail from the anchor to the mean."""
-    dimension = anchor.size
-    for i in range(dimension):
-        mu = away[q, i] + field[b, i] - anchor[i] + shift[b, i]
-        first = np.float64(mean[np.uint64(q * depth + i)])
-        for j in range(i + 1):
-            nu = away[q, j] + field[b, j] - anchor[j] + shift[b, j]
-            moment = np.float64(second[np.uint64((q * dimension + i) * depth + j)])
-            out[b, i, j] += moment - first * nu - mu * np.float64(mean[np.uint64(q * depth + j)]) + mass * mu * nu
+    dimension, shifts = anchor.size, anchor.size // 2 + 1
+    for d in range(dimension):
+        about[d] = away[q, d] + field[b, d] - anchor[d] + shift[b, d]
+    for k in range(shifts):
+        for i in range(_columns(k, dimension)):
+            j = i + k if i + k < dimension else i + k - dimension
+            first, last = max(i, j), min(i, j)
+            moment = np.float64(second[np.uint64((q * shifts + k) * depth + i)])
+            mu, nu = about[first], about[last]
+            p, r = np.float64(mean[np.uint64(q * depth + first)]), np.float64(mean[np.uint64(q * depth + last)])
+            out[b, first, last] += moment - p * nu - mu * r + mass * mu * nu

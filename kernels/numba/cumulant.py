@@ -5,11 +5,12 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import SEGMENT, SEGMENT_BYTES
+from fastthermo.kernels.numba.config import PARTS, SEGMENT, SEGMENT_BYTES
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import fma, lanes, load, splat, store, total
 from fastthermo.kernels.numba.tile import fill, load_tile, products
 from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_block, weigh
@@ -24,6 +25,28 @@ def cumulant(
     energy_probes: torch.Tensor,
     precision: str = "double",
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    out, out_energy = torch.empty(tuple(field.shape), dtype=torch.float64), torch.empty(len(field), dtype=torch.float64)
+    probed = (as_array(sums.excess), as_array(probes), as_array(energy_probes))
+    found = (out.numpy(), out_energy.numpy()[:, None])
+    left = by_candidates(_few_kernel, packed, field, beta, sums, precision, probed, found)
+    if left.all():
+        return _by_products(packed, field, beta, sums, probes, energy_probes, precision)
+    if left.any():
+        h, b, v, u, part = subset(left, sums, field, beta, probes, energy_probes)
+        where = torch.from_numpy(left)
+        out[where], out_energy[where] = _by_products(packed, h, b, part, v, u, precision)
+    return out, out_energy
+
+
+def _by_products(
+    packed: Packed,
+    field: torch.Tensor,
+    beta: torch.Tensor,
+    sums: Sums,
+    probes: torch.Tensor,
+    energy_probes: torch.Tensor,
+    precision: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
     segments = -(-len(packed.states) // SEGMENT)
     most = max(1, SEGMENT_BYTES // (segments * field.shape[1] * 8))
     out, out_energy = torch.empty(tuple(field.shape), dtype=torch.float64), torch.empty(len(field), dtype=torch.float64)
@@ -37,6 +60,31 @@ def cumulant(
         run(_cumulant_kernel, segments * -(-queries // block), 1, *given, *rest, vector, energy)
         out[rows], out_energy[rows] = torch.from_numpy(vector.sum(0)), torch.from_numpy(energy.sum(0))
     return out, out_energy
+
+
+@jit
+def _few_kernel(  # type: ignore[no-untyped-def]
+    low, high, states, log_weights, field, beta, few, limits, lists, dominant, log_rest, shift, excess, probes,
+    energy_probes, out, out_energy,
+):  # fmt: skip
+    """For queries [low, high) that have few candidates."""
+    index, energy, found, best = lists
+    most, dimension = PARTS * index.shape[2], states.shape[1]
+    chosen, weight, gap = np.empty(most, np.int64), np.empty(most), np.empty(most)
+    away, delta = np.empty(dimension), np.empty(dimension)
+    for b in range(low, high):
+        if few[b]:
+            r = dominant[b]
+            count = weights_of(
+                states, log_weights, field, beta, limits, index, energy, found, best, b, r, log_rest[b], away, chosen,
+                weight, gap,
+            )  # fmt: skip
+            out[b], out_energy[b] = 0.0, 0.0
+            norm = 1 / (1 + np.exp(log_rest[b]))
+            _add_dominant(b, shift, excess, probes, energy_probes, norm, out[b], out_energy[b])
+            for i in range(count):
+                deviation(chosen[i], r, b, states, shift, delta)
+                _add_head(weight[i], gap[i] - excess[b], delta, b, probes, energy_probes, out[b], out_energy[b])
 
 
 @jit
@@ -91,7 +139,9 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
                     probe[np.uint64((k * block + q) * depth + d)] = probes[b, k, d]
                     at_mean[q, k] += probes[b, k, d] * (away[q, d] + field[b, d] - anchor[d] + shift[b, d])
             if segment == 0:
-                _add_dominant(q, b, shift, excess, probes, energy_probes, about[q, NORM], out, out_energy)
+                _add_dominant(
+                    b, shift, excess, probes, energy_probes, about[q, NORM], out[0, b], out_energy[0, b : b + 1]
+                )
         for start in range(segment * SEGMENT, last, tile):
             n = min(tile, last - start)
             padded = load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior)
@@ -126,7 +176,9 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
                 for i in range(heads):
                     deviation(places[i], dominant[b], b, states, shift, delta)
                     x = gaps[i] - excess[b]
-                    _add_head(weights[i], x, delta, b, segment, probes, energy_probes, out, out_energy)
+                    _add_head(
+                        weights[i], x, delta, b, probes, energy_probes, out[segment, b], out_energy[segment, b : b + 1]
+                    )
                 for k in range(orders):
                     _times(
                         energy,
@@ -173,25 +225,25 @@ def _totals(energy, at, padded, gap, excess):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _add_head(weight, x, delta, b, segment, probes, energy_probes, out, out_energy):  # type: ignore[no-untyped-def]
+def _add_head(weight, x, delta, b, probes, energy_probes, out, out_energy):  # type: ignore[no-untyped-def]
     for k in range(probes.shape[1]):
         a = energy_probes[b, k] * x
         for d in range(delta.size):
             a += probes[b, k, d] * delta[d]
         weight *= a
-    out_energy[segment, b] += weight * x
+    out_energy[0] += weight * x
     for d in range(delta.size):
-        out[segment, b, d] += weight * delta[d]
+        out[d] += weight * delta[d]
 
 
 @inner
-def _add_dominant(q, b, shift, excess, probes, energy_probes, weight, out, out_energy):  # type: ignore[no-untyped-def]
+def _add_dominant(b, shift, excess, probes, energy_probes, weight, out, out_energy):  # type: ignore[no-untyped-def]
     """y_r - m = -shift, exactly."""
     for k in range(probes.shape[1]):
         a = -energy_probes[b, k] * excess[b]
         for d in range(shift.shape[1]):
             a -= probes[b, k, d] * shift[b, d]
         weight *= a
-    out_energy[0, b] -= weight * excess[b]
+    out_energy[0] -= weight * excess[b]
     for d in range(shift.shape[1]):
-        out[0, b, d] -= weight * shift[b, d]
+        out[d] -= weight * shift[b, d]

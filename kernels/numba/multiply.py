@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastthermo.kernels.numba.compile import inner
-from fastthermo.kernels.numba.simd import I32, I64, VECTORS, address, constant, fused, loop, spread
+from fastthermo.kernels.numba.simd import I32, I64, VECTORS, address, barrier, constant, fused, loop, spread
 
 VECTORS_WIDE = 2
 ROWS = (0,) * 12  # 24 accumulators, 2 vectors of the panel: the 32 registers of AVX-512; fewer are spilled elsewhere
@@ -66,6 +66,7 @@ def outer(
             ]
             new = []
             for m in range(rows.count):
+                barrier(builder)
                 scalar = builder.load(place(left, left_, builder.add(bases[m], k), vector.ir.element))
                 factor = spread(builder, scalar, vector.count)
                 new += [fused(builder, factor, right[v], sums[m * VECTORS_WIDE + v]) for v in wide]

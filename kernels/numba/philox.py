@@ -1,7 +1,7 @@
 """Counter-based normal noise: Philox 4x32-10 (Salmon et al., SC 2011) and Box-Muller, in float64 and in vectors.
 
     start(counter, same, ...)    counters of 16 consecutive groups of four numbers, and what all of them share
-    w = words(counter, same)     their four words
+    w, = words((counter,), same) their four words, here of one counter
     z = normals(*w)              float32 normal numbers, relative error below 4e-7 whatever the words
     z = in_order(*z)             the 64 of them as four vectors in the order of memory
     advance(counter, same)       to the next 16 groups
@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from fastthermo.kernels.noise import COS, LOG, LOG_4, SIN
 from fastthermo.kernels.numba.compile import inner
-from fastthermo.kernels.numba.simd import F32, I32, I64, WORDS, address, constant, fused, llvm, spread
+from fastthermo.kernels.numba.simd import F32, I32, I64, WORDS, address, constant, fused, llvm, shuffled, spread
 
 MASK = np.uint64(0xFFFFFFFF)
 WORD = np.uint64(32)
@@ -81,39 +81,49 @@ def _everywhere(context: Any, builder: Any, kind: Any, array: Any, place: int) -
 
 
 @intrinsic
-def words(typing: Any, counter: Any, same: Any) -> Any:
+def words(typing: Any, counters: Any, same: Any) -> Any:
+    """The four words of each of a tuple of counters, round by round: the chains of one fill the gaps of the other."""
+    four = types.UniTuple(WORDS, 4)
+
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        def own(place: int) -> Any:
-            return builder.load(_at(context, builder, counter, values[0], place, LONGS), align=8)
+        arrays = [(counters.dtype, builder.extract_value(values[0], i)) for i in range(counters.count)]
+        found = _philox(context, builder, same, values[1], arrays)
+        return context.make_tuple(builder, signature.return_type, [context.make_tuple(builder, four, x) for x in found])
 
-        def shared(place: int) -> Any:
-            return _everywhere(context, builder, same, values[1], place)
+    return types.UniTuple(four, counters.count)(counters, same), generate
 
-        def product(c: Any, factor: int) -> Any:
-            return builder.mul(builder.and_(c, constant(LONGS, int(MASK))), constant(LONGS, factor))
 
-        def mixed(product_: Any, c: Any, key: Any) -> Any:
-            return builder.xor(builder.xor(builder.lshr(product_, constant(LONGS, 32)), c), key)
+def _philox(context: Any, builder: Any, kind: Any, same: Any, counters: Any) -> list[list[Any]]:
+    """The four words of each of the counters, (type, array) pairs."""
 
-        c0, c1, c2, c3 = own(SAMPLE), shared(STEP), own(DRAW), shared(STREAM)
-        for i in range(ROUNDS):
-            p0, p1 = product(c0, FACTORS[0]), product(c2, FACTORS[1])
-            c0, c1 = mixed(p1, c1, shared(KEYS + 2 * i)), p1
-            c2, c3 = mixed(p0, c3, shared(KEYS + 2 * i + 1)), p0
-        return context.make_tuple(builder, signature.return_type, [_lower(builder, c) for c in (c0, c1, c2, c3)])
+    def shared(place: int) -> Any:
+        return _everywhere(context, builder, kind, same, place)
 
-    return types.UniTuple(WORDS, 4)(counter, same), generate
+    def product(c: Any, factor: int) -> Any:
+        return builder.mul(builder.and_(c, constant(LONGS, int(MASK))), constant(LONGS, factor))
+
+    def mixed(product_: Any, c: Any, key: Any) -> Any:
+        return builder.xor(builder.xor(builder.lshr(product_, constant(LONGS, 32)), c), key)
+
+    found = []
+    for counter, array in counters:
+        places = [_at(context, builder, counter, array, place, LONGS) for place in (SAMPLE, DRAW)]
+        own = [builder.load(place, align=8) for place in places]
+        found.append([own[0], shared(STEP), own[1], shared(STREAM)])
+    for i in range(ROUNDS):
+        keys = shared(KEYS + 2 * i), shared(KEYS + 2 * i + 1)
+        products = [(product(c[0], FACTORS[0]), product(c[2], FACTORS[1])) for c in found]
+        found = [
+            [mixed(p1, c[1], keys[0]), p1, mixed(p0, c[3], keys[1]), p0]
+            for (p0, p1), c in zip(products, found, strict=True)
+        ]
+    return [[_lower(builder, c) for c in four] for four in found]
 
 
 def _lower(builder: Any, longs: Any) -> Any:
     """The lower words of 64-bit lanes, those of the second half between those of the first."""
     both = builder.bitcast(longs, INTEGERS)
-    return _shuffled(builder, both, both, [i for k in range(0, COUNTERS, 2) for i in (k, COUNTERS + k)])
-
-
-def _shuffled(builder: Any, x: Any, y: Any, lanes: Any) -> Any:
-    chosen = list(lanes)
-    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(chosen)), chosen))
+    return shuffled(builder, both, both, [i for k in range(0, COUNTERS, 2) for i in (k, COUNTERS + k)])
 
 
 @intrinsic
@@ -136,7 +146,7 @@ def normals(typing: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
     """Box-Muller on the words (w0, w1) and (w2, w3)."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        first, second = (_shuffled(builder, values[i], values[i + 2], range(2 * COUNTERS)) for i in (0, 1))
+        first, second = (shuffled(builder, values[i], values[i + 2], range(2 * COUNTERS)) for i in (0, 1))
         radius = _radius(builder, first)
         cosine, sine = (_halves(builder, builder.fmul(radius, x)) for x in _cos_sin(builder, second))
         return context.make_tuple(builder, signature.return_type, [cosine[0], sine[0], cosine[1], sine[1]])
@@ -145,7 +155,7 @@ def normals(typing: Any, w0: Any, w1: Any, w2: Any, w3: Any) -> Any:
 
 
 def _halves(builder: Any, x: Any) -> list[Any]:
-    return [_shuffled(builder, x, x, range(begin, begin + COUNTERS)) for begin in (0, COUNTERS)]
+    return [shuffled(builder, x, x, range(begin, begin + COUNTERS)) for begin in (0, COUNTERS)]
 
 
 def _radius(builder: Any, word: Any) -> Any:
@@ -198,7 +208,7 @@ def in_order(typing: Any, z0: Any, z1: Any, z2: Any, z3: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         def chosen(x: Any, y: Any, *lanes: int) -> Any:
             """In each block of four lanes: 0 to 3 of x, 4 to 7 of y."""
-            return _shuffled(builder, x, y, [b + lane % 4 + lane // 4 * COUNTERS for b in blocks for lane in lanes])
+            return shuffled(builder, x, y, [b + lane % 4 + lane // 4 * COUNTERS for b in blocks for lane in lanes])
 
         found = []
         for r in (0, 2):

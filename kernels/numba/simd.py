@@ -88,23 +88,41 @@ def fused(builder: Any, x: Any, y: Any, z: Any) -> Any:
     return llvm(builder, f"llvm.fma.{suffix}", x.type, (x, y, z))
 
 
+def barrier(builder: Any) -> None:
+    """No load may move across: a loop whose loads are all gathered at its head needs more registers than there are."""
+    kind = ir.FunctionType(ir.VoidType(), [])
+    builder.call(ir.InlineAsm(kind, "", "~{memory}", side_effect=True), [])
+
+
 def loop(
-    builder: Any, stop: Any, step: int, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+    builder: Any,
+    stop: Any,
+    step: int,
+    start: list[Any],
+    body: Callable[[Any, list[Any]], list[Any]],
+    begin: Any = None,
 ) -> list[Any]:
-    """for i in range(0, stop, step): values = body(i, values); at least once. LLVM values all; returns the last."""
+    """for i in range(begin, stop, step): values = body(i, values); at least once. LLVM values all; returns the last."""
+    begin = ir.Constant(I64, 0) if begin is None else begin
     before, inside = builder.block, builder.append_basic_block()
     after = builder.append_basic_block()
     builder.branch(inside)
     builder.position_at_end(inside)
     index, values = builder.phi(I64), [builder.phi(x.type) for x in start]
-    results = body(index, values)
+    results = body(index, list(values))
     following = builder.add(index, ir.Constant(I64, step))
-    for phi, first, later in zip([index, *values], [ir.Constant(I64, 0), *start], [following, *results], strict=True):
+    for phi, first, later in zip([index, *values], [begin, *start], [following, *results], strict=True):
         phi.add_incoming(first, before)
         phi.add_incoming(later, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
     builder.position_at_end(after)
     return results
+
+
+def shuffled(builder: Any, x: Any, y: Any, lanes: Any) -> Any:
+    """The lanes of x and, counted on, of y, as an LLVM vector of that many lanes."""
+    chosen = list(lanes)
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(chosen)), chosen))
 
 
 def _of(array: Any) -> Vector | None:
@@ -201,7 +219,8 @@ def _larger(builder: Any, vector: Vector, x: Any, y: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
-def _smaller(builder: Any, vector: Vector, x: Any, y: Any) -> Any:
+def smaller(builder: Any, x: Any, y: Any) -> Any:
+    """The smaller of LLVM numbers or vectors, lane by lane; y where they do not compare."""
     return builder.select(builder.fcmp_ordered("<", x, y), x, y)
 
 
@@ -275,16 +294,13 @@ def power(builder: Any, vector: Vector, fraction: Any) -> Any:
 fma = _lanewise(3, None, lambda builder, vector, x, y, z: fused(builder, x, y, z))
 sqrt = _lanewise(1, None, _named("sqrt"))
 maximum = _lanewise(2, None, _larger)
-minimum = _lanewise(2, None, _smaller)
+minimum = _lanewise(2, None, lambda builder, _, x, y: smaller(builder, x, y))
 smallest = _lanewise(1, lambda vector: vector.scalar, _reduce("fmin"))
 exp2 = _lanewise(1, None, _exp2)
 exp2_product = _lanewise(3, None, _exp2_product)
 exp2_shifted = _lanewise(2, None, _exp2_shifted)
 total = _lanewise(1, lambda vector: vector.scalar, _reduce_sum)
 largest = _lanewise(1, lambda vector: vector.scalar, _reduce("fmax"))
-where_equal = _lanewise(
-    2, lambda vector: types.int64, lambda builder, _, x, y: _bits(builder, builder.fcmp_ordered("==", x, y))
-)
 where_less = _lanewise(4, None, _select)
 equal = _lanewise(
     2, lambda vector: types.int64, lambda builder, _, x, y: _bits(builder, builder.fcmp_ordered("==", x, y))

@@ -19,6 +19,8 @@ from fastthermo.kernels.numba.simd import exp2, lanes, load, splat, store, where
 
 TIER = 14.0  # bits
 ROUGH = 0.5  # error of a float32 logit from which all are float64
+DROPPED, DROPPED_REST = 1e-7, 1e-5  # weights without a force: their sum, relative to the largest and to all others
+BINS = 64  # of log2 of weights
 
 
 class Lists(NamedTuple):
@@ -42,22 +44,24 @@ def sparse_sums(
 ) -> tuple[np.ndarray, ...]:
     """Of the queries that are `few`: dominant, shift, scalars, energy_min as `dense`,
 
-    and the error of the logits of the states that make scalars[TAIL]. error : of screened energies.
+    the error of the logits of the states that make scalars[TAIL], and a bound of the sum of weights, relative to the
+    largest, of the states that have no part in shift. error : of screened energies.
     """
     queries, dimension = field.shape
     dominant, shift = np.zeros(queries, np.int64), np.zeros((queries, dimension))
-    scalars, energy_min, rough = np.zeros((queries, SCALARS)), np.zeros(queries), np.zeros(queries)
+    scalars, (energy_min, rough, dropped) = np.zeros((queries, SCALARS)), np.zeros((3, queries))
     single = precision == "single" and packed.states.dtype != np.float64
     zero = np.zeros(1, np.float32 if single else np.float64)
-    sums = (dominant, shift, scalars, energy_min, rough)
+    sums = (dominant, shift, scalars, energy_min, rough, dropped)
     run(_sparse_kernel, queries, 16, packed.data, field, beta, limits, error, tuple(lists), few, zero, *sums)
     return sums if few.all() else tuple(x[few] for x in sums)
 
 
 @jit
 def _sparse_kernel(  # type: ignore[no-untyped-def]
-    low, high, data, field, beta, limits, error, lists, few, zero, dominant, shift, scalars, energy_min, rough_error
-):
+    low, high, data, field, beta, limits, error, lists, few, zero, dominant, shift, scalars, energy_min, rough_error,
+    dropped,
+):  # fmt: skip
     """Sums over the candidates of queries [low, high), in the order of the states."""
     states, log_weights = data[0], data[1]
     index, energy, found, best = lists
@@ -66,28 +70,29 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
     rough_gap, gap, weight = aligned(most, zero), np.empty(most), np.empty(most)
     away, force = np.empty(dimension), np.empty(dimension)
     rough, rough_force = aligned(dimension, zero), aligned(dimension, zero)
+    mass, lost = np.empty(BINS), np.empty(3)
     for b in range(low, high):
         if not few[b]:
             continue
-        least, second = _two_best(best, b)
-        bound = max(second + limits[b, 0], least + limits[b, 1])
-        count, r, lowest = 0, 0, np.float32(np.inf)
-        for part in range(PARTS):
-            for i in range(found[part, b]):
-                chosen[count], gap[count] = index[part, b, i], energy[part, b, i]
-                if energy[part, b, i] < lowest:
-                    r, lowest = chosen[count], energy[part, b, i]
-                count += energy[part, b, i] < bound
+        count, r = collect(index, energy, found, best, limits, b, chosen, gap), -1
+        for i in range(count):
+            if gap[i] == 0 and (r < 0 or chosen[i] < r):
+                r = chosen[i]
         c = -LOG2E * beta[b]
         _away(states, r, field, b, away, rough)
-        exact, limit = count, -np.inf
+        lost[:] = 0.0
+        if rough.itemsize == 4:
+            count = _drop(chosen, gap, weight, count, c, beta[b], 2 * error[b], log_weights, r, mass, lost)
+            if lost[0] > 0:
+                dropped[b] = lost[0] * np.exp(2 * error[b] * beta[b])
+        exact, limit, before = count, -np.inf, r
         if rough.itemsize == 4:
             prior = log_weights[r]
             if 2 * error[b] * beta[b] < ROUGH:  # screened energies, less log(phi) / beta, will do
                 rough_error[b] = 2 * error[b] * beta[b]
                 for i in range(count):
-                    weight[i] = c * (gap[i] - lowest)
-                    rough_gap[i] = gap[i] - lowest + (log_weights[chosen[i]] - prior) / beta[b]
+                    weight[i] = c * gap[i]
+                    rough_gap[i] = gap[i] + (log_weights[chosen[i]] - prior) / beta[b]
             else:
                 differences(states, chosen, 0, count, r, rough, rough_gap)
                 rough_error[b] = _rough_error(rough_gap, count, c, rough)
@@ -105,7 +110,7 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
             order[exact:count] = chosen[:other]
         else:
             order[:count] = chosen[:count]
-        r = _gaps(r, order, exact, count, states, log_weights, c, away, gap)
+        r, change = _gaps(r, order, exact, count, states, log_weights, c, away, gap)
         _away(states, r, field, b, away, rough)
         dominant[b] = r
         energy_min[b] = 0.5 * np.dot(away, away)
@@ -114,6 +119,76 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
         push(states, order, exact, count, r, weight, rough_force)
         for d in range(dimension):
             shift[b, d] = (force[d] + rough_force[d]) / (1 + scalars[b, REST])
+        if lost[0] > 0:
+            _add_lost(lost, change, c, log_weights[before] - log_weights[r], b, scalars)
+
+
+@inner
+def collect(index, energy, found, best, limits, b, chosen, gap):  # type: ignore[no-untyped-def]
+    """Candidates of query b and their screened energies relative to the least; returns how many they are."""
+    least, second = _two_best(best, b)
+    bound, count = max(second + limits[b, 0], least + limits[b, 1]), 0
+    for part in range(PARTS):
+        for i in range(found[part, b]):
+            e = energy[part, b, i]
+            chosen[count], gap[count] = index[part, b, i], np.float64(e) - np.float64(least)
+            count += e < bound
+    return count
+
+
+@inner
+def _drop(chosen, gap, weight, count, c, beta, margin, log_weights, r, mass, lost):  # type: ignore[no-untyped-def]
+    """Leave the states whose weights sum to next to nothing; returns how many remain.
+
+    gap : screened energies less log(phi) / beta, relative to those of r, wrong by `margin`; lost : sum of the weights
+    left, of their H~ - H~_r and its square.
+    """
+    slack, step = margin * beta * LOG2E, lanes(weight)
+    if slack > BINS / 4:
+        return count
+    for i in range(count, (count + step - 1) // step * step):
+        gap[i] = np.inf
+    scale = splat(c)
+    for i in range(0, count, step):
+        store(weight, i, exp2(scale * load(gap, i)))
+    mass[:] = 0.0
+    rest = -1.0
+    for i in range(count):
+        mass[min(BINS - 1, np.int64(-c * gap[i]))] += weight[i]
+        rest += weight[i]
+    allowed = min(DROPPED * np.exp2(-slack), DROPPED_REST * max(rest, 0.0))
+    cut, sum_ = BINS, 0.0
+    while cut > 1 and sum_ + mass[cut - 1] <= allowed:
+        cut -= 1
+        sum_ += mass[cut]
+    if sum_ == 0:
+        return count
+    limit, prior, kept = -cut / c, log_weights[r], 0
+    for i in range(count):
+        if gap[i] < limit:
+            chosen[kept], gap[kept] = chosen[i], gap[i]
+            kept += 1
+        else:
+            x = gap[i] + (log_weights[chosen[i]] - prior) / beta
+            lost[0] += weight[i]
+            lost[1] += weight[i] * x
+            lost[2] += weight[i] * x * x
+    return kept
+
+
+@inner
+def _add_lost(lost, change, c, prior, b, scalars):  # type: ignore[no-untyped-def]
+    """Add what `_drop` left, relative to a state whose energy was `change` more than the reference's is, to moments."""
+    factor = np.exp2(c * change + LOG2E * prior)
+    mass = factor * lost[0]
+    excess = factor * (lost[1] + change * lost[0])
+    square = factor * (lost[2] + change * (2 * lost[1] + change * lost[0]))
+    old, new = 1 + scalars[b, REST], 1 + scalars[b, REST] + mass
+    scalars[b, REST] += mass
+    scalars[b, EXCESS] = (scalars[b, EXCESS] * old + excess) / new
+    scalars[b, SQUARE] = (scalars[b, SQUARE] * old + square) / new
+    scalars[b, PARTICIPATION] *= (old / new) ** 2
+    scalars[b, TAIL] *= old / new
 
 
 @inner
@@ -164,7 +239,7 @@ def _tier(bits, count):  # type: ignore[no-untyped-def]
 def _gaps(r, chosen, exact, count, states, log_weights, c, away, gap):  # type: ignore[no-untyped-def]
     """H~ - H~_r of the first `exact`, then of all relative to the state of largest weight, returned.
 
-    Of equal weights the lowest state is taken.
+    Of equal weights the lowest state is taken. Returns H~_r relative to the new one too.
     """
     differences(states, chosen, 0, exact, r, away, gap)
     winner, largest, change = r, 0.0, 0.0
@@ -174,7 +249,7 @@ def _gaps(r, chosen, exact, count, states, log_weights, c, away, gap):  # type: 
             winner, largest, change = chosen[i], bits, gap[i]
     for i in range(count):
         gap[i] -= change
-    return winner
+    return winner, -change
 
 
 @inner

@@ -12,7 +12,10 @@ from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.pack import as_array
 from fastthermo.kernels.numba.philox import (
     COUNTER,
+    COUNTERS,
+    PART,
     SAME,
+    WHOLE,
     advance,
     box_muller,
     in_order,
@@ -71,7 +74,7 @@ def _scalar_kernel(low, high, dimension, x, mean, out, a, b, c, key0, key1, firs
 
 @jit
 def _vector_kernel(low, high, dimension, x, mean, out, a, b, c, key0, key1, first_sample, step, stream):  # type: ignore[no-untyped-def]
-    """Sixteen groups of four numbers at once; the last group of a row may be of fewer."""
+    """Twice sixteen groups of four numbers at once; the last group of a row may be of fewer."""
     factors = _split(a), _split(b), np.float32(c)
     i, stop, column = low * dimension, high * dimension, 0
     if c == 0:
@@ -81,20 +84,26 @@ def _vector_kernel(low, high, dimension, x, mean, out, a, b, c, key0, key1, firs
         _move_some(x, mean, out, i, stop, 0, stop - i, factors, splat(np.float32(0)))
         return
     width = dimension if dimension % 4 else stop - i  # rows of whole groups are as good as one
-    counter, same = np.empty(COUNTER, np.uint64), np.empty(SAME, np.uint64)
-    start(counter, same, first_sample + np.uint64(low), (dimension + 3) // 4, key0, key1, step, stream)
+    first, same = np.empty(COUNTER, np.uint64), np.empty(SAME, np.uint64)
+    groups = (dimension + 3) // 4
+    start(first, same, first_sample + np.uint64(low), groups, key0, key1, step, stream)
+    second = first.copy()
+    advance(second, same)
+    same[WHOLE], same[PART] = 2 * COUNTERS // groups, 2 * COUNTERS % groups
     while i < stop:
-        z = in_order(*normals(*words(counter, same)))
-        advance(counter, same)
-        if column + 64 <= width:
-            _move(x, mean, out, i, factors, z[0])
-            _move(x, mean, out, i + 16, factors, z[1])
-            _move(x, mean, out, i + 32, factors, z[2])
-            _move(x, mean, out, i + 48, factors, z[3])
-            i, column = i + 64, column + 64 if column + 64 < width else 0
-        else:
+        drawn = words((first, second), same)
+        advance(first, same)
+        advance(second, same)
+        z = in_order(*normals(*drawn[0])), in_order(*normals(*drawn[1]))
+        if column + 128 <= width:
             for k in range(4):
-                i, column = _move_some(x, mean, out, i, stop, column, width, factors, z[k])
+                _move(x, mean, out, i + 16 * k, factors, z[0][k])
+                _move(x, mean, out, i + 64 + 16 * k, factors, z[1][k])
+            i, column = i + 128, column + 128 if column + 128 < width else 0
+        else:
+            for half in range(2):
+                for k in range(4):
+                    i, column = _move_some(x, mean, out, i, stop, column, width, factors, z[half][k])
 
 
 @inner

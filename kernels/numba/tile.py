@@ -25,6 +25,8 @@ from fastthermo.kernels.numba.simd import (
     where_less,
 )
 
+STREAMS = 8  # rows of states read side by side, each from its begin to its end, as memory is fastest; padding has more
+
 
 @inner
 def load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior):  # type: ignore[no-untyped-def]
@@ -33,11 +35,12 @@ def load_tile(states, log_weights, anchor, half_squares, start, n, depth, centre
     lane = wide // 2
     padded = (n + wide - 1) // wide * wide
     whole = dimension // lane * lane
-    for d in range(0, whole, lane):
-        a, at = load_as(anchor, d, centred), d // wide * wide * tile + d % wide
-        for i in range(padded):
-            row = start + min(i, n - 1)
-            store(centred, at + i * wide, load_as(states, row * dimension + d, centred) - a)
+    for first in range(0, padded, STREAMS):
+        for d in range(0, whole, lane):
+            a, at = load_as(anchor, d, centred), d // wide * wide * tile + d % wide
+            for i in range(first, first + STREAMS):
+                row = start + min(i, n - 1)
+                store(centred, at + i * wide, load_as(states, row * dimension + d, centred) - a)
     for d in range(whole, depth):
         at = d // wide * wide * tile + d % wide
         for i in range(padded):

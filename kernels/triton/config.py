@@ -71,6 +71,15 @@ TILES = MappingProxyType(
 INSTEAD = MappingProxyType(
     {
         ("gfx942", "screen", None): Tile(64, 128, 64, 4, 2),
+        ("gfx942", "split", None): Tile(64, 64, 32, 4, 2),
+        ("gfx942", "split average", None): Tile(64, 32, 64, 4, 2),
+        ("gfx942", "split average few", None): Tile(16, 32, 128, 4, 3),
+        ("gfx942", "features", None): Tile(64, 32, 128, 4, 2),
+        ("sm_100", "split", None): Tile(128, 128, 32, 8, 3),
+        **{(arch, "split", None): Tile(64, 128, 32, 8, 3) for arch in ("sm_80", "sm_89")},
+        **{(arch, "split average", None): Tile(64, 32, 128, 8, 3) for arch in ("sm_80", "sm_89")},
+        **{(arch, "features", None): Tile(64, 32, 128, 8, 2) for arch in ("sm_80", "sm_89")},
+        **{(arch, "covariance float32", None): Tile(1, 32, 32, 4, 2) for arch in ("sm_80", "sm_89")},
         **{("cpu", name, d): Tile(64, 512, 1, 4) for name in ("near", "near few") for d in (4, 8, 16)},
         ("cpu", "heads", 64): Tile(1, 64, 64, 4),
         ("cpu", "heads", None): Tile(1, 64, 1024, 4),

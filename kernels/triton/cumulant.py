@@ -18,7 +18,7 @@ from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import average, chunks
 from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.second import Given, lists, surveyed, tilted
-from fastthermo.kernels.triton.tile import group_of, row, share
+from fastthermo.kernels.triton.tile import group_of, projected, row, share
 
 
 def cumulant(
@@ -110,26 +110,12 @@ def _cumulant_kernel(
         energy = tl.zeros([BLOCK_N], tl.float64)
         for j in range(low, high):
             n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
-            x = tl.zeros([BLOCK_N, BLOCK_D], tl.float64)
-            first, second = x, x
-            for k in range(0, D, BLOCK_D):
-                d = k + tl.arange(0, BLOCK_D)
-                inside = d < D
-                reference = row(Y, r, d, inside, D, tl.float64)
-                pull = reference - row(H, b, d, inside, D, tl.float64)
-                y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & inside[None, :], D, tl.float64)
-                s = y - reference[None, :]
-                x += s * (0.5 * s + pull[None, :])
-                s -= row(SHIFT, b, d, inside, D, tl.float64)[None, :]
-                first += s * row(V, b * K, d, inside, D, tl.float64)[None, :]
-                if K == 2:
-                    second += s * row(V, b * K + 1, d, inside, D, tl.float64)[None, :]
-            gap = tl.sum(x, 1)
+            gap, first, second = projected(Y, H, SHIFT, V, b, r, n, N, D, K, BLOCK_N, BLOCK_D)
             logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * gap
             gap -= mean
-            p = norm * tl.exp(logit) * (tl.sum(first, 1) + tl.load(U + b * K) * gap)
+            p = norm * tl.exp(logit) * (first + tl.load(U + b * K) * gap)
             if K == 2:
-                p *= tl.sum(second, 1) + tl.load(U + b * K + 1) * gap
+                p *= second + tl.load(U + b * K + 1) * gap
             energy += p * gap
             d = tl.program_id(2) * BLOCK_S + tl.arange(0, BLOCK_S)
             y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & (d < D)[None, :], D, tl.float64)

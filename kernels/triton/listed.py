@@ -17,7 +17,7 @@ from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import multiplied
 from fastthermo.kernels.triton.second import Given
-from fastthermo.kernels.triton.tile import listed, relative_energy, row, share
+from fastthermo.kernels.triton.tile import listed, projected, relative_energy, row, share
 
 Tensor = torch.Tensor
 
@@ -188,28 +188,13 @@ def _tilted_kernel(
     energy = tl.zeros([BLOCK_N], tl.float64)
     for j in range(low, high):
         n = listed(LISTS, b, j, kept, N, CAPACITY, BLOCK_N)
-        x = tl.zeros([BLOCK_N, BLOCK_D], tl.float64)
-        first, second = x, x
-        for k in range(0, D, BLOCK_D):
-            d = k + tl.arange(0, BLOCK_D)
-            inside = d < D
-            reference = row(Y, r, d, inside, D, tl.float64)
-            pull = reference - row(H, b, d, inside, D, tl.float64)
-            y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & inside[None, :], D, tl.float64)
-            s = y - reference[None, :]
-            x += s * (0.5 * s + pull[None, :])
-            s -= row(SHIFT, b, d, inside, D, tl.float64)[None, :]
-            if K >= 1:
-                first += s * row(V, b * K, d, inside, D, tl.float64)[None, :]
-            if K == 2:
-                second += s * row(V, b * K + 1, d, inside, D, tl.float64)[None, :]
-        gap = tl.sum(x, 1)
+        gap, first, second = projected(Y, H, SHIFT, V, b, r, n, N, D, K, BLOCK_N, BLOCK_D)
         p = norm * tl.exp((tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * gap)
         gap -= mean
         if K >= 1:
-            p *= tl.sum(first, 1) + tl.load(U + b * K) * gap
+            p *= first + tl.load(U + b * K) * gap
         if K == 2:
-            p *= tl.sum(second, 1) + tl.load(U + b * K + 1) * gap
+            p *= second + tl.load(U + b * K + 1) * gap
         place = j * BLOCK_N + tl.arange(0, BLOCK_N)
         tl.store(P + b * CAPACITY + place, p, mask=place < kept)
         energy += tl.where(place < kept, p * gap, 0.0)

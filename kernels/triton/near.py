@@ -7,6 +7,7 @@ Where that is too coarse for a query, beta H~_r > FAR, the program takes both pa
 H~_n - H~_r = sum_d s (s/2 + y_r - h), s = y_n - y_r.
 """
 # ruff: noqa: RUF005
+# mypy: disable-error-code="assignment"
 
 import torch
 import triton

@@ -50,8 +50,8 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     screened = states.shape[1] > SMALL_DIMENSION and len(states) >= SCREEN_SIZE
     codes = _encode(states, anchor) if screened else None
     spread = float(finite.max() - finite.min())
-    facts = [radius, spread, *((codes.scale, codes.lost, codes.small) if codes else ())]
-    facts = torch.tensor(facts, dtype=torch.float64, device=states.device)
+    numbers = [radius, spread, *((codes.scale, codes.lost, codes.small) if codes else ())]
+    facts = torch.tensor(numbers, dtype=torch.float64, device=states.device)
     log_phi = log_phi - finite.max()
     log_bits = (log_phi / math.log(2)).float()
     return Packed(states, log_phi, log_bits, anchor, nearest, squares / 2, radius, spread, facts, codes, arch)

@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from fastthermo.kernels.triton.config import TYPICAL, tile
+from fastthermo.kernels.triton.config import TYPICAL, Tile, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.tile import share
@@ -96,7 +96,7 @@ def average(packed: Packed, work: torch.Tensor, flags: torch.Tensor, precision: 
     return out, triton.cdiv(tiles, parts)
 
 
-def _tile(packed: Packed, queries: int):  # type: ignore[no-untyped-def]
+def _tile(packed: Packed, queries: int) -> Tile:
     return tile("split few" if queries <= FEW else "split", packed.states.shape[1], packed.architecture)
 
 

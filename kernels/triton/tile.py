@@ -25,6 +25,29 @@ def relative_energy(Y, H, b, r, n, N, D, RELATIVE: tl.constexpr, BLOCK_N: tl.con
 
 
 @triton.jit
+def projected(
+    Y, H, SHIFT, V, b, r, n, N, D, K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr
+):  # fmt: skip
+    """H~_n - H~_r and v_k.(y_n - y_r - shift) for the K <= 2 probes of query b; 0 of probes that are not there."""
+    x = tl.zeros([BLOCK_N, BLOCK_D], tl.float64)
+    first, second = x, x
+    for k in range(0, D, BLOCK_D):
+        d = k + tl.arange(0, BLOCK_D)
+        inside = d < D
+        reference = row(Y, r, d, inside, D, tl.float64)
+        pull = reference - row(H, b, d, inside, D, tl.float64)
+        y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & inside[None, :], D, tl.float64)
+        s = y - reference[None, :]
+        x += s * (0.5 * s + pull[None, :])
+        s -= row(SHIFT, b, d, inside, D, tl.float64)[None, :]
+        if K >= 1:
+            first += s * row(V, b * K, d, inside, D, tl.float64)[None, :]
+        if K == 2:
+            second += s * row(V, b * K + 1, d, inside, D, tl.float64)[None, :]
+    return tl.sum(x, 1), tl.sum(first, 1), tl.sum(second, 1)
+
+
+@triton.jit
 def group_of(GROUPS, b, j, kept, CAPACITY):
     """The group at place j of the list of query b, which holds all groups if they do not fit the list."""
     listed = tl.load(GROUPS + b.to(tl.int64) * CAPACITY + j, mask=kept <= CAPACITY, other=0)

@@ -120,6 +120,17 @@ def test_many_dimensions_use_products_instead_of_matrices() -> None:
     assert ft.critical_time(many, OU) == pytest.approx(ft.critical_time(few, OU), rel=1e-7)
 
 
+def test_classes_part_before_what_is_within_them() -> None:
+    """+-3 along one axis, +-1 along another: s = 9 between the classes of the first, s = 1 within each."""
+    corners = np.array([[3.0, 1.0], [3.0, -1.0], [-3.0, 1.0], [-3.0, -1.0]])
+    classes = ft.Ensemble(corners).split(["right", "right", "left", "left"])
+    for convention in ("fixed_point", "sde_drift", "speciation"):
+        assert ft.critical_time(classes, OU, convention) == ft.critical_time(classes.whole, OU, convention)
+    assert 1 / OU.beta(ft.critical_time(classes, OU)) == pytest.approx(9, rel=1e-11)
+    for part in classes.values():
+        assert 1 / OU.beta(ft.critical_time(part, OU)) == pytest.approx(1, rel=1e-11)
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

@@ -53,6 +53,13 @@ def test_saddle_nodes_are_where_their_closed_form_is(p: float) -> None:
     assert found.beta * m - np.arctanh(m) == pytest.approx(np.log(p / (1 - p)) / 2, rel=1e-8)
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_data_without_a_symmetry_have_no_pitchfork(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(int(rng.integers(2, 5)), 2))
+    assert ft.transition(ft.Ensemble(points), n=32, temperatures=16).kind in ("saddle-node", "first-order")
+
+
 def test_a_triangle_is_first_order() -> None:
     found = ft.transition(simplex(3))
     assert found.kind == "first-order"

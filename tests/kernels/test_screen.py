@@ -11,7 +11,7 @@ from fastthermo.kernels import Sums, numba, reference
 from fastthermo.kernels.bounds import cutoffs
 from fastthermo.kernels.numba import screen
 from fastthermo.kernels.numba.codes import HIGH, LARGEST, probe
-from fastthermo.kernels.numba.config import PARTS, SCREEN_DIMENSION, SCREEN_SIZE, candidates
+from fastthermo.kernels.numba.config import PARTS, SCREEN_DIMENSION, SCREEN_SIZE, candidates, second_candidates
 
 pytestmark = pytest.mark.skipif(not screen.available(), reason="the CPU has no AVX-512 VNNI")
 
@@ -98,8 +98,7 @@ def integers(case: Any, probes: Any) -> np.ndarray:
 def screened(case: Any, probes: Any) -> np.ndarray:
     """e_n of the states of some weight as the kernel makes it: exact integers, then float32."""
     q = decoded(case.codes, case.y.shape[1])[: len(case.y)].astype(np.float64)
-    offset = HIGH * probes.offset[:, 0].astype(np.float64) + probes.offset[:, 1]
-    product = (integers(case, probes) @ q.T - offset[:, None]).astype(np.float32)
+    product = (integers(case, probes) @ (q - case.codes.anchor).T).astype(np.float32)
     e = case.codes.half_squares[: len(case.y)] - probes.scale[:, None] * product
     prior = case.codes.priors[: len(case.y)] * np.log(2) / case.beta[:, None]
     return (e.astype(np.float64) - prior)[:, case.phi > -np.inf]
@@ -138,9 +137,8 @@ def test_margin_holds_the_errors_by_cauchy_schwarz(case: Any) -> None:
     assert (np.abs(np.abs(k).max(1) - LARGEST) <= 1).all()
     q = decoded(case.codes, case.y.shape[1])[: len(case.y)].astype(np.float64)
     v = case.field - case.packed.anchor
-    for part in range(2):
-        bytes_ = probes.codes[:, part, : case.y.shape[1]].astype(np.float64)
-        assert np.array_equal(probes.offset[:, part], bytes_ @ case.codes.anchor)
+    assert np.array_equal(probes.start, (-(k @ case.codes.anchor).astype(np.int64)).astype(np.int32))
+    assert (np.abs(k @ (q - case.codes.anchor).T) < 2**31).all()
     delta = np.linalg.norm(v * case.codes.step - probes.scale[:, None].astype(np.float64) * k, axis=1)
     rho = np.linalg.norm(case.y - (case.codes.lowest + case.codes.step * q), axis=1).max()
     eps = delta * np.linalg.norm(q - case.codes.anchor, axis=1).max() + np.linalg.norm(v, axis=1) * rho
@@ -159,7 +157,7 @@ def chosen(case: Any, precision: str = "double") -> list[set[int]]:
     """Candidates of every query, as `_sparse_kernel` takes them."""
     probes = probe(case.packed, case.codes, case.field, case.beta)
     count = len(case.beta)
-    lists = index, energy, found, best = screen.make_lists(count, candidates(*case.y.shape))
+    lists = index, energy, found, best = screen.make_lists(count, candidates(case.y.shape))
     limits = screen._limits(case.packed, probes, case.beta, precision)
     for part, parts in ((0, 1), (1, PARTS - 1)):
         rows = np.arange(count)
@@ -233,6 +231,40 @@ def test_hot_queries_of_a_batch_go_to_products_and_agree_too(name: str) -> None:
     assert few.any()
     assert not few.all()
     assert_sums_agree(case, numba.boltzmann(case.packed, *case.tensors), reference_sums(case))
+
+
+@pytest.mark.parametrize("name", ["weighted float32", "bytes"])
+def test_second_moments_over_candidates_are_those_of_the_reference(name: str) -> None:
+    case = mixed(name)
+    width = second_candidates(case.y.shape)
+    for block in screen.blocks(case.packed, case.codes, case.field, case.beta, "double", width):
+        assert 0 < block.few.sum() < len(block.few)
+    want_sums, packed = reference_sums(case), reference.pack(*tensors(case.y, case.phi))
+    sums = numba.boltzmann(case.packed, *case.tensors)
+    want = reference.covariance(packed, *case.tensors, want_sums)
+    got = numba.covariance(case.packed, *case.tensors, sums)
+    size = want.diagonal(dim1=1, dim2=2).sum(1)
+    assert ((got - want).abs().amax((1, 2)) <= 1e-10 * size).all()
+    rng = np.random.default_rng(4)
+    v = torch.from_numpy(rng.normal(size=(len(case.beta), 1, case.y.shape[1])))
+    none = torch.zeros(len(case.beta), 1).double()
+    product, slope = numba.cumulant(case.packed, *case.tensors, sums, v, none)
+    true_product, true_slope = reference.cumulant(packed, *case.tensors, want_sums, v, none)
+    assert ((product - true_product).norm(dim=1) <= 1e-9 * size * v[:, 0].norm(dim=1)).all()
+    deviation = (want_sums.excess_square - want_sums.excess**2).clip(0).sqrt()
+    assert ((slope - true_slope).abs() <= 1e-8 * deviation * size.sqrt() * v[:, 0].norm(dim=1) + 1e-280).all()
+    one = numba.covariance(case.packed, *(x[3:4] for x in case.tensors), Sums(*(x[3:4] for x in sums)))
+    assert torch.equal(one, got[3:4])
+
+
+@pytest.mark.parametrize("unit", [1 / 255, 1 / 256, 2 / 255])
+def test_floats_that_stand_for_bytes_have_their_codes(unit: float) -> None:
+    images = states(np.uint8)
+    y = (unit * images - 1 * (unit > 1 / 200)).astype(np.float32)
+    codes = numba.pack(torch.from_numpy(y), torch.from_numpy(weights(False))).codes
+    q = decoded(codes.get(numba.pack(torch.from_numpy(y), torch.from_numpy(weights(False)))), 40)[: len(y)]
+    assert np.array_equal(q, images - images.min())
+    assert codes.made.residual <= 1e-6
 
 
 @pytest.mark.parametrize("name", ["weighted float32", "bytes"])

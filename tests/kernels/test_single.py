@@ -169,6 +169,20 @@ def test_energy_and_participation_are_those_of_float32(case: Any) -> None:
     assert (np.abs(sums.participation.numpy() - exact.participation) <= 1e-5).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("removed", [False, True])
+def test_energies_keep_their_digits_at_any_high_temperature(dtype: Any, removed: bool) -> None:
+    states = data(8, 300, 8, dtype)
+    beta = np.array([1e-8, 1e-20, 1e-30, 1e-80, 1e-200])
+    log_weights, field = weights(8, 300, removed), states[: len(beta)].astype(np.float64) + 1
+    sums = run(states, log_weights, field, beta)
+    w = np.exp(log_weights - log_weights.max())
+    e = ((states - field[:, None]) ** 2).sum(2) / 2
+    gap = e - sums.energy_min.numpy()[:, None]
+    for got, want in ((sums.excess, gap @ w), (sums.excess_square, gap**2 @ w)):
+        assert np.abs(got.numpy() / (want / w.sum()) - 1).max() <= 1e-5
+
+
 def test_cases_reach_from_one_state_to_all() -> None:
     for d in SIZES:
         states, log_weights, field, beta = problem(d)

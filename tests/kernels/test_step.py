@@ -37,7 +37,7 @@ def _start(counter, same, sample, groups, key0, key1, step, stream):  # type: ig
 
 @jit
 def _words(counter, same, out):  # type: ignore[no-untyped-def]
-    words, flat = vectors.words(counter, same), out.reshape(-1)
+    (words,), flat = vectors.words((counter,), same), out.reshape(-1)
     for k in range(4):
         store(flat, 16 * k, words[k])
 

@@ -87,8 +87,9 @@ def _tiles(kernel: str, *dimensions: int, **constants: Any) -> dict[str, list[di
 
 def _sums(name: str, signature: str, tiles: dict[str, list[dict[str, Any]]], y: str = "fp32", **options: Any) -> Kernel:
     given = signature.format(y=y)
-    pointers = tuple(pair.split(": ")[0] for pair in given.split(", ") if ": *" in pair)
-    return Kernel(name, given, tiles, pointers, **options)
+    pairs = [pair.split(": ") for pair in given.split(", ")]
+    aligned = tuple(key for key, kind in pairs if kind.startswith("*") or key in ("D", "PITCH"))
+    return Kernel(name, given, tiles, aligned, **options)
 
 
 HALVES = "T: *fp16, T_LOW: *fp16"
@@ -204,6 +205,7 @@ SPLIT = {
         "listed:_spread_kernel",
         f"Y: *{{y}}, {SINGLES}, DOMINANT: *i64, P: *fp64, CENTRE: *fp64, OUT: *fp64, {SIZES}",
         _tiles("covariance float32", 64, 32, NUMBER=tl.float32, PRECISION="tf32x3"),
+        stack=8,
     ),
     "finish": _sums(
         "finish:_finish_kernel",
@@ -225,6 +227,7 @@ SUMS = {
         "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
         "OUT: *fp64, B: i32, N: i32",
         _tiles("near few", 2, 8, 16, FAR=config.FAR),
+        stack=8,
     ),
     "screen": _sums(
         "screen:_screen_kernel",
@@ -237,6 +240,7 @@ SUMS = {
         "screen:_sift_kernel",
         "BOUNDS: *fp32, EPS: *fp64, BETA: *fp64, GROUPS: *i32, KEPT: *i32, NEAR: *i64, COUNT: i32, CAPACITY: i32",
         _tiles("row", 0, CUTOFF=45.0, GROUP=config.GROUP),
+        stack=8,
     ),
     "find": _sums(
         "differences:_find_kernel",
@@ -289,7 +293,7 @@ SUMS = {
             _tiles("average float64", 784),
             y,
             opcode=OF_DOUBLES,
-            stack=8,
+            stack=16,
         )
         for y in ("fp64", "u8")
     },

@@ -1,0 +1,107 @@
+"""Figures of sweeps: every quantity with its error bars against size, dimension or time; collapses of finite sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo.plot import STYLE
+from fastthermo.plot.exponents import draw_collapse, symbol
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOGARITHMIC = 20.0  # ratio of the largest to the smallest abscissa from which its axis is logarithmic
+COLLAPSES = 12  # drawn at most
+
+
+def sweep_figures(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: str = "") -> dict[str, Figure]:
+    """ "quantities", and "collapses" where there are any.
+
+    rows : of each case and size its family, its name, where it stands (size, dimension, time), and what was found:
+        `.quantities`, name -> .symbol, .value, .error, .expected, and `.collapse`.
+
+    Raises ValueError where nothing was found.
+    """
+    figures = {"quantities": _quantities(rows, title)}
+    collapses = [(name, found.collapse) for _, name, _, found in rows if found.collapse is not None]
+    if collapses:
+        figures["collapses"] = _collapses(collapses[:COLLAPSES], title)
+    return figures
+
+
+def _quantities(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: str) -> Figure:
+    """A panel a quantity, a row of panels for each abscissa that varies."""
+    from matplotlib import colormaps, rc_context
+    from matplotlib.figure import Figure
+
+    symbols: dict[str, str] = {}
+    for *_, found in rows:
+        symbols |= {name: quantity.symbol for name, quantity in found.quantities.items()}
+    if not symbols:
+        raise ValueError("rows: wanted at least one case with quantities to draw, got none")
+    places = [place for _, _, place, found in rows if found.quantities]
+    over = [key for key in places[0] if len({place[key] for place in places if place[key] > 0}) > 1] or ["dimension"]
+    families = sorted({family for family, *_ in rows})
+    colors = dict(zip(families, colormaps["tab10"](np.arange(len(families)) % 10), strict=True))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.7 * len(symbols) + 1, 2.6 * len(over) + 0.8), layout="constrained")
+        axes = figure.subplots(len(over), len(symbols), squeeze=False)
+        for key, line in zip(over, axes, strict=True):
+            for name, axis in zip(symbols, line, strict=True):
+                shown = [row for row in rows if name in row[3].quantities and row[2][key] > 0]
+                _panel(axis, key, name, shown, colors)
+        for name, axis in zip(symbols, axes[0], strict=True):
+            axis.set_title(f"${symbol(symbols[name])}$" if "(" not in symbols[name] else symbols[name])
+        handles = [_handle(color, family) for family, color in colors.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(8, len(handles))))
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _panel(axis: Axes, key: str, name: str, rows: Sequence[Any], colors: dict[str, Any]) -> None:
+    axis.set_xlabel(key)
+    if not rows:
+        return
+    for family in sorted({row[0] for row in rows}):
+        own = [(place[key], found.quantities[name]) for kind, _, place, found in rows if kind == family]
+        x, value, error = (np.array(v) for v in zip(*((x, q.value, q.error) for x, q in own), strict=True))
+        axis.errorbar(x, value, error, fmt="o", markersize=3, elinewidth=0.8, color=colors[family], alpha=0.7)
+    places = [place[key] for _, _, place, _ in rows]
+    if min(places) > 0 and max(places) > LOGARITHMIC * min(places):
+        axis.set_xscale("log")
+    quantities = [found.quantities[name] for *_, found in rows]
+    expected = quantities[0].expected
+    if math.isfinite(expected):
+        axis.axhline(expected, color="0.4", linewidth=1, linestyle="--", zorder=0)
+        far = [abs(q.value - expected) + q.error for q in quantities if math.isfinite(q.value)]
+        reach = max(0.02, 1.2 * max(far, default=0.0))
+        axis.set_ylim(expected - reach, expected + reach)
+
+
+def _handle(color: Any, label: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], marker="o", linestyle="", color=color, label=label)
+
+
+def _collapses(collapses: Sequence[tuple[str, Any]], title: str) -> Figure:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(collapses))
+    lines = -(-len(collapses) // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * columns, 3.6 * lines + 0.4), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axis, (name, collapse) in zip(axes, collapses, strict=False):
+            draw_collapse(axis, collapse)
+            axis.set_title(f"{name}\n{axis.get_title(loc='left')}", fontsize=8)
+        for axis in axes[len(collapses) :]:
+            axis.set_axis_off()
+        figure.suptitle(title, fontsize=11)
+    return figure
