@@ -94,7 +94,7 @@ def near_kernel(  # type: ignore[no-untyped-def]
     panel, energy = aligned(NEAR_TILE * (len(axes) + len(tilts)), zero), aligned(PAIR * STRIDE, zero)
     peaks, places = aligned(PAIR * NEAR_TILE // CHUNK, zero), np.arange(step).astype(zero.dtype)
     point, how = np.empty(len(parts) * PAIR * len(axes), zero.dtype), np.empty(ROWS * PAIR, zero.dtype)
-    sums, offsets = np.empty(PAIR * width, zero.dtype), np.empty(PAIR)
+    sums, wholes, shrunk = np.empty(PAIR * width, zero.dtype), np.empty(PAIR), np.empty(PAIR)
     force, away = np.zeros((queries, len(axes))), np.zeros((queries, len(axes)))
     bits, scale = np.full(queries, -np.inf), np.empty(queries)  # z of the reference, c
     for q in range(queries):
@@ -125,13 +125,13 @@ def near_kernel(  # type: ignore[no-untyped-def]
                     _move(found, bits[k], states, start + place, field, low + k, axes, force, away, k, scalars)
                     energy[np.uint64(q * STRIDE + place)] = np.inf
                     bits[k], dominant[low + k] = found, start + place
-                offsets[q] = _set_weights(c, bits[k], 2 * scalars[ENERGY_MIN, low + k], q, how)
+                wholes[q], shrunk[q] = _set_weights(c, bits[k], 2 * scalars[ENERGY_MIN, low + k], q, how)
             for q in range(PAIR):
                 weights(panel, energy, q * STRIDE, how, q, vectors, sums, q * width, axes, tilts)
             push(panel, point, energy, STRIDE, vectors, sums, width, axes, parts, tilts)
             for q in range(min(PAIR, queries - first)):
                 if bits[first + q] > -np.inf:
-                    unit = np.exp2(-offsets[q] - bits[first + q])
+                    unit = np.exp2(wholes[q] - bits[first + q]) * shrunk[q]
                     _add(sums, q * width, unit, axes, force, first + q, low + first + q, scalars)
     for q in range(queries):
         _finish(force, away, q, low + q, axes, shift, scalars, least_sum(zero))
@@ -195,23 +195,24 @@ def _fade(energy, begin, end):  # type: ignore[no-untyped-def]
 
 @inner
 def _set_weights(c, bits, origin, q, how):  # type: ignore[no-untyped-def]
-    """Rows SHIFT to NONE of `how`. Returns log2 of what weights are multiplied by.
+    """Rows SHIFT to NONE of `how`. Returns m and `shrunk`: weights are multiplied by 2^-m / shrunk.
 
-    That is m, an integer near `bits`, and an offset by which squares of small weights are no subnormal numbers, which
-    are slow; but sums of w x^2 with x at most floor / c must not overflow. What counts as none is subtracted from all
-    weights, hence a floor far below `least_sum`.
+    m is an integer near `bits`; with the factor, a power of two, squares of small weights are no subnormal numbers,
+    which are slow; but sums of w x^2 with x at most floor / c must not overflow. What counts as none is subtracted from
+    all weights, hence a floor far below `least_sum`.
     """
     whole = np.rint(bits) if bits > -np.inf else 0.0
     if how.itemsize == 4:
-        offset, floor, none = (53.0, 116.0, 2.0**-63) if c < -3e-8 else (0.0, 100.0, 2.0**-100)
+        offset, floor, none, shrunk = (53.0, 116.0, 2.0**-63, 2.0**-53) if c < -3e-8 else (0.0, 100.0, 2.0**-100, 1.0)
     else:
-        offset, floor, none = (506.0, 1040.0, 2.0**-534) if c < -1e-70 else (0.0, 1020.0, 2.0**-1020)
+        small = (506.0, 1040.0, 2.0**-534, 2.0**-506)
+        offset, floor, none, shrunk = small if c < -1e-70 else (0.0, 1020.0, 2.0**-1020, 1.0)
     how[SHIFT * PAIR + q] = magic(how) + (offset - whole)
     how[ORIGIN * PAIR + q] = origin
     how[LEAST * PAIR + q] = whole - floor
     how[TOP * PAIR + q] = (whole - floor) / c
     how[NONE * PAIR + q] = none
-    return offset - whole
+    return whole, shrunk  # not as exponents, which would be added: 506 + x has lost digits of x
 
 
 @inner

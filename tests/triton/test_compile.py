@@ -171,6 +171,7 @@ SPLIT = {
             _tiles("products float64", 784),
             y,
             opcode=OF_DOUBLES,
+            stack=16,
         )
         for y in ("fp32", "u8")
     },
@@ -251,6 +252,7 @@ SUMS = {
         "differences:_sum_kernel",
         f"{LISTS}, DOMINANT: *i64, SHIFT: *fp64, SCALARS: *fp64",
         _tiles("differences", 784, 64, 16),
+        stack=16,
     ),
     "sum of bytes": _sums(
         "differences:_sum_kernel",
