@@ -136,9 +136,9 @@ def _finish_kernel(
     share = tail * scale
     spread_of_tail = tl.minimum(2 * share * radius / rms, tl.sqrt(share))
     chains = (N + 8) * UNIT64
-    origin = chains * (1 + distance / rms) + (share * (added * radius + lost) + N * LEAST * scale * radius) / rms
+    origin = chains * (1 + distance / rms) + share * (added * radius + lost) / rms
     dropped = tl.minimum(rest * DROPPED_RUNNER_UP, DROPPED_LARGEST)
-    dropped = tl.where(flag > 0, 0.0, 4 * N * dropped * radius / rms)
+    dropped = N * tl.where(flag > 0, LEAST * scale, 4 * dropped) * radius / rms
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)
     tl.store(OUT + 2 * B + b, mean_excess)

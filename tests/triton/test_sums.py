@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from fastthermo.kernels import Sums, reference
+from fastthermo.kernels.bounds import ROUNDING, near_error, screened_error
 
 config = pytest.importorskip("fastthermo.kernels.triton.config")
 BETAS = torch.logspace(-3, 5, 12).double()
+HEADED = "fastthermo.kernels.triton.boltzmann:headed"
 PROBLEMS = {  # N, D, dtype
     "few dimensions": (700, 3, torch.float32),
     "bytes in few dimensions": (300, 5, torch.uint8),
@@ -72,6 +74,29 @@ def test_forces_are_exact_under_their_bound(interpreted: Any, problem: Any, prec
     assert ((sums.participation - problem.truth.participation).abs() <= 1e-5).all()
 
 
+def test_bounds_in_the_kernels_are_those_of_the_proof(interpreted: Any, problem: Any) -> None:
+    """Kernels hold the formulas of `bounds` again; where the sums are of one kind they give the same numbers."""
+    if not problem.single:
+        pytest.skip("float64 states take their bounds from `bounds`")
+    few = problem.states.shape[1] <= config.SMALL_DIMENSION  # where a far query makes float64 of its block
+    near = (problem.beta * problem.truth.energy_min <= config.FAR) | (not few)
+    field, beta = problem.field[near], problem.beta[near]
+    packed = interpreted.pack(problem.states, problem.log_weights)
+    sums = interpreted.boltzmann(packed, field, beta, "single")
+    given = (tuple(problem.states.shape), packed.radius, packed.spread)
+    least, excess, rest = sums.energy_min, sums.excess, sums.log_rest.exp()
+    if few:
+        want = near_error(*given, ROUNDING[4], beta, least, excess, sums.excess_square)
+        slack, these = 5 * 2.0**-24 * packed.spread, torch.ones_like(near[near])
+    else:
+        none = torch.zeros_like(rest)
+        want = screened_error(*given, "single", beta, least, excess, rest, none, none)
+        slack, these = 3e-14, interpreted.call(HEADED, packed, field, beta, "single")[2].flags == 0
+    assert these.sum() >= 3
+    assert (sums.error_bound >= (1 - 1e-6) * want)[these].all()
+    assert (sums.error_bound <= (1 + 1e-6) * want + slack)[these].all()
+
+
 @pytest.mark.parametrize(("precision", "wanted"), [("fast", 1e-5), ("tf32", 1e-3)])
 def test_fast_sums_have_the_precision_of_their_numbers(
     interpreted: Any, problem: Any, precision: str, wanted: float
@@ -111,7 +136,7 @@ def headed(interpreted: Any) -> SimpleNamespace:
     packed = interpreted.pack(states, torch.full((700,), -6.5).double())
     field, beta = states[:12].double() + 0.1, torch.logspace(-2, 3, 6).double().repeat(2)
     field[6:, -1] = 1e3
-    g, _, found = interpreted.call("fastthermo.kernels.triton.boltzmann:headed", packed, field, beta, "single")
+    g, _, found = interpreted.call(HEADED, packed, field, beta, "single")
     logits = -beta[:, None] * torch.cdist(field, states.double()) ** 2 / 2
     lists = [set(found.lists[b, : found.kept[b]].tolist()) for b in range(12)]
     return SimpleNamespace(lists=lists, flags=found.flags.tolist(), logits=logits, typical=g.typical)
