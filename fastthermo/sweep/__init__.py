@@ -125,7 +125,7 @@ def _results(grid: Grid, tasks: list[int], executor: Executor | None) -> Iterato
             yield run_task(grid, task)
         return
     waiting: Any = iter(tasks)
-    running = {executor.submit(run_task, grid, task) for task, _ in zip(waiting, range(AHEAD), strict=False)}
+    running = {executor.submit(run_task, grid, task) for _, task in zip(range(AHEAD), waiting, strict=False)}
     try:
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)

@@ -52,6 +52,15 @@ def test_any_executor_gives_the_same_numbers(small: Grid, tmp_path: Path, values
         np.testing.assert_array_equal(values(sweep.run(small, tmp_path / "pool.zarr", pool)), want)
 
 
+def test_no_task_is_lost_where_there_are_more_than_are_handed_out_ahead(
+    small: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "AHEAD", small.tasks - 2)
+    with ThreadPoolExecutor(2) as pool:
+        out = sweep.run(small, tmp_path / "pool.zarr", pool)
+    assert sweep.Store(out).done.all()
+
+
 def test_shards_give_the_same_numbers(small: Grid, tmp_path: Path, values: Values, want: np.ndarray) -> None:
     with executor("process", threads=1):
         for i in range(3):
