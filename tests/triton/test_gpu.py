@@ -183,3 +183,25 @@ def test_tensor_cores_accumulate_within_the_constant_of_the_bound(dimension: int
     gamma = (dimension / 8 + 8) * screen.ACCUMULATION
     print(f"\nD {dimension}, {signs} signs: largest error {float(error.max()):.2e}, gamma {gamma:.2e}")
     assert error.max() <= gamma
+
+
+@pytest.mark.parametrize("dimension", [24, 784, 3072])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_energies_by_halves_are_within_their_bound(dimension: int, dtype: torch.dtype) -> None:
+    """Two million energies |t|^2/2 - t.g: |computed - exact| <= eps of `split`."""
+    from fastthermo.kernels.triton import pack, split
+
+    size, queries = 2048, 1024
+    states = law(size, dimension, dtype=dtype)
+    packed = pack(states.states, states.log_weights)
+    generator = torch.Generator(device="cuda").manual_seed(dimension)
+    field = states.states[:queries].double()
+    field += 40 * torch.randn(queries, dimension, generator=generator, device="cuda", dtype=torch.float64)
+    g = split.halves(packed, field, torch.ones(queries, dtype=torch.float64, device="cuda"), "single")
+    found = torch.empty(queries, size, device="cuda")
+    split.energies(packed, g, "single", found)
+    t = states.states.double() - packed.anchor
+    exact = t.square().sum(1) / 2 - (field - packed.anchor) @ t.T
+    share = ((found.double() - exact).abs() / g.eps[:, None]).max()
+    print(f"\nD {dimension}, {dtype}: largest error {float(share):.2e} of eps")
+    assert share <= 1
