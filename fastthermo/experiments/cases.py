@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._results import Settings, open_arrays, rows
+import fastthermo
+from fastthermo._results import Settings, claim, open_arrays, rows
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.quality import QUALITIES, Yardstick
-from fastthermo.portrait.measure import grid
+from fastthermo.portrait.measure import grid, landmarks
 from fastthermo.process import Process
 from fastthermo.training import load_denoiser
 from fastthermo.training.checkpoint import NETWORK, fingerprint
@@ -43,6 +44,59 @@ def models(runs: list[str | Path], data: Dataset, device: Any = "cpu") -> tuple[
             raise ValueError(f"run: wanted a network for states of shape {ensemble.shape}, {run} has {model.shape}")
     weights = (Path(run) / NETWORK if Path(run).is_dir() else Path(run) for run in runs)
     return found, " ".join(map(fingerprint, weights))
+
+
+class Prepared(NamedTuple):
+    """What a sweep over samples of some models needs before its first case."""
+
+    found: list[Any]  # the models
+    ensemble: Any
+    settings: Swept
+    yardstick: Yardstick
+    folder: Path
+    marks: Any  # landmarks of the process
+    t: np.ndarray  # times of the sampler
+    last: int  # see `cooling`
+
+
+def prepare(
+    data: Dataset,
+    process: Process,
+    out: Path,
+    runs: list[str | Path],
+    kind: str,
+    cases: str,
+    *,
+    steps: int,
+    queries: int,
+    seeds: int,
+    seed: int,
+    overwrite: bool,
+    device: Any,
+) -> Prepared:
+    """Models, a yardstick, and the folder of a sweep over `cases`, made or taken up again."""
+    found, network = models(runs, data, device)
+    ensemble = data.ensemble()
+    settings = Swept(
+        data.name,
+        ensemble.size,
+        ensemble.dimension,
+        data.labels is not None,
+        repr(process),
+        steps,
+        queries,
+        seed,
+        fastthermo.__version__,
+        seeds,
+        cases,
+        network,
+    )
+    yardstick = Yardstick(data, device)
+    folder = claim(out, settings, overwrite, kind)
+    marks = landmarks(ensemble, process, seed)
+    return Prepared(
+        found, ensemble, settings, yardstick, folder, marks, *cooling(yardstick, ensemble, process, steps, marks)
+    )
 
 
 def open_cases(

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastthermo
-from fastthermo._results import check_counts, claim, finish
+from fastthermo._results import check_counts, finish
 from fastthermo.adapters import regularised
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import Swept, bars, clean, cooling, fill, models, open_cases, over_seeds
-from fastthermo.experiments.quality import QUALITIES, Yardstick
+from fastthermo.experiments.cases import bars, clean, fill, open_cases, over_seeds, prepare
+from fastthermo.experiments.quality import QUALITIES
 from fastthermo.plot import STYLE, headline, sample_rows, save, scatter
-from fastthermo.portrait.measure import landmark_times, landmarks, mark
+from fastthermo.portrait.measure import landmark_times, mark
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate
 from fastthermo.sampling import sample
@@ -70,28 +69,11 @@ def regularise(
     check_counts({"queries": (queries, 2), "steps": (steps, 2), "seeds": (seeds, 1), "seed": (seed, 0)})
     if len(fields) != len(smoothings) or not len(fields):
         raise ValueError(f"smoothings: wanted as many as fields, {len(fields)}, got {len(smoothings)}")
-    found, network = models(runs or [], data, device)
-    ensemble = data.ensemble()
-    settings = Swept(
-        data.name,
-        ensemble.size,
-        ensemble.dimension,
-        data.labels is not None,
-        repr(process),
-        steps,
-        queries,
-        seed,
-        fastthermo.__version__,
-        seeds,
-        f"fields {list(fields)}, smoothings {list(smoothings)}",
-        network,
-    )
-    out = Path(out)
-    yardstick = Yardstick(data, device)
-    folder = claim(out, settings, overwrite, KIND)
-    started = time.monotonic()
-    marks = landmarks(ensemble, process, seed)
-    t, _ = cooling(yardstick, ensemble, process, steps, marks)
+    started, out = time.monotonic(), Path(out)
+    found, ensemble, settings, yardstick, folder, marks, t, _ = prepare(
+        data, process, out, runs or [], KIND, f"fields {list(fields)}, smoothings {list(smoothings)}",
+        steps=steps, queries=queries, seeds=seeds, seed=seed, overwrite=overwrite, device=device,
+    )  # fmt: skip
     unit = nearest(yardstick.rows)
     strengths = np.array([fields, smoothings], dtype=np.float64)
     axes = {

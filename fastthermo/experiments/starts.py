@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastthermo
-from fastthermo._results import check_counts, claim, finish
+from fastthermo._results import check_counts, finish
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import Swept, bars, clean, cooling, fill, models, open_cases, over_seeds
-from fastthermo.experiments.quality import QUALITIES, Yardstick
+from fastthermo.experiments.cases import bars, clean, fill, open_cases, over_seeds, prepare
+from fastthermo.experiments.quality import QUALITIES
 from fastthermo.plot import GENERATED, NOISED, STYLE, headline, level, sample_rows, save, scatter, time_axis
 from fastthermo.plot import mark as mark_times
-from fastthermo.portrait.measure import landmark_times, landmarks, mark
+from fastthermo.portrait.measure import landmark_times, mark
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate
 from fastthermo.sampling import sample
@@ -73,28 +72,11 @@ def late_start(
         "seed": (seed, 0),
     }
     check_counts(least)
-    found, network = models(runs or [], data, device)
-    ensemble = data.ensemble()
-    settings = Swept(
-        data.name,
-        ensemble.size,
-        ensemble.dimension,
-        data.labels is not None,
-        repr(process),
-        steps,
-        queries,
-        seed,
-        fastthermo.__version__,
-        seeds,
-        f"{times} starts",
-        network,
-    )
-    out = Path(out)
-    yardstick = Yardstick(data, device)
-    folder = claim(out, settings, overwrite, KIND)
-    started = time.monotonic()
-    marks = landmarks(ensemble, process, seed)
-    t, last = cooling(yardstick, ensemble, process, steps, marks)
+    started, out = time.monotonic(), Path(out)
+    found, ensemble, settings, yardstick, folder, marks, t, last = prepare(
+        data, process, out, runs or [], KIND, f"{times} starts",
+        steps=steps, queries=queries, seeds=seeds, seed=seed, overwrite=overwrite, device=device,
+    )  # fmt: skip
     first = np.linspace(0, max(last, times - 1), times).astype(int)
     store = open_cases(
         folder,
