@@ -1,7 +1,7 @@
 """The derivative of a network in its input, as products with vectors that cost about one forward pass each.
 
-Reverse mode gives J^T u. That is linear in u, so that reverse mode of it gives J v (forward mode would do, but takes
-three convolutions for each of the network, and is not there for all operations).
+Reverse mode gives J^T u. That is linear in u, so that reverse mode of it gives J v, from graphs that cost two passes
+once. A single J v comes from forward mode, two passes in all, where all operations of the network have it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -32,9 +33,16 @@ class Tangent:
         self.part, self.x, self.factor, self.chunks = part, x, factor, chunks
         self.asked = asked  # the field and beta of the caller
         self.kept: tuple[Tensor, ...] | None = None
+        self.forward = True  # whether the next single J v is worth forward mode
 
     def product(self, v: Tensor, transposed: bool) -> Tensor:
         """J v or J^T v for v (B, K, D)."""
+        if self.forward and not transposed and self.kept is None and v.shape[1] == 1:
+            self.forward = len(self.chunks) > 1  # asked again, a graph that is kept is worth its price
+            try:
+                return self.factor[:, None, None] * self._pushed(v[:, 0])[:, None]
+            except RuntimeError:  # an operation without forward mode, or with one that wants other strides
+                self.forward = False
         parts = [v[:0]]
         for index in self.chunks:
             x, y, u, pulled = self._graph(index)
@@ -45,6 +53,16 @@ class Tangent:
             ]
             parts.append(torch.stack(rows, 1) if rows else v[index])
         return self.factor[:, None, None] * torch.cat(parts)
+
+    def _pushed(self, v: Tensor) -> Tensor:
+        """J v for v (B, D) by forward mode."""
+        parts = [v[:0]]
+        for index in self.chunks:
+            with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), _ConstantWeights():
+                y = self.part(index)(forward_ad.make_dual(self.x[index], v[index]))
+                moved = forward_ad.unpack_dual(y).tangent
+            parts.append(torch.zeros_like(v[index]) if moved is None else moved)
+        return torch.cat(parts)
 
     def _graph(self, index: slice) -> tuple[Tensor, ...]:
         if self.kept is not None:
@@ -62,7 +80,7 @@ class Tangent:
 
 
 class _ConstantWeights(TorchFunctionMode):
-    """Convolutions with weights taken as constants: torch would compute the gradients of weights, and drop them."""
+    """Convolutions with weights taken as constants: torch would derive by weights too, and drop what it finds."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _TRANSPOSED:
@@ -112,6 +130,11 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, there: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.there, ctx.back = there, back
         return there(x)
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor, *_: Any) -> Tensor:
+        out: Tensor = ctx.there(x)
+        return out
 
     @staticmethod
     def backward(ctx: Any, y: Tensor) -> tuple[Tensor, None, None]:

@@ -205,8 +205,8 @@ def test_a_product_costs_at_most_two_and_a_half_forward_passes() -> None:
     h, v = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1)).double()
     forward = work(lambda: model.mean(h, 1.0))
     chi = ft.susceptibility(model, h, 1.0)
-    first = work(lambda: chi.mv(v))  # with the passes that linearise the network, once for all products
-    assert first <= 4 * forward
+    assert work(lambda: chi.mv(v)) <= 2.1 * forward
+    assert work(lambda: chi.mv(v)) <= 3.1 * forward  # with the passes that linearise the network, once for all products
     for product in (chi.mv, chi.rmv):
         assert 0.9 * forward <= work(lambda product=product: product(v)) <= 1.1 * forward
 
