@@ -1,4 +1,4 @@
-"""One long-lived pool of torch.get_num_threads() workers; kernels release the GIL and never nest.
+"""Work for torch.get_num_threads() threads: the caller and a long-lived pool; kernels release the GIL and never nest.
 
 Numba's parallel=True aborts when two threads enter it (workqueue) and hangs after a fork (omp); a pool does neither.
 """
@@ -33,7 +33,8 @@ def run(kernel: Callable[..., None], queries: int, block: int, *arguments: Any) 
         return
     call = _Call(kernel, queries, size, arguments)
     try:
-        _share(call, workers)
+        _share(call, workers - 1)
+        call.work()  # others take up to a tenth of a millisecond to wake
         call.wait()
     finally:
         call.end()
@@ -81,6 +82,7 @@ class _Call:
 
     def end(self) -> None:
         self.starts.clear()
+        self.inside.discard(threading.get_ident())  # where a signal handler raised as it entered or left
         while self.inside:
             with suppress(KeyboardInterrupt):  # a second one; the first is on its way
                 self.wait()

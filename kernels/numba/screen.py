@@ -61,7 +61,7 @@ def blocks(
     packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, precision: str, width: int
 ) -> Iterator[Found]:
     """Candidates, at most `width` in a part, of all queries, some at a time; the lists are used again."""
-    most = max(6, min(len(beta), 2 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
+    most = max(6, min(len(beta), 8 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
     lists = make_lists(most, width)
     for i in range(0, len(beta), most):
         h, b = field[i : i + most], beta[i : i + most]

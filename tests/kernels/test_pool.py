@@ -160,9 +160,9 @@ def test_a_change_of_the_number_of_threads_is_respected_and_the_old_workers_end(
         run(kernel, workers * 5, 1)
         assert len(seen) == workers
     deadline = time.monotonic() + 10
-    while workers_alive() > 3 and time.monotonic() < deadline:
+    while workers_alive() > 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert workers_alive() == 3
+    assert workers_alive() == 2  # and the caller
 
 
 def test_one_worker_is_the_caller() -> None:
@@ -239,18 +239,18 @@ def test_ctrl_c_drops_the_blocks_that_have_not_started_and_waits_for_the_others_
 
     def kernel(low: int, high: int) -> None:
         started.append(low)
-        if together.wait(timeout=10) == 0:
-            for _ in range(3):
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(0.1)
-        else:
-            time.sleep(0.5)
+        together.wait(timeout=10)
+        if threading.current_thread() is threading.main_thread():  # the caller's own block is cut short
+            time.sleep(10)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
         ended.append(low)
 
     with pytest.raises(KeyboardInterrupt):
         run(kernel, 1000, 1)
     assert len(started) == 2
-    assert sorted(started) == sorted(ended)
+    assert len(ended) == 1
     out = np.zeros(1000)
     run(lambda low, high: out[low:high].fill(1), 1000, 1)
     assert out.all()
