@@ -28,6 +28,7 @@ from fastthermo.kernels.numba.config import (
     FIELD_BYTES,
     NEAR_WORK,
     PRECISE,
+    ROWS,
     SEGMENT,
     SEGMENT_BYTES,
     SMALL_DIMENSION,
@@ -181,7 +182,8 @@ def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtyp
     queries, dimension = field.shape
     segments = -(-len(packed.states) // SEGMENT)
     guess = _guess(packed, field, beta) if (made.level < 0).any() and segments > 1 else np.full(queries, -np.inf)
-    most = max(1, SEGMENT_BYTES // (segments * dimension * 8))
+    most, whole = max(1, SEGMENT_BYTES // (segments * dimension * 8)), query_block(dimension, dtype.itemsize)
+    most = most // whole * whole or most  # whole blocks
     parts = [
         _dense_part(
             packed,
@@ -208,7 +210,7 @@ def _dense_part(
     """dominant, unnormalised shift, scalars and energy_min of queries whose sums of segments fit SEGMENT_BYTES."""
     queries, dimension = field.shape
     segments = -(-len(packed.states) // SEGMENT)
-    block = even_block(queries, query_block(dimension, dtype.itemsize))
+    block = even_block(queries, query_block(dimension, dtype.itemsize), ROWS)
     dominant = np.empty((segments, queries), np.int64)
     shift, scalars = np.empty((segments, queries, dimension)), np.zeros((segments, queries, dense.SCALARS))
     energy_min = np.empty(queries)

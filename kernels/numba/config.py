@@ -6,9 +6,13 @@ TASK_WORK = 1 << 32  # multiplications a task, about, so that an interrupt waits
 NEAR_WORK = TASK_WORK >> 4  # states x dimensions x queries a task in few dimensions
 TILE_BYTES = 3 << 17  # of a tile of states, held twice, and
 QUERY_BYTES = 3 << 18  # of the vectors of a block of queries, which together stay in the second-level cache
+ROWS = 12  # queries multiplied at a time
 SEGMENT = 4096  # states whose sums are kept in the precision of the products before they are merged in float64
 SEGMENT_BYTES = 3 << 23  # of sums of segments that wait to be merged
-FEATURE_BYTES = 1 << 22  # of the second moments of a block of queries
+FEATURE_BYTES = 3 << 18  # of the second moments of a block of queries, in the second-level cache, and
+REPEATED_BYTES = 1 << 16  # of a tile of states written twice, in the first
+COVARIANCE_PARTS = 4  # of the states, at most, summed by tasks of their own, and
+COVARIANCE_BYTES = 1 << 24  # of what they sum
 DEPTH = 256  # dimensions summed in one chain
 SCREEN_BLOCK = 66  # queries a block, eleven times the six that are multiplied at a time
 PARTS = 8  # of the states, screened by tasks of their own
@@ -27,14 +31,16 @@ PRECISE = {4: 2e-5, 8: 2e-15}  # of second passes, relative
 FAR = {4: 16.0, 8: 500.0}  # beta H~_r from which differences of |y - h|^2 are not precise enough
 
 
-def even_block(queries: int, limit: int) -> int:
-    """The size of the fewest blocks of at most `limit` queries, made equal."""
-    return max(1, -(-queries // max(1, -(-queries // limit))))
+def even_block(queries: int, limit: int, rows: int = 1) -> int:
+    """The size of the fewest blocks of at most `limit` queries, made equal; several are multiples of `rows`."""
+    blocks = max(1, -(-queries // limit))
+    even = max(1, -(-queries // blocks))
+    return even if blocks == 1 else -(-even // rows) * rows
 
 
 def query_block(dimension: int, itemsize: int) -> int:
     """Queries a block, at most; each has two vectors."""
-    return max(12, min(192, QUERY_BYTES // (2 * itemsize * dimension) // 12 * 12))
+    return max(ROWS, min(192, QUERY_BYTES // (2 * itemsize * dimension) // ROWS * ROWS))
 
 
 def tile_length(dimension: int, itemsize: int) -> int:

@@ -10,7 +10,17 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import FEATURE_BYTES, PARTS, SEGMENT, TASK_WORK
+from fastthermo.kernels.numba.config import (
+    COVARIANCE_BYTES,
+    COVARIANCE_PARTS,
+    FEATURE_BYTES,
+    PARTS,
+    REPEATED_BYTES,
+    ROWS,
+    SEGMENT,
+    TASK_WORK,
+    even_block,
+)
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
@@ -39,13 +49,27 @@ def covariance(
 def _by_products(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str, out: np.ndarray
 ) -> None:
-    given = list(arguments(packed, field, beta, sums, precision, 2))
-    dimension, wide = field.shape[1], 128 // given[-1].itemsize
-    features = (dimension // 2 + 1) * (-(-dimension // wide) * wide)
-    most = min(FEATURE_BYTES // (given[-1].itemsize * features), TASK_WORK // (features * len(packed.states)))
-    rows = most // 12 * 12 or most // 4 * 4
-    given[2] = max(1, min(given[2], rows, -(-len(field) // torch.get_num_threads())))
-    run(_covariance_kernel, -(-len(field) // given[2]), 1, *given, as_array(sums.shift), out)
+    queries, dimension = field.shape
+    data, tile, _, *of_queries, tilts, zero = arguments(packed, field, beta, sums, precision, 2)
+    of_queries.append(as_array(sums.shift))
+    itemsize = zero.itemsize
+    wide = 128 // itemsize
+    depth = -(-dimension // wide) * wide
+    features = (dimension // 2 + 1) * depth
+    while tile > wide and 2 * depth * tile * itemsize > REPEATED_BYTES:
+        tile //= 2
+    segments = -(-len(packed.states) // SEGMENT)
+    parts = min(COVARIANCE_PARTS, segments)
+    most = min(FEATURE_BYTES // (itemsize * features), TASK_WORK * parts // (features * len(packed.states)))
+    block = even_block(queries, max(1, most // ROWS * ROWS or most // 4 * 4), ROWS)
+    group = max(block, COVARIANCE_BYTES // (parts * dimension**2 * 8) // block * block)
+    sums_of_parts = np.empty((parts, min(group, queries), dimension, dimension))
+    for i in range(0, queries, group):
+        rows = slice(i, i + group)
+        some = [x[rows] for x in of_queries]
+        count = len(some[0])
+        run(_covariance_kernel, parts * -(-count // block), 1, data, tile, block, *some, tilts, zero, sums_of_parts)
+        run(_join_kernel, count, 8, sums_of_parts, out[rows])
 
 
 @jit
@@ -76,14 +100,15 @@ def _few_kernel(low, high, states, log_weights, field, beta, few, limits, lists,
 
 @jit
 def _covariance_kernel(  # type: ignore[no-untyped-def]
-    low, high, data, tile, block, field, beta, level, blur, dominant, log_rest, tilts, zero, shift, out
+    low, high, data, tile, block, field, beta, level, blur, dominant, log_rest, shift, tilts, zero, sums_of_parts
 ):
-    """For blocks [low, high) of queries."""
+    """Lower triangles for tasks [low, high), a task being a block of queries and a part of the segments."""
     states, log_weights, anchor, half_squares = data
     size, dimension = states.shape
     queries, lane = field.shape[0], lanes(zero)
     wide = 2 * lane
     depth = (dimension + wide - 1) // wide * wide
+    parts, segments = len(sums_of_parts), (size + SEGMENT - 1) // SEGMENT
     centred, panel, feature = aligned(depth * tile, zero), aligned(depth * tile, zero), aligned(wide * tile, zero)
     twice, shifts = aligned(2 * depth * tile, zero), dimension // 2 + 1
     pull, mean = aligned(block * depth, zero), aligned(block * depth, zero)
@@ -93,15 +118,16 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
     about, away, sums = np.empty((block, 6)), np.empty((block, dimension)), np.empty(block)
     places, weights, gaps, delta = np.empty(tile, np.int64), np.empty(tile), np.empty(tile), np.empty(dimension)
     for task in range(low, high):
-        begin = task * block
-        count = min(block, queries - begin)
+        part, begin = task % parts, task // parts * block
+        count, out = min(block, queries - begin), sums_of_parts[part]
         start_block(begin, count, data, field, beta, level, blur, dominant, log_rest, depth, pull, about, away)
         for q in range(count):
             b = begin + q
             for i in range(dimension):
                 for j in range(i + 1):
-                    out[b, i, j] = about[q, NORM] * shift[b, i] * shift[b, j]
-        for first in range(0, size, SEGMENT):
+                    out[b, i, j] = about[q, NORM] * shift[b, i] * shift[b, j] if part == 0 else 0.0
+        for segment in range(part * segments // parts, (part + 1) * segments // parts):
+            first = segment * SEGMENT
             fill(second, 0, count * shifts * depth, 0.0)
             fill(mean, 0, count * depth, 0.0)
             for q in range(count):
@@ -154,10 +180,18 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
                             )  # fmt: skip
             for q in range(count):
                 _close(q, begin + q, sums[q], second, mean, depth, away, field, anchor, shift, delta, out)
-        for b in range(begin, begin + count):
-            for i in range(dimension):
-                for j in range(i):
-                    out[b, j, i] = out[b, i, j]
+
+
+@jit
+def _join_kernel(low, high, parts, out):  # type: ignore[no-untyped-def]
+    """Whole matrices of queries [low, high) from the lower triangles of all parts."""
+    for b in range(low, high):
+        for i in range(out.shape[1]):
+            for j in range(i + 1):
+                sum_ = parts[0, b, i, j]
+                for part in range(1, len(parts)):
+                    sum_ += parts[part, b, i, j]
+                out[b, i, j] = out[b, j, i] = sum_
 
 
 @inner

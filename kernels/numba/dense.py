@@ -35,8 +35,9 @@ from fastthermo.kernels.numba.tile import (
 SCALARS = 7
 # columns of `scalars`, relative to the weight of r
 REST, EXCESS, SQUARE, PARTICIPATION, TAIL, HEAD, MOVES = range(SCALARS)
-# and of a running `head`, which also has r, log2 of its weight, its energy about the anchor, m, and 2^(m - BITS)
-OWNER, BITS, ORIGIN, WHOLE, SCALE = range(SCALARS, SCALARS + 5)
+# and of a running `head`, which also has r, log2 of its weight, its energy about the anchor, m, 2^(m - BITS), and what
+# no threshold of heads will be below
+OWNER, BITS, ORIGIN, WHOLE, SCALE, LEAST = range(SCALARS, SCALARS + 6)
 AWAY, FORCE = range(2)  # vectors of `head`: y_r - h, sum w (y - y_r)
 DUST = 1e-13  # tiles whose tail is a smaller share of the sums so far are dropped
 NEVER = -1000.0  # bits below which a weight is 0
@@ -65,7 +66,7 @@ def dense_kernel(  # type: ignore[no-untyped-def]
     pull, mean = aligned(block * depth, zero), aligned(block * depth, zero)
     energy, half, prior = aligned(block * tile, zero), aligned(tile, zero), aligned(tile, zero)
     tail = aligned(block * 4 * lane, zero)
-    head, vectors = np.empty((block, SCALARS + 5)), np.empty((block, 2, dimension))
+    head, vectors = np.empty((block, SCALARS + 6)), np.empty((block, 2, dimension))
     segments = (size + SEGMENT - 1) // SEGMENT
     for task in range(low, high):
         segment, begin = task % segments, task // segments * block
@@ -98,7 +99,7 @@ def dense_kernel(  # type: ignore[no-untyped-def]
                     energy[at + place] = np.inf
                 if start <= head[q, OWNER] < start + n:
                     energy[at + np.int64(head[q, OWNER]) - start] = np.inf
-                if level[b] < 0 or blur[b] > 0:
+                if best > head[q, LEAST] and (level[b] < 0 or blur[b] > 0):
                     fresh = start == segment * SEGMENT and blur[b] == 0
                     mass = mass_of(energy, at, padded, prior, tilts, c, head[q, BITS]) if fresh else 0.0
                     bits = _threshold(head, q, mass, level[b], rest_level[b], blur[b], guess[b])
@@ -140,7 +141,10 @@ def _threshold(head, q, mass, level, rest_level, blur, guess):  # type: ignore[n
         return bits + NEVER - blur
     known = max(head[q, REST] + head[q, TAIL] + mass, np.exp2(guess - bits))
     share = max(np.log2(known), NEVER) if known > 0 else NEVER
-    return bits + min(level + 2 * np.log2(1 + known) - share, rest_level + share)
+    threshold = bits + min(level + 2 * np.log2(1 + known) - share, rest_level + share)
+    if mass == 0 and known >= 1:  # from where on it rises with what is known
+        head[q, LEAST] = threshold
+    return threshold
 
 
 @inner
@@ -169,6 +173,7 @@ def _set_reference(n, q, bits, origin, head):  # type: ignore[no-untyped-def]
     head[q, OWNER], head[q, BITS], head[q, ORIGIN] = n, bits, origin
     head[q, WHOLE] = np.rint(bits)
     head[q, SCALE] = np.exp2(head[q, WHOLE] - bits)
+    head[q, LEAST] = -np.inf
 
 
 @inner

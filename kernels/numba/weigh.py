@@ -12,7 +12,7 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.boltzmann import Plan, plan, working_type
 from fastthermo.kernels.numba.compile import inner
-from fastthermo.kernels.numba.config import PRECISE, even_block, query_block, tile_length
+from fastthermo.kernels.numba.config import PRECISE, ROWS, even_block, query_block, tile_length
 from fastthermo.kernels.numba.dense import DUST, NEVER
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.scratch import LOG2E
@@ -36,7 +36,7 @@ def arguments(
     level = np.minimum(made.rest_level, 0)
     if moment and precision != "fast":
         level = np.minimum(level, _share(packed, h, sums, dtype, moment))
-    block = even_block(len(h), query_block(h.shape[1], dtype.itemsize))
+    block = even_block(len(h), query_block(h.shape[1], dtype.itemsize), ROWS)
     return (
         packed.data,
         tile_length(h.shape[1], dtype.itemsize),
