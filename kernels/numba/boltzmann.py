@@ -21,7 +21,7 @@ from fastthermo.kernels.bounds import (
     screened_error,
     screened_log_error,
 )
-from fastthermo.kernels.numba import dense, near, screen
+from fastthermo.kernels.numba import dense, merge, near, screen
 from fastthermo.kernels.numba.config import (
     BLURRED,
     FAR,
@@ -234,7 +234,7 @@ def _dense_part(
         shift,
         scalars,
     )
-    run(dense.merge_kernel, queries, 256, packed.data, field, beta, dominant, shift, scalars, energy_min)
+    run(merge.merge_kernel, queries, 256, packed.data, field, beta, dominant, shift, scalars, energy_min)
     return dominant[0], shift[0], scalars[0], energy_min
 
 

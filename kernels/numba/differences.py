@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastthermo.kernels.numba.compile import inner
-from fastthermo.kernels.numba.simd import fma, lanes, load, load_as, splat, store, total
+from fastthermo.kernels.numba.simd import fma, lanes, load, load_as, prefetch, splat, store, total
 
 
 @inner
@@ -31,7 +31,12 @@ def differences(states, n, start, stop, r, away, out):  # type: ignore[no-untype
     for i in range(start, stop - 3, 4):
         row0, row1, row2, row3 = n[i] * dimension, n[i + 1] * dimension, n[i + 2] * dimension, n[i + 3] * dimension
         sum0, sum1, sum2, sum3 = none, none, none, none
+        next0, next1, next2, next3 = _next(n, i + 4, stop, dimension)
         for d in range(0, whole, step):
+            prefetch(states, next0 + d)
+            prefetch(states, next1 + d)
+            prefetch(states, next2 + d)
+            prefetch(states, next3 + d)
             y, k = load_as(states, r * dimension + d, away), load(away, d)
             s0, s1 = load_as(states, row0 + d, away) - y, load_as(states, row1 + d, away) - y
             s2, s3 = load_as(states, row2 + d, away) - y, load_as(states, row3 + d, away) - y
@@ -47,6 +52,14 @@ def differences(states, n, start, stop, r, away, out):  # type: ignore[no-untype
 
 
 @inner
+def _next(n, i, stop, dimension):  # type: ignore[no-untyped-def]
+    """Where the rows of the states n[i] .. n[i + 3] begin, at last that of n[stop - 1]."""
+    last = stop - 1
+    a, b, c, d = n[min(i, last)], n[min(i + 1, last)], n[min(i + 2, last)], n[min(i + 3, last)]
+    return a * dimension, b * dimension, c * dimension, d * dimension
+
+
+@inner
 def push(states, n, start, stop, r, weights, force):  # type: ignore[no-untyped-def]
     """force = sum of weights[i] s over the states n[i] for start <= i < stop."""
     scalar, step, dimension = force.dtype.type, lanes(force), states.shape[1]
@@ -57,7 +70,12 @@ def push(states, n, start, stop, r, weights, force):  # type: ignore[no-untyped-
         row0, row1, row2, row3 = n[i] * dimension, n[i + 1] * dimension, n[i + 2] * dimension, n[i + 3] * dimension
         w0, w1 = splat(scalar(weights[i])), splat(scalar(weights[i + 1]))
         w2, w3 = splat(scalar(weights[i + 2])), splat(scalar(weights[i + 3]))
+        next0, next1, next2, next3 = _next(n, i + 4, stop, dimension)
         for d in range(0, whole, step):
+            prefetch(states, next0 + d)
+            prefetch(states, next1 + d)
+            prefetch(states, next2 + d)
+            prefetch(states, next3 + d)
             y = load_as(states, r * dimension + d, force)
             f0 = fma(w0, load_as(states, row0 + d, force) - y, load(force, d))
             f1 = (load_as(states, row1 + d, force) - y) * w1

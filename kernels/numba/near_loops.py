@@ -15,20 +15,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastthermo.kernels.numba.simd import (
-    I64,
-    VECTORS,
-    address,
-    constant,
-    fence,
-    fused,
-    loop,
-    power,
-    scaled,
-    shuffled,
-    smaller,
-    spread,
-)
+from fastthermo.kernels.numba.exponential import power, scaled
+from fastthermo.kernels.numba.simd import I64, VECTORS, address, constant, fence, fused, loop, shuffled, smaller, spread
 
 PAIR = 2
 UNROLLED = 4  # vectors a step of `weights`, and half of them of the others; tiles are padded to whole steps

@@ -30,5 +30,5 @@ def least_sum(x):  # type: ignore[no-untyped-def]
 
 @inner
 def magic(x):  # type: ignore[no-untyped-def]
-    """What leaves an integer in the lowest bits; see `simd.exp2_product`."""
+    """What leaves an integer in the lowest bits; see `exponential.exp2_product`."""
     return 1.5 * 2.0**23 if x.itemsize == 4 else 1.5 * 2.0**52

@@ -6,16 +6,13 @@ and AVX2 or ARM, where LLVM splits it. Inside a jitted function:
     load(a, i), store(a, i, v)   lanes a.flat[i], a.flat[i + 1], ... of a C-contiguous array; lanes(a) is their number
     load_as(a, i, b)             the same for any real type of a, converted to that of b
     splat(x)                     a scalar in every lane
-    v + w, v - w, v * w, -v, v / w, fma(v, w, z) = v w + z (one rounding), maximum(v, w), sqrt(v), exp2(v)
+    v + w, v - w, v * w, -v, v / w, fma(v, w, z) = v w + z (one rounding), maximum(v, w), sqrt(v)
+    exp2(v)                      in `exponential`
     total(v), largest(v)         reductions to a scalar
     where_less(v, w, x, y)       x where v < w, else y, lane by lane
     less(v, w), equal(v, w)      a bit mask of the lanes where it holds
-
-exp2 : range reduction and a polynomial, relative error below 2e-7 (float32) and 3e-16 (float64) between the exponents
-of normal numbers; smaller results are 2^-126 and 2^-1022.
 """
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -176,6 +173,20 @@ def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line of array.flat[offset], which need not exist."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8)
+        pointer = address(context, builder, array, arguments[0], arguments[1], byte)
+        how = (ir.Constant(I32, value) for value in (0, 3, 1))  # to read, near, data
+        llvm(builder, "llvm.prefetch.p0", ir.VoidType(), (pointer, *how))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@intrinsic
 def lanes(typing: Any, array: Any) -> Any:
     vector = _of(array)
     if vector is None:
@@ -191,7 +202,7 @@ def splat(typing: Any, scalar: Any) -> Any:
     return vector(scalar), lambda context, builder, signature, arguments: spread(builder, arguments[0], vector.count)
 
 
-def _lanewise(arity: int, result: Callable[[Vector], Any] | None, generate: Callable[..., Any], *kinds: Vector) -> Any:
+def lanewise(arity: int, result: Callable[[Vector], Any] | None, generate: Callable[..., Any], *kinds: Vector) -> Any:
     """An intrinsic over vectors of one type: generate(builder, vector, *values) -> value of type result(vector)."""
 
     def typed(typing: Any, *arguments: Any) -> Any:
@@ -215,7 +226,8 @@ def _named(name: str) -> Callable[..., Any]:
     return lambda builder, vector, *values: llvm(builder, f"llvm.{name}.{vector.suffix}", vector.ir, values)
 
 
-def _larger(builder: Any, vector: Vector, x: Any, y: Any) -> Any:
+def larger(builder: Any, x: Any, y: Any) -> Any:
+    """The larger of LLVM numbers or vectors, lane by lane; y where they do not compare."""
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
@@ -244,77 +256,25 @@ def _bits(builder: Any, lanes_: Any) -> Any:
     return builder.zext(builder.bitcast(lanes_, ir.IntType(lanes_.type.count)), I64)
 
 
-# polynomials of 2^f on [-1/2, 1/2], highest power first: minimax in float32, Taylor in float64; 1 at 0 exactly
-EXP2 = {
-    F32: (1.3264727e-3, 9.671513e-3, 5.5507336e-2, 2.4022242e-1, 6.931470e-1, 1.0),
-    F64: tuple(math.log(2) ** k / math.factorial(k) for k in range(13, -1, -1)),
-}
-FORMAT = {F32: (-126.0, 23, WORDS.ir), F64: (-1022.0, 52, ir.VectorType(I64, 8))}  # least exponent, mantissa, integers
-
-
-# adding 1.5 2^mantissa rounds to an integer and leaves it in the lowest bits
-
-
-def _exp2(builder: Any, vector: Vector, x: Any) -> Any:
-    lowest, mantissa, _ = FORMAT[vector]
-    magic = constant(vector.ir, 1.5 * 2.0**mantissa)
-    x = _larger(builder, vector, x, constant(vector.ir, lowest))
-    rounded = fence(builder, builder.fadd(x, magic))
-    fraction = builder.fsub(x, fence(builder, builder.fsub(rounded, magic)))
-    return scaled(builder, vector, power(builder, vector, fraction), rounded)
-
-
-def _exp2_product(builder: Any, vector: Vector, scale: Any, x: Any, shifted: Any) -> Any:
-    rounded = fence(builder, fused(builder, scale, x, shifted))
-    fraction = fused(builder, scale, x, builder.fneg(builder.fsub(rounded, shifted)))
-    return scaled(builder, vector, power(builder, vector, fraction), rounded)
-
-
-def _exp2_shifted(builder: Any, vector: Vector, x: Any, shifted: Any) -> Any:
-    rounded = fence(builder, builder.fadd(x, shifted))
-    fraction = builder.fsub(x, fence(builder, builder.fsub(rounded, shifted)))
-    return scaled(builder, vector, power(builder, vector, fraction), rounded)
-
-
-def scaled(builder: Any, vector: Vector, x: Any, rounded: Any) -> Any:
-    """x 2^k for an integer k that stands in the lowest bits of `rounded`."""
-    _, mantissa, integers = FORMAT[vector]
-    shift = builder.shl(builder.bitcast(rounded, integers), constant(integers, mantissa))
-    return builder.bitcast(builder.add(builder.bitcast(x, integers), shift), vector.ir)
-
-
-def power(builder: Any, vector: Vector, fraction: Any) -> Any:
-    """2^f for f in [-1/2, 1/2]."""
-    result = constant(vector.ir, EXP2[vector][0])
-    for coefficient in EXP2[vector][1:]:
-        result = fused(builder, result, fraction, constant(vector.ir, coefficient))
-    return result
-
-
-fma = _lanewise(3, None, lambda builder, vector, x, y, z: fused(builder, x, y, z))
-sqrt = _lanewise(1, None, _named("sqrt"))
-maximum = _lanewise(2, None, _larger)
-minimum = _lanewise(2, None, lambda builder, _, x, y: smaller(builder, x, y))
-smallest = _lanewise(1, lambda vector: vector.scalar, _reduce("fmin"))
-exp2 = _lanewise(1, None, _exp2)
-exp2_product = _lanewise(3, None, _exp2_product)
-exp2_shifted = _lanewise(2, None, _exp2_shifted)
-total = _lanewise(1, lambda vector: vector.scalar, _reduce_sum)
-largest = _lanewise(1, lambda vector: vector.scalar, _reduce("fmax"))
-where_less = _lanewise(4, None, _select)
-equal = _lanewise(
+fma = lanewise(3, None, lambda builder, vector, x, y, z: fused(builder, x, y, z))
+sqrt = lanewise(1, None, _named("sqrt"))
+maximum = lanewise(2, None, lambda builder, _, x, y: larger(builder, x, y))
+minimum = lanewise(2, None, lambda builder, _, x, y: smaller(builder, x, y))
+smallest = lanewise(1, lambda vector: vector.scalar, _reduce("fmin"))
+total = lanewise(1, lambda vector: vector.scalar, _reduce_sum)
+largest = lanewise(1, lambda vector: vector.scalar, _reduce("fmax"))
+where_less = lanewise(4, None, _select)
+equal = lanewise(
     2, lambda vector: types.int64, lambda builder, _, x, y: _bits(builder, builder.fcmp_ordered("==", x, y))
 )
-less = _lanewise(
-    2, lambda vector: types.int64, lambda builder, _, x, y: _bits(builder, builder.fcmp_ordered("<", x, y))
-)
+less = lanewise(2, lambda vector: types.int64, lambda builder, _, x, y: _bits(builder, builder.fcmp_ordered("<", x, y)))
 
 _OPERATORS = {
-    operator.add: _lanewise(2, None, lambda builder, vector, x, y: builder.fadd(x, y)),
-    operator.sub: _lanewise(2, None, lambda builder, vector, x, y: builder.fsub(x, y)),
-    operator.mul: _lanewise(2, None, lambda builder, vector, x, y: builder.fmul(x, y)),
-    operator.iadd: _lanewise(2, None, lambda builder, vector, x, y: builder.fadd(x, y)),
-    operator.truediv: _lanewise(2, None, lambda builder, vector, x, y: builder.fdiv(x, y)),
+    operator.add: lanewise(2, None, lambda builder, vector, x, y: builder.fadd(x, y)),
+    operator.sub: lanewise(2, None, lambda builder, vector, x, y: builder.fsub(x, y)),
+    operator.mul: lanewise(2, None, lambda builder, vector, x, y: builder.fmul(x, y)),
+    operator.iadd: lanewise(2, None, lambda builder, vector, x, y: builder.fadd(x, y)),
+    operator.truediv: lanewise(2, None, lambda builder, vector, x, y: builder.fdiv(x, y)),
 }
 
 

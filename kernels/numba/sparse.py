@@ -12,10 +12,11 @@ from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import PARTS
 from fastthermo.kernels.numba.dense import EXCESS, HEAD, NEVER, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
 from fastthermo.kernels.numba.differences import differences, push
+from fastthermo.kernels.numba.exponential import exp2
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
-from fastthermo.kernels.numba.simd import exp2, lanes, load, splat, store, where_less
+from fastthermo.kernels.numba.simd import lanes, load, splat, store, where_less
 
 TIER = 14.0  # bits
 ROUGH = 0.5  # error of a float32 logit from which all are float64

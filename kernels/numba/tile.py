@@ -4,12 +4,11 @@ import numpy as np
 
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import DEPTH
+from fastthermo.kernels.numba.exponential import exp2_product, exp2_shifted
 from fastthermo.kernels.numba.multiply import multiply, transpose, width
 from fastthermo.kernels.numba.scratch import LOG2E, floor, least_sum, magic
 from fastthermo.kernels.numba.simd import (
     equal,
-    exp2_product,
-    exp2_shifted,
     fma,
     lanes,
     largest,

@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
 from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.exponential import exp2, exp2_product, exp2_shifted
 from fastthermo.kernels.numba.multiply import multiply, transpose, width
 from fastthermo.kernels.numba.simd import (
     equal,
-    exp2,
-    exp2_product,
-    exp2_shifted,
     fma,
     lanes,
     largest,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fastthermo.kernels import numba
-from fastthermo.kernels.numba import dense, screen
+from fastthermo.kernels.numba import dense, merge, screen
 from fastthermo.kernels.numba.config import SEGMENT, query_block, tile_length
 
 driver: Any = import_module("fastthermo.kernels.numba.boltzmann")
@@ -135,4 +135,4 @@ def test_tasks_are_blocks_of_queries_by_segments_of_states(latents: Any, monkeyp
     field, beta = query(latents, 0.5)
     made = driver.plan(latents.packed, field, beta, driver.SINGLE, "single")
     driver._dense_part(latents.packed, field, beta, made, np.full(QUERIES, -np.inf), driver.SINGLE)
-    assert tasks == {dense.dense_kernel: SIZE // SEGMENT, dense.merge_kernel: QUERIES}
+    assert tasks == {dense.dense_kernel: SIZE // SEGMENT, merge.merge_kernel: QUERIES}

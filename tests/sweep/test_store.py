@@ -51,8 +51,8 @@ def test_a_driver_killed_at_ten_random_moments_ends_with_the_same_numbers(
     grid, out, moments, counts = sweep.load(small_file), tmp_path / "killed.zarr", random.Random(0), [0]
     want = values(sweep.run(grid, tmp_path / "whole.zarr"))
 
-    def done() -> int:
-        return len([chunk for chunk in out.glob("done/c.*") if chunk.suffix[1:].isdigit()])  # zarr's own *.partial apart
+    def done() -> int:  # zarr's own *.partial apart
+        return sum(chunk.suffix[1:].isdigit() for chunk in out.glob("done/c.*"))
 
     for _ in range(KILLS):
         child, more = python(DRIVER, small_file, out), counts[-1] + moments.randint(0, 5)
