@@ -22,6 +22,8 @@ SCREEN_DIMENSION = 33  # from which screening pays
 SCREEN_LARGEST = 1 << 16  # up to which 32 bits hold a product of bytes
 SCREEN_SIZE = 8192  # and number of states
 SAMPLE = 1024  # states from which the sum of weights is guessed
+CACHED_BYTES = 1 << 24  # of states, up to which rows of listed states are read in any order, else tiles of
+LISTED_BYTES = 1 << 21  # one after the other
 BLURRED = 0.05  # expected error of a logit from which products decide nothing
 # An error of e in independent logits changes the force by about e sqrt(sum w^2). The error of a product is about
 # a third of u beta R (R/2 + |g|), measured on images, latents and Gaussian data.
@@ -49,10 +51,15 @@ def tile_length(dimension: int, itemsize: int) -> int:
     return max(32, min(256, 1 << (wanted.bit_length() - 1)))
 
 
+def listed_tile(dimension: int) -> int:
+    """States whose rows serve a block of queries before the next ones do."""
+    return int(1 << max(5, (LISTED_BYTES // (4 * dimension)).bit_length() - 1))
+
+
 def candidates(shape: tuple[int, int]) -> int:
     """States that screening keeps of a part, at most: twice an even share of those that cost as much as `dense`."""
     size, dimension = shape
-    return max(128, size // PARTS // (4 if dimension <= 128 else 6))
+    return max(128, size // PARTS // (4 if dimension <= 128 else 3))
 
 
 def second_candidates(shape: tuple[int, int]) -> int:

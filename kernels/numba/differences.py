@@ -60,12 +60,10 @@ def _next(n, i, stop, dimension):  # type: ignore[no-untyped-def]
 
 
 @inner
-def push(states, n, start, stop, r, weights, force):  # type: ignore[no-untyped-def]
-    """force = sum of weights[i] s over the states n[i] for start <= i < stop."""
+def push(states, n, start, stop, r, weights, force, at):  # type: ignore[no-untyped-def]
+    """Add the sum of weights[i] s over the states n[i] for start <= i < stop to `force` from `at` on."""
     scalar, step, dimension = force.dtype.type, lanes(force), states.shape[1]
     whole = dimension // step * step
-    for d in range(dimension):
-        force[np.uint64(d)] = 0.0
     for i in range(start, stop - 3, 4):
         row0, row1, row2, row3 = n[i] * dimension, n[i + 1] * dimension, n[i + 2] * dimension, n[i + 3] * dimension
         w0, w1 = splat(scalar(weights[i])), splat(scalar(weights[i + 1]))
@@ -77,18 +75,18 @@ def push(states, n, start, stop, r, weights, force):  # type: ignore[no-untyped-
             prefetch(states, next2 + d)
             prefetch(states, next3 + d)
             y = load_as(states, r * dimension + d, force)
-            f0 = fma(w0, load_as(states, row0 + d, force) - y, load(force, d))
+            f0 = fma(w0, load_as(states, row0 + d, force) - y, load(force, at + d))
             f1 = (load_as(states, row1 + d, force) - y) * w1
             f0 = fma(w2, load_as(states, row2 + d, force) - y, f0)
             f1 = fma(w3, load_as(states, row3 + d, force) - y, f1)
-            store(force, d, f0 + f1)
+            store(force, at + d, f0 + f1)
         for j in range(i, i + 4):
             for d in range(whole, dimension):
-                force[np.uint64(d)] += scalar(weights[j]) * (scalar(states[n[j], d]) - scalar(states[r, d]))
+                force[np.uint64(at + d)] += scalar(weights[j]) * (scalar(states[n[j], d]) - scalar(states[r, d]))
     for i in range(start + (stop - start) // 4 * 4, stop):
         w = splat(scalar(weights[i]))
         for d in range(0, whole, step):
             s = load_as(states, n[i] * dimension + d, force) - load_as(states, r * dimension + d, force)
-            store(force, d, fma(w, s, load(force, d)))
+            store(force, at + d, fma(w, s, load(force, at + d)))
         for d in range(whole, dimension):
-            force[np.uint64(d)] += scalar(weights[i]) * (scalar(states[n[i], d]) - scalar(states[r, d]))
+            force[np.uint64(at + d)] += scalar(weights[i]) * (scalar(states[n[i], d]) - scalar(states[r, d]))

@@ -1,7 +1,8 @@
 """Sums over the candidates of screening, by differences relative to the best of them.
 
 In two tiers, where the force is wanted to 1e-6 only: float64 for the states that weigh more than e^-10 of the
-runner-up, float32 for the others, a small part of the sums, whose logits err by about 1e-5.
+runner-up, float32 for the others, a small part of the sums, whose logits err by about 1e-5. Their forces come last, for
+blocks of queries a tile of states at a time, where the states do not fit the cache.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import PARTS
+from fastthermo.kernels.numba.config import CACHED_BYTES, PARTS, even_block, listed_tile, query_block
 from fastthermo.kernels.numba.dense import EXCESS, HEAD, NEVER, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
 from fastthermo.kernels.numba.differences import differences, push
 from fastthermo.kernels.numba.exponential import exp2
@@ -17,6 +18,7 @@ from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes, load, splat, store, where_less
+from fastthermo.kernels.numba.tile import fill
 
 TIER = 14.0  # bits
 ROUGH = 0.5  # error of a float32 logit from which all are float64
@@ -54,16 +56,35 @@ def sparse_sums(
     single = precision == "single" and packed.states.dtype != np.float64
     zero = np.zeros(1, np.float32 if single else np.float64)
     sums = (dominant, shift, scalars, energy_min, rough, dropped)
-    run(_sparse_kernel, queries, 16, packed.data, field, beta, limits, error, tuple(lists), few, zero, *sums)
+    later = single and packed.states.nbytes > CACHED_BYTES
+    run(_sparse_kernel, queries, 16, packed.data, field, beta, limits, error, tuple(lists), few, later, zero, *sums)
+    if later:
+        block = even_block(queries, query_block(dimension, 4))
+        run(
+            _push_kernel,
+            -(-queries // block),
+            1,
+            packed.states,
+            listed_tile(dimension),
+            block,
+            lists[:3],
+            few,
+            zero,
+            dominant,
+            shift,
+        )
     return sums if few.all() else tuple(x[few] for x in sums)
 
 
 @jit
 def _sparse_kernel(  # type: ignore[no-untyped-def]
-    low, high, data, field, beta, limits, error, lists, few, zero, dominant, shift, scalars, energy_min, rough_error,
-    dropped,
+    low, high, data, field, beta, limits, error, lists, few, later, zero, dominant, shift, scalars, energy_min,
+    rough_error, dropped,
 ):  # fmt: skip
-    """Sums over the candidates of queries [low, high), in the order of the states."""
+    """Sums over the candidates of queries [low, high), in the order of the states.
+
+    later : leave the states that are not exact in the lists, with their weights, to `_push_kernel`.
+    """
     states, log_weights = data[0], data[1]
     index, energy, found, best = lists
     dimension, most = states.shape[1], PARTS * index.shape[2]
@@ -116,12 +137,66 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
         dominant[b] = r
         energy_min[b] = 0.5 * np.dot(away, away)
         _weigh(r, order, exact, count, gap, weight, log_weights, c, b, scalars)
-        push(states, order, 0, exact, r, weight, force)
-        push(states, order, exact, count, r, weight, rough_force)
+        force[:] = rough_force[:] = 0.0
+        push(states, order, 0, exact, r, weight, force, 0)
+        if later:
+            _leave(order, exact, count, weight, 1 / (1 + scalars[b, REST]), b, index, energy, found)
+            exact = count
+        push(states, order, exact, count, r, weight, rough_force, 0)
         for d in range(dimension):
             shift[b, d] = (force[d] + rough_force[d]) / (1 + scalars[b, REST])
         if lost[0] > 0:
             _add_lost(lost, change, c, log_weights[before] - log_weights[r], b, scalars)
+
+
+@inner
+def _leave(order, start, stop, weight, norm, b, index, energy, found):  # type: ignore[no-untyped-def]
+    """The states order[start:stop] of query b and their weights, one part after the other, in place of candidates."""
+    width = index.shape[2]
+    for part in range(PARTS):
+        some = max(0, min(width, stop - start))
+        for i in range(some):
+            index[part, b, i], energy[part, b, i] = order[start + i], norm * weight[start + i]
+        found[part, b] = some
+        start += some
+
+
+@jit
+def _push_kernel(low, high, states, tile, block, lists, few, zero, dominant, shift):  # type: ignore[no-untyped-def]
+    """Add what `_leave` left to the shift of blocks [low, high) of queries."""
+    index, weight, found = lists
+    size, dimension = states.shape
+    force = aligned(block * dimension, zero)
+    part, place = np.empty(block, np.int64), np.empty(block, np.int64)  # where the next state of a query is
+    chosen, weights = np.empty(tile, np.int64), aligned(tile, zero)
+    for task in range(low, high):
+        begin = task * block
+        count = min(block, len(few) - begin)
+        fill(force, 0, count * dimension, 0.0)
+        part[:] = place[:] = 0
+        for stop in range(tile, size + tile, tile):
+            for q in range(count):
+                b, some = begin + q, 0
+                if few[b]:
+                    part[q], place[q], some = _until(
+                        stop, b, part[q], place[q], index, weight, found, chosen, weights
+                    )  # fmt: skip
+                    push(states, chosen, 0, some, dominant[b], weights, force, q * dimension)
+        for q in range(count):
+            for d in range(dimension):
+                shift[begin + q, d] += force[np.uint64(q * dimension + d)]
+
+
+@inner
+def _until(stop, b, part, place, index, weight, found, chosen, weights):  # type: ignore[no-untyped-def]
+    """Take the states of query b below `stop` from its lists; returns the next place, and how many they are."""
+    some = 0
+    while part < PARTS and place < found[part, b] and index[part, b, place] < stop:
+        chosen[some], weights[some] = index[part, b, place], weight[part, b, place]
+        some, place = some + 1, place + 1
+        if place == index.shape[2]:
+            part, place = part + 1, 0
+    return part, place, some
 
 
 @inner

@@ -9,7 +9,7 @@ import torch
 
 from fastthermo.kernels import Sums, numba, reference
 from fastthermo.kernels.bounds import cutoffs
-from fastthermo.kernels.numba import screen
+from fastthermo.kernels.numba import screen, sparse
 from fastthermo.kernels.numba.codes import HIGH, LARGEST, probe
 from fastthermo.kernels.numba.config import PARTS, SCREEN_DIMENSION, SCREEN_SIZE, candidates, second_candidates
 
@@ -207,6 +207,14 @@ def test_sums_of_cold_queries_are_those_of_the_reference(case: Any) -> None:
     assert_sums_agree(case, numba.boltzmann(case.packed, *case.tensors), reference_sums(case))
 
 
+@pytest.fixture(params=["cached", "later"])
+def order(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forces of listed states at once, or a tile of states after the other."""
+    monkeypatch.setattr(sparse, "CACHED_BYTES", 0 if request.param == "later" else np.inf)
+    monkeypatch.setattr(sparse, "listed_tile", lambda dimension: 300)
+
+
+@pytest.mark.usefixtures("order")
 def test_sums_of_cold_queries_in_single_precision_are_right_to_its_promise(case: Any) -> None:
     few, *_ = screen.screen(case.packed, case.codes, case.field, case.beta, "single")
     assert few.all()
@@ -267,20 +275,25 @@ def test_floats_that_stand_for_bytes_have_their_codes(unit: float) -> None:
     assert codes.made.residual <= 1e-6
 
 
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("precision", ["double", "single"])
 @pytest.mark.parametrize("name", ["weighted float32", "bytes"])
-def test_answers_do_not_depend_on_the_batch_or_its_order(name: str) -> None:
+def test_answers_do_not_depend_on_the_batch_or_its_order(name: str, precision: str) -> None:
     case = mixed(name)
     field, beta = case.tensors
-    whole = numba.boltzmann(case.packed, field, beta)
+    whole = numba.boltzmann(case.packed, field, beta, precision)
     for step in (1, 5):
         parts = [
-            numba.boltzmann(case.packed, field[i : i + step], beta[i : i + step]) for i in range(0, len(beta), step)
+            numba.boltzmann(case.packed, field[i : i + step], beta[i : i + step], precision)
+            for i in range(0, len(beta), step)
         ]
         for column, *pieces in zip(whole, *parts, strict=True):
             assert torch.equal(column, torch.cat(pieces))
-    order = torch.from_numpy(np.random.default_rng(0).permutation(len(beta)))
-    for column, other in zip(whole, numba.boltzmann(case.packed, field[order], beta[order]), strict=True):
-        assert torch.equal(column[order], other)
+    shuffled = torch.from_numpy(np.random.default_rng(0).permutation(len(beta)))
+    for column, other in zip(
+        whole, numba.boltzmann(case.packed, field[shuffled], beta[shuffled], precision), strict=True
+    ):
+        assert torch.equal(column[shuffled], other)
 
 
 def test_constant_dimensions_have_codes_and_sums() -> None:
