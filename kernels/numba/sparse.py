@@ -13,17 +13,16 @@ from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import CACHED_BYTES, PARTS, even_block, listed_tile, query_block
 from fastthermo.kernels.numba.dense import EXCESS, HEAD, NEVER, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
 from fastthermo.kernels.numba.differences import differences, push
+from fastthermo.kernels.numba.drop import BINS, add_lost, drop
 from fastthermo.kernels.numba.exponential import exp2
+from fastthermo.kernels.numba.listed import leave, push_kernel
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes, load, splat, store, where_less
-from fastthermo.kernels.numba.tile import fill
 
 TIER = 14.0  # bits
 ROUGH = 0.5  # error of a float32 logit from which all are float64
-DROPPED, DROPPED_REST = 1e-7, 1e-5  # weights without a force: their sum, relative to the largest and to all others
-BINS = 64  # of log2 of weights
 
 
 class Lists(NamedTuple):
@@ -61,7 +60,7 @@ def sparse_sums(
     if later:
         block = even_block(queries, query_block(dimension, 4))
         run(
-            _push_kernel,
+            push_kernel,
             -(-queries // block),
             1,
             packed.states,
@@ -83,7 +82,7 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Sums over the candidates of queries [low, high), in the order of the states.
 
-    later : leave the states that are not exact in the lists, with their weights, to `_push_kernel`.
+    later : leave the states that are not exact in the lists, with their weights, to `listed.push_kernel`.
     """
     states, log_weights = data[0], data[1]
     index, energy, found, best = lists
@@ -104,7 +103,7 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
         _away(states, r, field, b, away, rough)
         lost[:] = 0.0
         if rough.itemsize == 4:
-            count = _drop(chosen, gap, weight, count, c, beta[b], 2 * error[b], log_weights, r, mass, lost)
+            count = drop(chosen, gap, weight, count, c, beta[b], 2 * error[b], log_weights, r, mass, lost)
             if lost[0] > 0:
                 dropped[b] = lost[0] * np.exp(2 * error[b] * beta[b])
         exact, limit, before = count, -np.inf, r
@@ -140,63 +139,13 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
         force[:] = rough_force[:] = 0.0
         push(states, order, 0, exact, r, weight, force, 0)
         if later:
-            _leave(order, exact, count, weight, 1 / (1 + scalars[b, REST]), b, index, energy, found)
+            leave(order, exact, count, weight, 1 / (1 + scalars[b, REST]), b, index, energy, found)
             exact = count
         push(states, order, exact, count, r, weight, rough_force, 0)
         for d in range(dimension):
             shift[b, d] = (force[d] + rough_force[d]) / (1 + scalars[b, REST])
         if lost[0] > 0:
-            _add_lost(lost, change, c, log_weights[before] - log_weights[r], b, scalars)
-
-
-@inner
-def _leave(order, start, stop, weight, norm, b, index, energy, found):  # type: ignore[no-untyped-def]
-    """The states order[start:stop] of query b and their weights, one part after the other, in place of candidates."""
-    width = index.shape[2]
-    for part in range(PARTS):
-        some = max(0, min(width, stop - start))
-        for i in range(some):
-            index[part, b, i], energy[part, b, i] = order[start + i], norm * weight[start + i]
-        found[part, b] = some
-        start += some
-
-
-@jit
-def _push_kernel(low, high, states, tile, block, lists, few, zero, dominant, shift):  # type: ignore[no-untyped-def]
-    """Add what `_leave` left to the shift of blocks [low, high) of queries."""
-    index, weight, found = lists
-    size, dimension = states.shape
-    force = aligned(block * dimension, zero)
-    part, place = np.empty(block, np.int64), np.empty(block, np.int64)  # where the next state of a query is
-    chosen, weights = np.empty(tile, np.int64), aligned(tile, zero)
-    for task in range(low, high):
-        begin = task * block
-        count = min(block, len(few) - begin)
-        fill(force, 0, count * dimension, 0.0)
-        part[:] = place[:] = 0
-        for stop in range(tile, size + tile, tile):
-            for q in range(count):
-                b, some = begin + q, 0
-                if few[b]:
-                    part[q], place[q], some = _until(
-                        stop, b, part[q], place[q], index, weight, found, chosen, weights
-                    )  # fmt: skip
-                    push(states, chosen, 0, some, dominant[b], weights, force, q * dimension)
-        for q in range(count):
-            for d in range(dimension):
-                shift[begin + q, d] += force[np.uint64(q * dimension + d)]
-
-
-@inner
-def _until(stop, b, part, place, index, weight, found, chosen, weights):  # type: ignore[no-untyped-def]
-    """Take the states of query b below `stop` from its lists; returns the next place, and how many they are."""
-    some = 0
-    while part < PARTS and place < found[part, b] and index[part, b, place] < stop:
-        chosen[some], weights[some] = index[part, b, place], weight[part, b, place]
-        some, place = some + 1, place + 1
-        if place == index.shape[2]:
-            part, place = part + 1, 0
-    return part, place, some
+            add_lost(lost, change, c, log_weights[before] - log_weights[r], b, scalars)
 
 
 @inner
@@ -210,61 +159,6 @@ def collect(index, energy, found, best, limits, b, chosen, gap):  # type: ignore
             chosen[count], gap[count] = index[part, b, i], np.float64(e) - np.float64(least)
             count += e < bound
     return count
-
-
-@inner
-def _drop(chosen, gap, weight, count, c, beta, margin, log_weights, r, mass, lost):  # type: ignore[no-untyped-def]
-    """Leave the states whose weights sum to next to nothing; returns how many remain.
-
-    gap : screened energies less log(phi) / beta, relative to those of r, wrong by `margin`; lost : sum of the weights
-    left, of their H~ - H~_r and its square.
-    """
-    slack, step = margin * beta * LOG2E, lanes(weight)
-    if slack > BINS / 4:
-        return count
-    for i in range(count, (count + step - 1) // step * step):
-        gap[i] = np.inf
-    scale = splat(c)
-    for i in range(0, count, step):
-        store(weight, i, exp2(scale * load(gap, i)))
-    mass[:] = 0.0
-    rest = -1.0
-    for i in range(count):
-        mass[min(BINS - 1, np.int64(-c * gap[i]))] += weight[i]
-        rest += weight[i]
-    allowed = min(DROPPED * np.exp2(-slack), DROPPED_REST * max(rest, 0.0))
-    cut, sum_ = BINS, 0.0
-    while cut > 1 and sum_ + mass[cut - 1] <= allowed:
-        cut -= 1
-        sum_ += mass[cut]
-    if sum_ == 0:
-        return count
-    limit, prior, kept = -cut / c, log_weights[r], 0
-    for i in range(count):
-        if gap[i] < limit:
-            chosen[kept], gap[kept] = chosen[i], gap[i]
-            kept += 1
-        else:
-            x = gap[i] + (log_weights[chosen[i]] - prior) / beta
-            lost[0] += weight[i]
-            lost[1] += weight[i] * x
-            lost[2] += weight[i] * x * x
-    return kept
-
-
-@inner
-def _add_lost(lost, change, c, prior, b, scalars):  # type: ignore[no-untyped-def]
-    """Add what `_drop` left, relative to a state whose energy was `change` more than the reference's is, to moments."""
-    factor = np.exp2(c * change + LOG2E * prior)
-    mass = factor * lost[0]
-    excess = factor * (lost[1] + change * lost[0])
-    square = factor * (lost[2] + change * (2 * lost[1] + change * lost[0]))
-    old, new = 1 + scalars[b, REST], 1 + scalars[b, REST] + mass
-    scalars[b, REST] += mass
-    scalars[b, EXCESS] = (scalars[b, EXCESS] * old + excess) / new
-    scalars[b, SQUARE] = (scalars[b, SQUARE] * old + square) / new
-    scalars[b, PARTICIPATION] *= (old / new) ** 2
-    scalars[b, TAIL] *= old / new
 
 
 @inner

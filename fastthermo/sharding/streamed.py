@@ -1,0 +1,122 @@
+"""States that stay on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo._arrays import is_torch
+from fastthermo.ensemble.reading import check_weights, read_states
+from fastthermo.sharding.blocks import Some, ahead, block_size, devices_of, forget, group_of, moved, opened, take
+from fastthermo.sharding.sharded import ShardedEnsemble
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastthermo import ops
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StreamedEnsemble(ShardedEnsemble):
+    """The Boltzmann ensemble of states that stay on disk: every question is one pass over them, in blocks.
+
+    A block is read while kernels work on the one before; two of them are in memory. Ask many queries at a time. Several
+    processes each stream states of their own, or with `scatter` a share of one array.
+
+    Parameters
+    ----------
+    states : (N, D) or (N, ...): the path of an .npy file or a Zarr array, or a np.memmap, zarr.Array or anything else
+        with shape, dtype and slices along the first axis.
+    log_weights, scale, shift, group : as for `ShardedEnsemble`; the weights are held in memory.
+    devices : where blocks are summed, in turn; the CPU by default.
+    block : states read at a time; by default 64 MiB of them.
+    progress : whether to show a bar; None: on a terminal, for passes of more than two seconds.
+
+    Raises
+    ------
+    As `ShardedEnsemble`; NaN and infinity are found when they are read.
+    """
+
+    block: int | None = None
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        import torch
+
+        weights, devices = self._agree(self._open)
+        shape = tuple(int(x) for x in self.states.shape[1:])
+        dtype = read_states(np.empty((0, *shape), self.states.dtype), empty=True).dtype
+        size, total = self._join(self.states.shape[0], shape, dtype, weights)
+        log_phi = None if weights is None else weights - total
+
+        def own_weights() -> torch.Tensor:
+            return torch.full((len(self._own),), -total, dtype=torch.float64) if log_phi is None else log_phi
+
+        def own_rows(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            places, inverse = np.unique(index.cpu().numpy() - self._own.start, return_inverse=True)
+            rows = read_states(take(self.states, places), empty=True).flatten(1)[torch.from_numpy(inverse)]
+            phi = torch.full((len(rows),), -total, dtype=torch.float64) if log_phi is None else log_phi[places][inverse]
+            return rows.double().to(devices[0]), phi.to(devices[0])
+
+        def parts() -> Iterator[tuple[int, ops.States]]:
+            return self._parts(log_phi, total, devices)
+
+        self._set_core(size, prod(shape), dtype, devices, parts, own_rows, own_weights)
+
+    @staticmethod
+    def _share(states: Any, index: Any) -> Any:
+        return Some(states, index)
+
+    def _open(self) -> tuple[torch.Tensor | None, list[torch.device]]:
+        self._check_units()
+        states = opened(self.states)
+        if is_torch(states) or not all(hasattr(states, name) for name in ("shape", "dtype", "__getitem__")):
+            raise TypeError(f"states: wanted a path, a np.memmap or a Zarr array, got {type(states).__name__}")
+        if len(states.shape) < 2 or 0 in states.shape[1:] or np.dtype(states.dtype).kind not in "fiub":
+            raise ValueError(
+                f"states: wanted real numbers of shape (N, D) or (N, ...), got {states.dtype} of {states.shape}"
+            )
+        if self.block is not None and not (isinstance(self.block, int | np.integer) and self.block >= 1):
+            raise ValueError(f"block: wanted the number of states to read at a time, got {self.block!r}")
+        object.__setattr__(self, "states", states)
+        weights = None if self.log_weights is None else check_weights(self.log_weights, states.shape[0])
+        return weights, devices_of(self.devices, "cpu")
+
+    def _parts(
+        self, log_phi: torch.Tensor | None, total: float, devices: list[torch.device]
+    ) -> Iterator[tuple[int, ops.States]]:
+        import torch
+
+        from fastthermo import ops
+
+        step = self.block or block_size(self.states.dtype, self.dimension)
+        starts = range(0, self.states.shape[0], step)
+        if log_phi is not None:
+            starts = [i for i in starts if bool((log_phi[i : i + step] > -np.inf).any())]  # type: ignore[assignment]
+
+        def read(k: int) -> tuple[int, ops.States]:
+            i, device = starts[k], devices[k % len(devices)]
+            block = np.array(self.states[i : i + step])
+            forget(self.states)
+            rows = read_states(block, first=i).flatten(1)
+            phi = torch.full((len(rows),), -total, dtype=torch.float64) if log_phi is None else log_phi[i : i + step]
+            return self._own.start + i, ops.States(moved(rows, device), phi.to(device))
+
+        for offset, part in self._progress(ahead(read, range(len(starts))), len(starts)):
+            if part.device.type == "cuda":
+                part.states.record_stream(torch.cuda.current_stream(part.device))
+            yield offset, part
+
+    def _progress(self, blocks: Iterable[Any], count: int) -> Iterator[Any]:
+        from tqdm import tqdm
+
+        group = group_of(self.group)
+        hidden = None if self.progress is None else not self.progress
+        if group is not None and group.rank > 0:
+            hidden = True
+        delay = 0.0 if self.progress else 2.0
+        return iter(tqdm(blocks, desc="states", unit="block", total=count, disable=hidden, delay=delay, leave=False))
