@@ -183,7 +183,7 @@ def _dense(packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, dtyp
     segments = -(-len(packed.states) // SEGMENT)
     guess = _guess(packed, field, beta) if (made.level < 0).any() and segments > 1 else np.full(queries, -np.inf)
     most, whole = max(1, SEGMENT_BYTES // (segments * dimension * 8)), query_block(dimension, dtype.itemsize)
-    most = most // whole * whole or most  # whole blocks
+    most = even_block(queries, most // whole * whole or most, 4)
     parts = [
         _dense_part(
             packed,

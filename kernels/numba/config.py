@@ -5,14 +5,15 @@ NEAR_TILE = 1024  # states a tile there
 TASK_WORK = 1 << 32  # multiplications a task, about, so that an interrupt waits a tenth of a second
 NEAR_WORK = TASK_WORK >> 4  # states x dimensions x queries a task in few dimensions
 TILE_BYTES = 3 << 17  # of a tile of states, held twice, and
-QUERY_BYTES = 3 << 18  # of the vectors of a block of queries, which together stay in the second-level cache
+QUERY_BYTES = 3 << 19  # of the vectors of a block of queries, together not far beyond the second-level cache
 ROWS = 12  # queries multiplied at a time
 SEGMENT = 4096  # states whose sums are kept in the precision of the products before they are merged in float64
 SEGMENT_BYTES = 3 << 23  # of sums of segments that wait to be merged
-FEATURE_BYTES = 3 << 18  # of the second moments of a block of queries, in the second-level cache, and
-REPEATED_BYTES = 1 << 16  # of a tile of states written twice, in the first
+FEATURE_BYTES = 1 << 22  # of the second moments of a block of queries
+FEATURE_ROWS = 72  # such queries, at most
+REPEATED_BYTES = 1 << 16  # of a tile of states written twice
 COVARIANCE_PARTS = 4  # of the states, at most, summed by tasks of their own, and
-COVARIANCE_BYTES = 1 << 24  # of what they sum
+COVARIANCE_BYTES = 1 << 25  # of what they sum
 DEPTH = 256  # dimensions summed in one chain
 SCREEN_BLOCK = 66  # queries a block, eleven times the six that are multiplied at a time
 PARTS = 8  # of the states, screened by tasks of their own
@@ -34,10 +35,11 @@ FAR = {4: 16.0, 8: 500.0}  # beta H~_r from which differences of |y - h|^2 are n
 
 
 def even_block(queries: int, limit: int, rows: int = 1) -> int:
-    """The size of the fewest blocks of at most `limit` queries, made equal; several are multiples of `rows`."""
-    blocks = max(1, -(-queries // limit))
+    """The size of the fewest blocks of at most `limit` queries, made equal; several are multiples of `rows`, if any."""
+    blocks = max(1, -(-queries // max(1, limit)))
     even = max(1, -(-queries // blocks))
-    return even if blocks == 1 else -(-even // rows) * rows
+    whole = -(-even // rows) * rows
+    return whole if blocks > 1 and whole <= limit else even
 
 
 def query_block(dimension: int, itemsize: int) -> int:
@@ -57,11 +59,11 @@ def listed_tile(dimension: int) -> int:
 
 
 def candidates(shape: tuple[int, int]) -> int:
-    """States that screening keeps of a part, at most: twice an even share of those that cost as much as `dense`."""
+    """States that screening keeps of a part, at most: about as many as cost what `dense` does."""
     size, dimension = shape
     return max(128, size // PARTS // (4 if dimension <= 128 else 3))
 
 
 def second_candidates(shape: tuple[int, int]) -> int:
     """The same for second passes, which take each in float64."""
-    return max(128, candidates(shape) // 2)
+    return max(128, shape[0] // PARTS // (8 if shape[1] <= 128 else 12))

@@ -14,6 +14,7 @@ from fastthermo.kernels.numba.config import (
     COVARIANCE_BYTES,
     COVARIANCE_PARTS,
     FEATURE_BYTES,
+    FEATURE_ROWS,
     PARTS,
     REPEATED_BYTES,
     ROWS,
@@ -49,20 +50,20 @@ def covariance(
 def _by_products(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str, out: np.ndarray
 ) -> None:
-    queries, dimension = field.shape
+    (queries, dimension), size = field.shape, len(packed.states)
     data, tile, _, *of_queries, tilts, zero = arguments(packed, field, beta, sums, precision, 2)
     of_queries.append(as_array(sums.shift))
     itemsize = zero.itemsize
     wide = 128 // itemsize
     depth = -(-dimension // wide) * wide
-    features = (dimension // 2 + 1) * depth
+    features, square = (dimension // 2 + 1) * depth, dimension**2 * 8
     while tile > wide and 2 * depth * tile * itemsize > REPEATED_BYTES:
         tile //= 2
-    segments = -(-len(packed.states) // SEGMENT)
-    parts = min(COVARIANCE_PARTS, segments)
-    most = min(FEATURE_BYTES // (itemsize * features), TASK_WORK * parts // (features * len(packed.states)))
-    block = even_block(queries, max(1, most // ROWS * ROWS or most // 4 * 4), ROWS)
-    group = max(block, COVARIANCE_BYTES // (parts * dimension**2 * 8) // block * block)
+    most = min(FEATURE_ROWS, max(1, FEATURE_BYTES // (itemsize * features)))
+    parts = max(1, min(COVARIANCE_PARTS, -(-size // SEGMENT), COVARIANCE_BYTES // (most * square)))
+    most = max(1, min(most, TASK_WORK * parts // (features * size)))
+    block = even_block(queries, most // ROWS * ROWS or most // 4 * 4 or most, ROWS)
+    group = max(block, COVARIANCE_BYTES // (parts * square) // block * block)
     sums_of_parts = np.empty((parts, min(group, queries), dimension, dimension))
     for i in range(0, queries, group):
         rows = slice(i, i + group)

@@ -6,6 +6,7 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import PARTS, SEGMENT, SEGMENT_BYTES
+from fastthermo.kernels.numba.differences import ask
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
@@ -83,6 +84,7 @@ def _few_kernel(  # type: ignore[no-untyped-def]
             norm = 1 / (1 + np.exp(log_rest[b]))
             _add_dominant(b, shift, excess, probes, energy_probes, norm, out[b], out_energy[b])
             for i in range(count):
+                ask(states, chosen, i + 2, count)
                 deviation(chosen[i], r, b, states, shift, delta)
                 _add_head(weight[i], gap[i] - excess[b], delta, b, probes, energy_probes, out[b], out_energy[b])
 

@@ -52,6 +52,15 @@ def differences(states, n, start, stop, r, away, out):  # type: ignore[no-untype
 
 
 @inner
+def ask(states, n, i, count):  # type: ignore[no-untyped-def]
+    """Ask for the row of the state n[i], if i < count."""
+    if i < count:
+        dimension = states.shape[1]
+        for d in range(0, dimension, 64 // states.itemsize):
+            prefetch(states, n[i] * dimension + d)
+
+
+@inner
 def _next(n, i, stop, dimension):  # type: ignore[no-untyped-def]
     """Where the rows of the states n[i] .. n[i + 3] begin, at last that of n[stop - 1]."""
     last = stop - 1

@@ -104,6 +104,6 @@ def find_candidates(
     queries = (*probes[:3], (-1 / (LOG2E * beta)).astype(np.float32), limits)
     if len(rows) < len(beta):
         queries = tuple(x[rows] for x in queries)
-    block = even_block(len(rows), SCREEN_BLOCK)
+    block = even_block(len(rows), SCREEN_BLOCK, 6)
     states, tasks = (codes.codes, codes.half_squares, codes.priors), parts * -(-len(rows) // block)
     run(sieve_kernel, tasks, 1, states, queries, rows, packed.tilts, block, part, parts, tuple(lists))

@@ -11,7 +11,7 @@ from fastthermo.kernels.numba import screen
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import second_candidates
 from fastthermo.kernels.numba.dense import NEVER
-from fastthermo.kernels.numba.differences import relative
+from fastthermo.kernels.numba.differences import ask, relative
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
@@ -59,7 +59,9 @@ def weights_of(  # type: ignore[no-untyped-def]
     for d in range(away.size):
         away[d] = np.float64(states[r, d]) - field[b, d]
     norm, kept = 1 / (1 + np.exp(log_rest)), 0
-    for i in range(collect(index, energy, found, best, limits, b, chosen, gap)):
+    count = collect(index, energy, found, best, limits, b, chosen, gap)
+    for i in range(count):
+        ask(states, chosen, i + 2, count)
         n = chosen[i]
         x = relative(states, n, r, away, 0)
         bits = -LOG2E * beta[b] * x + LOG2E * (log_weights[n] - log_weights[r])

@@ -8,6 +8,7 @@ blocks of queries a tile of states at a time, where the states do not fit the ca
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import CACHED_BYTES, PARTS, even_block, listed_tile, query_block
@@ -58,7 +59,7 @@ def sparse_sums(
     later = single and packed.states.nbytes > CACHED_BYTES
     run(_sparse_kernel, queries, 16, packed.data, field, beta, limits, error, tuple(lists), few, later, zero, *sums)
     if later:
-        block = even_block(queries, query_block(dimension, 4))
+        block = even_block(queries, min(query_block(dimension, 4), -(-queries // torch.get_num_threads())))
         run(
             push_kernel,
             -(-queries // block),
