@@ -264,17 +264,17 @@ def test_ctrl_c_is_raised_within_a_block_of_a_compiled_kernel_and_the_pool_stays
 spin_all()
 start = time.perf_counter()
 spin(0, 1, 10**6, np.zeros(1))
-length = int(10**6 * 0.08 / (time.perf_counter() - start))
+length = int(10**6 * 0.03 / (time.perf_counter() - start))
 
-def interrupt():
-    global sent
+def interrupt(out):
+    global sent, done
     time.sleep(0.2)
-    sent = time.perf_counter()
+    sent, done = time.perf_counter(), np.count_nonzero(out)
     os.kill(os.getpid(), signal.SIGINT)
 
-def delay():
+def delay(workers):
     out = np.zeros(500)
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, args=(out,)).start()
     try:
         run(spin, 500, 1, length, out)
         sys.exit("not interrupted")
@@ -283,14 +283,14 @@ def delay():
     before = out.copy()
     time.sleep(0.15)
     assert (out == before).all(), "a block still ran"
-    assert np.count_nonzero(out) < 60
+    assert np.count_nonzero(out) <= done + 4 * workers
     spin_all()
     return found
 
 delays = []
 for workers in (1, 2, 3):
     torch.set_num_threads(workers)
-    delays.append(min(delay() for _ in range(2)))
+    delays.append(min(delay(workers) for _ in range(3)))
 print(json.dumps(delays))
 """
     delays = json.loads(script(code))
