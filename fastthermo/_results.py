@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+import fastthermo
 from fastthermo._files import replacing
 
 
@@ -31,6 +32,22 @@ class Settings:
     queries: int
     seed: int
     version: str
+
+    @classmethod
+    def about(cls, data: Any, ensemble: Any, process: Any, times: int, queries: int, seed: int, **more: Any) -> Self:
+        """Of this version, a Dataset, its Ensemble and a Process; `more` : fields of a subclass."""
+        return cls(
+            data=data.name,
+            states=ensemble.size,
+            dimension=ensemble.dimension,
+            labelled=data.labels is not None,
+            process=repr(process),
+            times=times,
+            queries=queries,
+            seed=seed,
+            version=fastthermo.__version__,
+            **more,
+        )
 
 
 def check_counts(least: Mapping[str, tuple[Any, int]]) -> None:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import fastthermo
 from fastthermo._results import Settings, claim, open_arrays, rows
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.quality import QUALITIES, Yardstick
@@ -77,20 +76,7 @@ def prepare(
     """Models, a yardstick, and the folder of a sweep over `cases`, made or taken up again."""
     found, network = models(runs, data, device)
     ensemble = data.ensemble()
-    settings = Swept(
-        data.name,
-        ensemble.size,
-        ensemble.dimension,
-        data.labels is not None,
-        repr(process),
-        steps,
-        queries,
-        seed,
-        fastthermo.__version__,
-        seeds,
-        cases,
-        network,
-    )
+    settings = Swept.about(data, ensemble, process, steps, queries, seed, seeds=seeds, cases=cases, network=network)
     yardstick = Yardstick(data, device)
     folder = claim(out, settings, overwrite, kind)
     marks = landmarks(ensemble, process, seed)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastthermo
 from fastthermo._results import Settings, check_counts, claim, finish, open_arrays, rows, times
 from fastthermo.critical import critical_times
 from fastthermo.datasets import Dataset
@@ -86,18 +85,7 @@ def compare(
     if model.shape != ensemble.shape:
         raise ValueError(f"run: wanted a network for states of shape {ensemble.shape}, {run} has {model.shape}")
     weights = Path(run) / NETWORK if Path(run).is_dir() else Path(run)
-    settings = Compared(
-        data.name,
-        ensemble.size,
-        ensemble.dimension,
-        data.labels is not None,
-        repr(process),
-        times,
-        queries,
-        seed,
-        fastthermo.__version__,
-        fingerprint(weights),
-    )
+    settings = Compared.about(data, ensemble, process, times, queries, seed, network=fingerprint(weights))
     out = Path(out)
     folder = claim(out, settings, overwrite, KIND)
     started = time.monotonic()

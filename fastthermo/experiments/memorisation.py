@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastthermo
 from fastthermo._results import check_counts, claim, finish
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.cases import Swept, Variables, bars, clean, cooling, fill, open_cases, over_seeds
@@ -82,22 +81,19 @@ def memorise(
         raise ValueError(f"sizes: wanted at least two numbers of at least 2 data, got {list(sizes)}")
     parts = [subset(data, n, seed) for n in numbers]
     ensemble = data.ensemble()
-    settings = Trained(
-        data.name,
-        ensemble.size,
-        ensemble.dimension,
-        data.labels is not None,
-        repr(process),
+    settings = Trained.about(
+        data,
+        ensemble,
+        process,
         STEPS,
         queries,
         seed,
-        fastthermo.__version__,
-        seeds,
-        f"on {', '.join(map(str, numbers))} data",
-        "trained here",
-        steps,
-        batch,
-        width,
+        seeds=seeds,
+        cases=f"on {', '.join(map(str, numbers))} data",
+        network="trained here",
+        training_steps=steps,
+        batch=batch,
+        width=width,
     )
     out = Path(out)
     yardstick = Yardstick(data, device)

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import fastthermo
 from fastthermo._results import Settings, check_counts, claim, finish
 from fastthermo.datasets import Dataset
 from fastthermo.plot import portrait_figure, save
@@ -42,17 +41,7 @@ def portrait(
     """
     check_counts({"times": (times, 2), "queries": (queries, 2), "seed": (seed, 0)})
     ensemble = data.ensemble()
-    settings = Settings(
-        data.name,
-        ensemble.size,
-        ensemble.dimension,
-        data.labels is not None,
-        repr(process),
-        times,
-        queries,
-        seed,
-        fastthermo.__version__,
-    )
+    settings = Settings.about(data, ensemble, process, times, queries, seed)
     out = Path(out)
     folder = claim(out, settings, overwrite, "portrait")
     classes = None if data.labels is None else ensemble.split(data.labels)

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import fastthermo
 from fastthermo._results import Settings, check_counts, claim, finish
 from fastthermo.datasets import Dataset
 from fastthermo.plot import save
@@ -48,17 +47,7 @@ def survey(
     """
     check_counts({"times": (times, 5), "queries": (queries, 2), "seed": (seed, 0)})
     ensemble = data.ensemble()
-    settings = Settings(
-        data.name,
-        ensemble.size,
-        ensemble.dimension,
-        data.labels is not None,
-        repr(process),
-        times,
-        queries,
-        seed,
-        fastthermo.__version__,
-    )
+    settings = Settings.about(data, ensemble, process, times, queries, seed)
     out = Path(out)
     folder = claim(out, settings, overwrite, "regimes")
     started = time.monotonic()
