@@ -64,9 +64,10 @@ def _by_products(
     most = max(1, min(most, TASK_WORK * parts // (features * size)))
     block = even_block(queries, most // ROWS * ROWS or most // 4 * 4 or most, ROWS)
     group = max(block, COVARIANCE_BYTES // (parts * square) // block * block)
-    sums_of_parts = np.empty((parts, min(group, queries), dimension, dimension))
+    summed = np.empty((parts, min(group, queries), dimension, dimension)) if parts > 1 else None
     for i in range(0, queries, group):
         rows = slice(i, i + group)
+        sums_of_parts = out[None, rows] if summed is None else summed
         some = [x[rows] for x in of_queries]
         count = len(some[0])
         run(_covariance_kernel, parts * -(-count // block), 1, data, tile, block, *some, tilts, zero, sums_of_parts)

@@ -31,12 +31,9 @@ def differences(states, n, start, stop, r, away, out):  # type: ignore[no-untype
     for i in range(start, stop - 3, 4):
         row0, row1, row2, row3 = n[i] * dimension, n[i + 1] * dimension, n[i + 2] * dimension, n[i + 3] * dimension
         sum0, sum1, sum2, sum3 = none, none, none, none
-        next0, next1, next2, next3 = _next(n, i + 4, stop, dimension)
+        after = _next(n, i + 4, stop, dimension)
         for d in range(0, whole, step):
-            prefetch(states, next0 + d)
-            prefetch(states, next1 + d)
-            prefetch(states, next2 + d)
-            prefetch(states, next3 + d)
+            _ask_four(states, after, d)
             y, k = load_as(states, r * dimension + d, away), load(away, d)
             s0, s1 = load_as(states, row0 + d, away) - y, load_as(states, row1 + d, away) - y
             s2, s3 = load_as(states, row2 + d, away) - y, load_as(states, row3 + d, away) - y
@@ -69,6 +66,14 @@ def _next(n, i, stop, dimension):  # type: ignore[no-untyped-def]
 
 
 @inner
+def _ask_four(states, rows, d):  # type: ignore[no-untyped-def]
+    prefetch(states, rows[0] + d)
+    prefetch(states, rows[1] + d)
+    prefetch(states, rows[2] + d)
+    prefetch(states, rows[3] + d)
+
+
+@inner
 def push(states, n, start, stop, r, weights, force, at):  # type: ignore[no-untyped-def]
     """Add the sum of weights[i] s over the states n[i] for start <= i < stop to `force` from `at` on."""
     scalar, step, dimension = force.dtype.type, lanes(force), states.shape[1]
@@ -77,12 +82,9 @@ def push(states, n, start, stop, r, weights, force, at):  # type: ignore[no-unty
         row0, row1, row2, row3 = n[i] * dimension, n[i + 1] * dimension, n[i + 2] * dimension, n[i + 3] * dimension
         w0, w1 = splat(scalar(weights[i])), splat(scalar(weights[i + 1]))
         w2, w3 = splat(scalar(weights[i + 2])), splat(scalar(weights[i + 3]))
-        next0, next1, next2, next3 = _next(n, i + 4, stop, dimension)
+        after = _next(n, i + 4, stop, dimension)
         for d in range(0, whole, step):
-            prefetch(states, next0 + d)
-            prefetch(states, next1 + d)
-            prefetch(states, next2 + d)
-            prefetch(states, next3 + d)
+            _ask_four(states, after, d)
             y = load_as(states, r * dimension + d, force)
             f0 = fma(w0, load_as(states, row0 + d, force) - y, load(force, at + d))
             f1 = (load_as(states, row1 + d, force) - y) * w1

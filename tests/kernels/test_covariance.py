@@ -1,5 +1,6 @@
 """Covariances of every backend against exact ones, relative to their own size at any temperature."""
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,3 +81,26 @@ def test_answers_do_not_depend_on_the_batch(case: Any) -> None:
         one = slice(i, i + 1)
         sums = numba.boltzmann(packed, field[one], beta[one])
         assert torch.equal(numba.covariance(packed, field[one], beta[one], sums)[0], together[i])
+
+
+def test_parts_of_the_states_give_the_sums_of_all_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastthermo.kernels import numba, reference
+
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.normal(size=(9000, 17)))
+    log_weights = torch.full((9000,), -np.log(9000)).double()
+    field, beta = y[:150] + 0.5, torch.logspace(-3, 0, 150).double()
+    packed, plain = numba.pack(y, log_weights), reference.pack(y, log_weights)
+    sums = numba.boltzmann(packed, field, beta)
+    want = reference.covariance(plain, field, beta, reference.boltzmann(plain, field, beta))
+    module: Any = import_module("fastthermo.kernels.numba.covariance")
+    one_block = 3 * module.FEATURE_ROWS * 17**2 * 8
+    found = []
+    for size in (module.COVARIANCE_BYTES, one_block, 0):  # three parts, also a block at a time; one part
+        monkeypatch.setattr(module, "COVARIANCE_BYTES", size)
+        found.append(numba.covariance(packed, field, beta, sums))
+        one = slice(70, 71)
+        alone = numba.covariance(packed, field[one], beta[one], numba.boltzmann(packed, field[one], beta[one]))
+        assert torch.equal(alone[0], found[-1][70])
+        assert ((found[-1] - want).abs() <= 1e-12 * want.abs().amax((1, 2), keepdim=True)).all()
+    assert torch.equal(found[0], found[1])
