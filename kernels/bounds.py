@@ -80,24 +80,31 @@ def near_error(shape, radius, spread, rounding, beta, energy_min, excess, excess
     return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-100) * radius / rms
 
 
-def dense_error(shape, radius, spread, itemsize, beta, distance, energy_min, excess, tail, changes):  # type: ignore[no-untyped-def]
-    """|force error| / rms force of sums whose tail, a share of the weights, comes from products."""
+def dense_error(  # type: ignore[no-untyped-def]
+    shape, radius, spread, itemsize, beta, product, energy_min, excess, tail, changes, grain=0.0, residual=0.0
+):
+    """|force error| / rms force of sums whose tail, a share of the weights, comes from products.
+
+    product : the error of a logit of the tail.
+    grain : the sum of the squared steps to which normalised weights are rounded in the force; |t| <= R.
+    residual : |y - y'| of the vectors y' that are summed in place of states.
+    """
     size, dimension = shape
     rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
     near = difference_error(dimension, radius, spread, beta, energy_min, changes) + 16 * DOUBLE * (CUTOFF + spread)
-    far = product_error(dimension, radius, itemsize, beta, distance) + EXPONENTIAL[itemsize]
-    far = far.clip(0, 300)
+    far = (product + EXPONENTIAL[itemsize]).clip(0, 300)
     share = (2 * tail * radius / rms).clip(None, tail**0.5)
     origin = ((size + 8) * DOUBLE) * (1 + (2 * energy_min) ** 0.5 / rms) + 512 * UNITS[itemsize] * tail * radius / rms
     dropped = 4 * size * E ** (-CUTOFF) * radius / rms
-    return _expm1(2 * near) / 2 + _expm1(2 * far) * share + origin + dropped + 1e-13 * size * radius / rms
+    rounded = ((size * grain) ** 0.5 * radius + tail * residual) / rms
+    return _expm1(2 * near) / 2 + _expm1(2 * far) * share + origin + dropped + rounded + 1e-13 * size * radius / rms
 
 
-def dense_log_error(shape, radius, spread, itemsize, beta, distance, energy_min, tail, changes):  # type: ignore[no-untyped-def]
+def dense_log_error(shape, radius, spread, itemsize, beta, product, energy_min, tail, changes):  # type: ignore[no-untyped-def]
     """Of the logarithm of a sum of `dense_error`."""
     size, dimension = shape
     near = difference_error(dimension, radius, spread, beta, energy_min, changes) + 16 * DOUBLE * (CUTOFF + spread)
-    far = (product_error(dimension, radius, itemsize, beta, distance) + EXPONENTIAL[itemsize]).clip(0, 300)
+    far = (product + EXPONENTIAL[itemsize]).clip(0, 300)
     dropped = 2 * size * E ** (-CUTOFF) + 1e-13 * (size / 32 + 1)
     return _expm1(2 * near) / 2 + (_expm1(2 * far) + 512 * UNITS[itemsize]) * tail + (size + 8) * DOUBLE + dropped
 

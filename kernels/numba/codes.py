@@ -1,7 +1,8 @@
 """States and queries as bytes, for exact products of integers, and how far energies from them may be off.
 
 States become bytes, y = lo + step q + rho a dimension at a time (bytes, and floats that stand for them, exactly).
-A query's z = (h - a) step becomes two signed bytes, z = s (128 k_high + k_low) + delta. Up to a constant of the query
+A query's z = (h - a) step becomes two or three signed bytes, its digits to the base 256: z = s (256 k_1 + k_0) + delta.
+Up to a constant of the query
 
     |H~_n - (|y_n - a|^2/2 - s k.q_n)| <= |delta| max |q - q_a| + |h - a| max |rho| + rounding =: eps
 
@@ -20,8 +21,8 @@ from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
 
 PANEL = 32  # states side by side in codes: two vectors of 16, four dimensions each
-HIGH = 128  # the weight of the high byte of a query
-LARGEST = 127 * HIGH
+SLACK = 512  # bytes after them that may be read
+LARGEST = (0, 0, 0x7F7F, 0x7F7F7F - 8)  # of |k|, by its digits, less what rounding may add
 LONGEST = 0.9 * 2**31  # |k| |q - q_a|, which leaves room for the rounding of k
 
 
@@ -36,21 +37,30 @@ class Codes(NamedTuple):
     anchor: np.ndarray  # (D,) q_a
     residual: float  # max |rho|
     radius: float  # max |q - q_a|
+    mean: np.ndarray  # (D,) of q - q_a, about
+    deviation: float  # sqrt(tr C^2 / D) of the states, about: how much of a random vector their covariance C keeps
+
+    @property
+    def exact(self) -> bool:
+        """Whether bytes stand for the states as well as float32 numbers do."""
+        return self.residual <= 2.0**-23 * self.radius * float(self.step.max())
 
 
 class Probes(NamedTuple):
     """Queries as signed bytes."""
 
-    codes: np.ndarray  # (B, 2, ceil(D/4) 4) int8: k_high, k_low
-    start: np.ndarray  # (B,) int32: -k.q_a, modulo 2^32; k.(q - q_a) is within int32
+    codes: np.ndarray  # (B, digits, ceil(D/4) 4) int8, k_0 first
+    start: np.ndarray  # (B, digits) int32: -k_i.q_a; that of two digits, k.(q - q_a), is within int32
     scale: np.ndarray  # (B,) float32: s
-    error: np.ndarray  # (B,) float64: eps
+    offset: np.ndarray  # (B,) float32: -delta.(q - q_a) of the mean state
+    error: np.ndarray  # (B,) float64: eps, of energies with or without the offset
 
 
 def encode(packed: Packed) -> Codes:
     states, (size, dimension) = packed.states, packed.states.shape
     panels, quads = -(-size // PANEL), -(-dimension // 4)
-    codes = np.zeros((panels, quads, PANEL, 4), np.uint8)
+    codes = np.zeros(panels * quads * PANEL * 4 + 64 + SLACK, np.uint8)
+    codes = codes[-codes.ctypes.data % 64 :][: len(codes) - 64 - SLACK].reshape(panels, quads, PANEL, 4)
     squares = np.zeros((panels, 2))
     for lowest, step in _grids(states):
         centre = np.rint((packed.anchor - lowest) / np.where(step > 0, step, 1.0))
@@ -63,7 +73,17 @@ def encode(packed: Packed) -> Codes:
     half = np.concatenate([packed.half_squares, np.full(padding, np.inf)]).astype(np.float32)
     priors = np.concatenate([LOG2E * packed.log_weights, np.zeros(padding)]).astype(np.float32)
     grown = 1 + 1e-9
-    return Codes(codes, lowest, step, half, priors, centre, math.sqrt(residual) * grown, math.sqrt(radius) * grown)
+    lengths = math.sqrt(residual) * grown, math.sqrt(radius) * grown
+    sample = packed.sample().states
+    mean = sample.mean(0, dtype=np.float64)
+    from_anchor = np.where(step > 0, mean - packed.anchor, 0.0) / np.where(step > 0, step, 1.0)
+    return Codes(codes, lowest, step, half, priors, centre, *lengths, from_anchor, _deviation(sample, mean))
+
+
+def _deviation(sample: np.ndarray, mean: np.ndarray) -> float:
+    centred = (sample - mean).astype(np.float32)
+    gram = centred @ centred.T / len(sample)
+    return float(np.sqrt((gram**2).sum(dtype=np.float64) / sample.shape[1]))
 
 
 def _grids(states: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -100,53 +120,46 @@ def _encode_kernel(low, high, states, lowest, step, centre, codes, squares):  # 
             squares[panel, 1] = max(squares[panel, 1], radius)
 
 
-def probe(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray) -> Probes:
+def probe(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, digits: int = 2) -> Probes:
     queries, stride = len(field), codes.codes.shape[1] * 4
-    bytes_, start = np.zeros((queries, 2, stride), np.int8), np.empty(queries, np.int32)
-    scale, norms = np.empty(queries, np.float32), np.empty((3, queries))
-    run(
-        _probe_kernel,
-        queries,
-        64,
-        field,
-        packed.anchor,
-        codes.step,
-        codes.anchor,
-        bytes_,
-        start,
-        scale,
-        codes.radius,
-        norms,
-    )
-    lost, distance, length = norms
+    bytes_, start = np.zeros((queries, digits, stride), np.int8), np.empty((queries, digits), np.int32)
+    scale, norms = np.empty(queries, np.float32), np.empty((4, queries))
+    longest = LONGEST if digits == 2 else np.inf
+    about = (field, packed.anchor, codes.step, codes.anchor, codes.mean)
+    run(_probe_kernel, queries, 64, *about, bytes_, start, scale, LARGEST[digits], codes.radius / longest, norms)
+    lost, distance, length, offset = norms
     rounding = 2.0**-21 * (length * codes.radius + packed.radius**2 / 2 + packed.spread / beta)
-    error = lost * codes.radius + distance * codes.residual + rounding
-    return Probes(bytes_, start, scale, error * (1 + 1e-9))
+    error = lost * codes.radius + np.abs(offset) + distance * codes.residual + rounding
+    return Probes(bytes_, start, scale, offset.astype(np.float32), error * (1 + 1e-9))
 
 
 @jit
-def _probe_kernel(low, high, field, anchor, step, centre, codes, start, scale, radius, norms):  # type: ignore[no-untyped-def]
-    """Codes of queries [low, high), s, and the norms of delta, h - a and s k."""
+def _probe_kernel(low, high, field, anchor, step, centre, mean, codes, start, scale, most, per_length, norms):  # type: ignore[no-untyped-def]
+    """Codes of queries [low, high), s, the norms of delta, h - a and s k, and -delta.(q - q_a) of the mean."""
     dimension = anchor.size
     for b in range(low, high):
         largest = square = 0.0
         for d in range(dimension):
             z = (field[b, d] - anchor[d]) * step[d]
             largest, square = max(largest, abs(z)), square + z * z
-        s = np.float32(max(largest / LARGEST, np.sqrt(square) * radius / LONGEST, 1e-30))
+        s = np.float32((1 + 2.0**-22) * max(largest / most, np.sqrt(square) * per_length, 1e-30))  # not rounded down
         scale[b] = s
-        per = 1 / (np.float64(s) * (1 + 2.0**-22))  # rounding s down must not make k larger than LARGEST
-        lost = distance = length = product = 0.0
+        per = 1 / np.float64(s)
+        lost = distance = length = offset = 0.0
+        start[b] = 0
         for d in range(dimension):
             v = field[b, d] - anchor[d]
             z = v * step[d]
             k = np.rint(z * per)
-            upper = np.floor((k + HIGH // 2) / HIGH)
-            lower = k - HIGH * upper
-            codes[b, 0, d], codes[b, 1, d] = np.int8(upper), np.int8(lower)
-            product += k * centre[d]
-            lost += (z - s * k) ** 2
+            delta = z - s * k
+            lost += delta * delta
+            offset -= delta * mean[d]
             distance += v * v
             length += (s * k) ** 2
-        start[b] = np.int32(np.uint32(np.int64(-product) & 0xFFFFFFFF))
-        norms[0, b], norms[1, b], norms[2, b] = np.sqrt(lost), np.sqrt(distance), np.sqrt(length)
+            for i in range(codes.shape[1]):
+                above = np.floor((k + 128) / 256)
+                digit = k - 256 * above
+                codes[b, i, d] = np.int8(digit)
+                start[b, i] -= np.int32(digit * centre[d])
+                k = above
+        norms[0, b], norms[1, b], norms[2, b], norms[3, b] = np.sqrt(lost), np.sqrt(distance), np.sqrt(length), offset

@@ -4,6 +4,7 @@ SMALL_DIMENSION = 16  # up to which energies are sums of differences, without pr
 NEAR_TILE = 1024  # states a tile there
 TASK_WORK = 1 << 32  # multiplications a task, about, so that an interrupt waits a tenth of a second
 NEAR_WORK = TASK_WORK >> 4  # states x dimensions x queries a task in few dimensions
+BYTE_TILE = 256  # states a tile of integer products
 TILE_BYTES = 3 << 17  # of a tile of states, held twice, and
 QUERY_BYTES = 3 << 19  # of the vectors of a block of queries, together not far beyond the second-level cache
 ROWS = 12  # queries multiplied at a time

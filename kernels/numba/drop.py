@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastthermo.kernels.numba.compile import inner
-from fastthermo.kernels.numba.dense import EXCESS, PARTICIPATION, REST, SQUARE, TAIL
 from fastthermo.kernels.numba.exponential import exp2
+from fastthermo.kernels.numba.head import EXCESS, PARTICIPATION, REST, SQUARE, TAIL
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.simd import lanes, load, splat, store
 

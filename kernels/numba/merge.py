@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.dense import EXCESS, HEAD, MOVES, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
+from fastthermo.kernels.numba.head import EXCESS, GRAIN, HEAD, MOVES, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
 from fastthermo.kernels.numba.scratch import LOG2E
 
 
@@ -25,6 +25,7 @@ def merge_kernel(low, high, data, field, beta, dominant, shift, scalars, energy_
         scale = 1 / (1 + scalars[0, b, REST])
         for k in (EXCESS, SQUARE, TAIL):
             scalars[0, b, k] *= scale
+        scalars[0, b, GRAIN] *= scale * scale
         scalars[0, b, PARTICIPATION] = (1 + scalars[0, b, PARTICIPATION]) * scale * scale
         square = 0.0
         for d in range(states.shape[1]):
@@ -56,6 +57,7 @@ def _merge(segment, b, states, log_weights, field, beta, dominant, shift, scalar
     a[SQUARE] = mine * (a[SQUARE] + to_mine * (2 * a[EXCESS] + m * to_mine)) + other * other_square
     a[EXCESS] = mine * (a[EXCESS] + m * to_mine) + other * (c[EXCESS] + o * to_other)
     a[PARTICIPATION] = mine**2 * a[PARTICIPATION] + other**2 * c[PARTICIPATION] + joined**2
+    a[GRAIN] = mine**2 * a[GRAIN] + other**2 * c[GRAIN]
     a[REST] = mine * a[REST] + other * c[REST] + joined
     a[TAIL] = mine * a[TAIL] + other * c[TAIL]
     a[HEAD] += c[HEAD]

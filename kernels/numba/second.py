@@ -10,8 +10,8 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.numba import screen
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import second_candidates
-from fastthermo.kernels.numba.dense import NEVER
 from fastthermo.kernels.numba.differences import ask, relative
+from fastthermo.kernels.numba.head import NEVER
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E

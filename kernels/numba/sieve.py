@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import llvmlite.binding as llvm_binding
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastthermo.kernels.numba.codes import HIGH, PANEL
+from fastthermo.kernels.numba.codes import PANEL
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import PARTS
+from fastthermo.kernels.numba.octets import BYTES, dot
 from fastthermo.kernels.numba.scratch import aligned
 from fastthermo.kernels.numba.simd import (
     F32,
@@ -18,6 +18,7 @@ from fastthermo.kernels.numba.simd import (
     I64,
     WORDS,
     address,
+    barrier,
     constant,
     fused,
     llvm,
@@ -28,7 +29,6 @@ from fastthermo.kernels.numba.simd import (
     spread,
 )
 
-BYTES = ir.VectorType(ir.IntType(8), 64)
 SIX, ONE = (0,) * 6, (0,)
 
 
@@ -58,7 +58,7 @@ def _compare(
     If so they go to `out`, and a bit mask of the 32 lanes of a query to `masks`. Energies, float32, are
     |y - a|^2/2 - s k.(q - q_a), the product exact in int32, and tilt log2(phi) if `tilts`.
 
-    codes : of the states, from `at` on; probes : bytes (B, 2, 4 quads), unsigned times signed; starts : -k.q_a;
+    codes : of the states, from `at` on; probes : bytes (B, 2, 4 quads), unsigned times signed; starts : -k.q_a (B, 2);
     bounds : from `q` on.
     """
 
@@ -80,7 +80,6 @@ def _compare(
             out_,
             masks_,
         ) = values[:15]
-        recent = llvm_binding.llvm_version_info[0] >= 22  # the type of the byte operands changed
         halves = range(2)
 
         def number(value: int) -> Any:
@@ -102,19 +101,16 @@ def _compare(
             for i in range(2 * rows.count):
                 place = builder.add(builder.mul(queries[i // 2], number(2)), number(i % 2))
                 place = builder.add(builder.mul(place, stride), builder.mul(k, number(4)))
+                barrier(builder)
                 query = spread(builder, read(probes, probes_, place, I32), 16)
-                for v in halves:
-                    pair = (
-                        (states[v], builder.bitcast(query, BYTES))
-                        if recent
-                        else (builder.bitcast(states[v], WORDS.ir), query)
-                    )
-                    new.append(llvm(builder, "llvm.x86.avx512.vpdpbusd.512", WORDS.ir, (sums[2 * i + v], *pair)))
+                new += [dot(builder, sums[2 * i + v], states[v], query) for v in halves]
             return new
 
         begin: list[Any] = []
-        for query in queries:  # high bytes, then low ones
-            begin += [constant(WORDS.ir, 0)] * 2 + [each(starts, starts_, query)] * 2
+        for query in queries:
+            for i in range(2):
+                place = builder.add(builder.mul(query, number(2)), number(i))
+                begin += [each(starts, starts_, place)] * 2
         sums = loop(builder, quads_, 1, begin, body)
         lowest = [read(half, half_, builder.add(first_, number(16 * v)), F32.ir) for v in halves]
         if tilts.count:
@@ -125,8 +121,8 @@ def _compare(
             limit = each(bounds, bounds_, builder.add(q_, number(m)))
             mask = number(0)
             for v in halves:
-                high = builder.shl(sums[4 * m + v], constant(WORDS.ir, HIGH.bit_length() - 1))
-                product = builder.sitofp(builder.add(high, sums[4 * m + 2 + v]), F32.ir)
+                high = builder.shl(sums[4 * m + 2 + v], constant(WORDS.ir, 8))  # modulo 2^32, as is the sum
+                product = builder.sitofp(builder.add(high, sums[4 * m + v]), F32.ir)
                 e = fused(builder, factor, product, lowest[v])
                 if tilts.count:
                     e = fused(builder, each(tilt, tilt_, query), prior[v], e)

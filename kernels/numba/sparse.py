@@ -12,10 +12,10 @@ import torch
 
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import CACHED_BYTES, PARTS, even_block, listed_tile, query_block
-from fastthermo.kernels.numba.dense import EXCESS, HEAD, NEVER, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
 from fastthermo.kernels.numba.differences import differences, push
 from fastthermo.kernels.numba.drop import BINS, add_lost, drop
 from fastthermo.kernels.numba.exponential import exp2
+from fastthermo.kernels.numba.head import EXCESS, HEAD, NEVER, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
 from fastthermo.kernels.numba.listed import leave, push_kernel
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.numba.boltzmann import Plan, plan, working_type
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import PRECISE, ROWS, even_block, query_block, tile_length
-from fastthermo.kernels.numba.dense import DUST, NEVER
+from fastthermo.kernels.numba.head import DUST, NEVER
 from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.products import Plan, plan, working_type
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.simd import lanes, load, minimum, splat, store, total
 from fastthermo.kernels.numba.tile import energies, fill, next_head, weighing, weight_of

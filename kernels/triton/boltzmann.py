@@ -11,7 +11,13 @@ from collections.abc import Iterator
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import dense_error, dense_log_error, screened_error, screened_log_error
+from fastthermo.kernels.bounds import (
+    dense_error,
+    dense_log_error,
+    product_error,
+    screened_error,
+    screened_log_error,
+)
 from fastthermo.kernels.triton import differences, products
 from fastthermo.kernels.triton.config import SMALL_DIMENSION, WORKSPACE
 from fastthermo.kernels.triton.finish import finish
@@ -123,8 +129,8 @@ def _dense(packed: Packed, field: torch.Tensor, beta: torch.Tensor, rows: Querie
     r, least, excess, square, participation, shift = _normalised(packed, field, r, scalars, shift)
     tail = scalars[:, 0] / (1 + scalars[:, 0])
     # beta twice: the logits of both the state and the dominant one are products
-    distance = (field - packed.anchor).norm(dim=1)
-    about = (tuple(packed.states.shape), packed.radius, packed.spread, 8, 2 * beta, distance, least)
+    product = product_error(field.shape[1], packed.radius, 8, 2 * beta, (field - packed.anchor).norm(dim=1))
+    about = (tuple(packed.states.shape), packed.radius, packed.spread, 8, 2 * beta, product, least)
     bound, log_error = dense_error(*about, excess, tail, 0), dense_log_error(*about, tail, 0)
     return Sums(r, shift, scalars[:, 0].log(), least, excess, square, participation, bound, log_error)
 

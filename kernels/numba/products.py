@@ -1,0 +1,218 @@
+"""Sums over all states by products: in which precision, of floats or of bytes, for which query.
+
+Float32 where it is asked for and where the error of a product is small enough, else float64. Where bytes stand for the
+states and the CPU multiplies bytes, integers take the place of float32: two digits of weights and queries where the
+rounding of both averages out, else three.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastthermo.kernels import Sums
+from fastthermo.kernels.bounds import dense_error, dense_log_error, product_error
+from fastthermo.kernels.numba import bytewise, dense, head, merge
+from fastthermo.kernels.numba.assemble import join, replace, sums_of
+from fastthermo.kernels.numba.codes import LARGEST, Codes, Probes, probe
+from fastthermo.kernels.numba.config import (
+    BLURRED,
+    PRECISE,
+    ROWS,
+    SEGMENT,
+    SEGMENT_BYTES,
+    TOLERANCE,
+    TYPICAL,
+    even_block,
+    query_block,
+    tile_length,
+)
+from fastthermo.kernels.numba.octets import ROWS as DIGIT_ROWS
+from fastthermo.kernels.numba.pack import Packed, squares
+from fastthermo.kernels.numba.pool import run
+from fastthermo.kernels.numba.scratch import LOG2E
+
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+FLAT = 0.7  # share of the states that N_eff is to be for two digits to be tried
+
+
+class Plan(NamedTuple):
+    """How products serve (B,) queries; float64 arrays."""
+
+    level: np.ndarray  # log2 of (tolerance / error)^2 for the force; see `head`; 0 for none
+    rest_level: np.ndarray  # and for the sum of all weights but the largest
+    blur: np.ndarray  # where products decide nothing, their error in bits; else 0
+
+    def of(self, rows: slice | np.ndarray) -> "Plan":
+        return Plan(*(x[rows] for x in self))
+
+
+class Part(NamedTuple):
+    """What a pass over all states leaves of (B,) queries; (B, D) shift."""
+
+    dominant: np.ndarray
+    shift: np.ndarray
+    scalars: np.ndarray
+    energy_min: np.ndarray
+    product: np.ndarray  # bound of the error of a tail's logit
+
+
+def working_type(packed: Packed, precision: str) -> np.dtype:
+    return DOUBLE if precision == "double" or packed.states.dtype == DOUBLE else SINGLE
+
+
+def by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
+    dtype = working_type(packed, precision)
+    made = plan(packed, h, b, dtype, precision)
+    blurred = made.blur > 0
+    if dtype == SINGLE and blurred.all():
+        return by_products(packed, h, b, "double")
+    if dtype == SINGLE and blurred.any():
+        return join(
+            blurred, *(by_products(packed, h[x], b[x], y) for x, y in ((blurred, "double"), (~blurred, precision)))
+        )
+    if dtype == SINGLE and precision != "fast" and packed.codes.worthwhile(packed):
+        codes = packed.codes.get(packed)
+        if codes.exact:
+            return _by_bytes(packed, codes, h, b, made)
+    guess = np.full(len(h), -np.inf)
+    if (made.level < 0).any() and len(packed.states) > SEGMENT:
+        guess = _guess(packed, h, b)[0]
+    return _dense(packed, h, b, made, guess, dtype)[0]
+
+
+def plan(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, precision: str = "double") -> Plan:
+    distance = np.sqrt(squares(field, packed.anchor))
+    unit = float(np.finfo(dtype).eps) / 2
+    error = TYPICAL * unit * beta * packed.radius * (packed.radius / 2 + distance) + 1e-300
+    level = np.minimum(0, 2 * np.log2(TOLERANCE[dtype.itemsize] / error))
+    blur = np.where(error > BLURRED, 4 * LOG2E * error / TYPICAL * np.sqrt(field.shape[1]), 0.0)
+    if precision == "fast":
+        return Plan(*np.zeros((3, len(beta))))
+    rest_level = 2 * np.log2(max(PRECISE[dtype.itemsize], TOLERANCE[dtype.itemsize]) / error)
+    return Plan(level, rest_level, blur)
+
+
+def _by_bytes(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, made: Plan) -> Sums:
+    guess, share = _guess(packed, field, beta)
+    away = field - packed.anchor
+    # rounding the query by delta changes the mean by beta C delta
+    lost = np.abs(away).max(1, initial=0.0) * np.sqrt(field.shape[1] / 12) / LARGEST[2]
+    two = (share > FLAT) & (beta * codes.deviation * lost < TOLERANCE[4] / 2 * np.sqrt((away * away).sum(1)))
+
+    def sums(rows: np.ndarray, digits: int) -> Sums:
+        found, coarse = _dense(packed, field[rows], beta[rows], made.of(rows), guess[rows], SINGLE, codes, digits)
+        if not coarse.any():
+            return found
+        again = rows[coarse]
+        if digits == 2:
+            replace(found, coarse, sums(again, 3))
+        else:
+            replace(found, coarse, _dense(packed, field[again], beta[again], made.of(again), guess[again], SINGLE)[0])
+        return found
+
+    if two.all() or not two.any():
+        return sums(np.arange(len(beta)), 2 if two.all() and len(beta) else 3)
+    return join(two, sums(np.flatnonzero(two), 2), sums(np.flatnonzero(~two), 3))
+
+
+def _dense(
+    packed: Packed,
+    field: np.ndarray,
+    beta: np.ndarray,
+    made: Plan,
+    guess: np.ndarray,
+    dtype: np.dtype,
+    codes: Codes | None = None,
+    digits: int = 0,
+) -> tuple[Sums, np.ndarray]:
+    """Sums of (B,) queries, and whether their digits were too few."""
+    queries, dimension = field.shape
+    segments = -(-len(packed.states) // SEGMENT)
+    most, whole = max(1, SEGMENT_BYTES // (segments * dimension * 8)), query_block(dimension, dtype.itemsize)
+    most = even_block(queries, most // whole * whole or most, 4)
+    parts = []
+    for i in range(0, max(queries, 1), most):
+        some = slice(i, i + most)
+        given = (packed, field[some], beta[some], made.of(some), guess[some])
+        parts.append(_floats(*given, dtype) if codes is None else _bytes(*given, codes, digits))
+    all_parts = Part(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+    dominant, shift, scalars, least, product = all_parts
+    rest, excess, square, participation, tail, _, moves, grain = scalars.T
+    shape, itemsize = packed.states.shape, dtype.itemsize
+    about = (shape, packed.radius, packed.spread, itemsize, beta, product, least)
+    bound = dense_error(*about, excess, tail, moves, grain, 0.0 if codes is None else codes.residual)
+    log_error = dense_log_error(*about, tail, moves)
+    coarse = np.sqrt(grain / 12) > TOLERANCE[4] / 2
+    return sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error), coarse
+
+
+def _floats(
+    packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, guess: np.ndarray, dtype: np.dtype
+) -> Part:
+    block = even_block(len(field), query_block(field.shape[1], dtype.itemsize), ROWS)
+    tile = tile_length(field.shape[1], dtype.itemsize)
+    given = (field, beta, made.level, made.rest_level, made.blur, guess, packed.tilts, np.zeros(1, dtype))
+    distance = np.sqrt(squares(field, packed.anchor))
+    product = product_error(field.shape[1], packed.radius, dtype.itemsize, beta, distance)
+    return _pass(dense.dense_kernel, packed, field, beta, block, product, packed.data, tile, block, *given)
+
+
+def _bytes(
+    packed: Packed,
+    field: np.ndarray,
+    beta: np.ndarray,
+    made: Plan,
+    guess: np.ndarray,
+    codes: Codes,
+    digits: int,
+) -> Part:
+    probes = probe(packed, codes, field, beta, digits)
+    block = even_block(len(field), query_block(field.shape[1], 4), ROWS)
+    padding = (0, -field.shape[1] % bytewise.BLOCK)
+    states = (packed.data, codes.codes, codes.step, np.pad(codes.anchor.astype(np.int32), padding))
+    queries = (*probes[:4], (0,) * digits, DIGIT_ROWS[digits], block, field, beta)
+    given = (made.level, made.rest_level, guess, packed.tilts, np.zeros(1, np.float32))
+    product = beta * probes.error
+    arguments = (*states, codes.half_squares, codes.priors, *queries, *given)
+    part = _pass(bytewise.bytewise_kernel, packed, field, beta, block, product, *arguments)
+    if digits == 2:
+        _mend(packed, codes, probes, field, beta, part)
+    return part
+
+
+def _mend(packed: Packed, codes: Codes, probes: Probes, field: np.ndarray, beta: np.ndarray, part: Part) -> None:
+    """Of rounded queries: log sum is off by beta delta.(q - q_mean) at the mean of q, to first order."""
+    k = 256.0 * probes.codes[:, 1, : field.shape[1]] + probes.codes[:, 0, : field.shape[1]]
+    step = np.where(codes.step > 0, codes.step, 1.0)
+    delta = (field - packed.anchor) * codes.step - probes.scale[:, None] * k
+    rest, tail = part.scalars[:, head.REST], part.scalars[:, head.TAIL]
+    mean = (packed.states[part.dominant] - packed.anchor + part.shift) / step
+    part.scalars[:, head.REST] += (1 + rest) * tail * beta * (np.einsum("bd,bd->b", delta, mean) + probes.offset)
+
+
+def _pass(kernel, packed, field, beta, block, product, *given) -> Part:  # type: ignore[no-untyped-def]
+    """Run a kernel over segments of states and blocks of queries, and merge the segments."""
+    queries, dimension = field.shape
+    segments = -(-len(packed.states) // SEGMENT)
+    dominant, energy_min = np.empty((segments, queries), np.int64), np.empty(queries)
+    shift, scalars = np.empty((segments, queries, dimension)), np.zeros((segments, queries, head.SCALARS))
+    run(kernel, segments * -(-queries // block), 1, *given, dominant, shift, scalars)
+    run(merge.merge_kernel, queries, 256, packed.data, field, beta, dominant, shift, scalars, energy_min)
+    return Part(dominant[0], shift[0], scalars[0], energy_min, product)
+
+
+def _guess(packed: Packed, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log2 of an eighth of the sum of weights about the anchor, from a sample without its largest; may be -inf.
+
+    And N_eff of the sample as a share of it.
+    """
+    sample = packed.sample()
+    none = np.zeros(len(beta))
+    part = _floats(sample, field, beta, Plan(none, none, none), np.full(len(beta), -np.inf), SINGLE)
+    t = sample.states[part.dominant] - packed.anchor
+    energy = sample.half_squares[part.dominant] - np.einsum("bd,bd->b", t, field - packed.anchor)
+    rest = part.scalars[:, head.REST] * (len(packed.states) / len(sample.states)) / 8
+    with np.errstate(divide="ignore"):
+        rest = np.log2(np.where(rest > 1e-30, rest, 0.0))
+    guess = LOG2E * (sample.log_weights[part.dominant] - beta * energy) + rest
+    return guess, 1 / (part.scalars[:, head.PARTICIPATION] * len(sample.states))
