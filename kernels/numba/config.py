@@ -18,7 +18,7 @@ COVARIANCE_BYTES = 1 << 25  # of what they sum
 DEPTH = 256  # dimensions summed in one chain
 SCREEN_BLOCK = 66  # queries a block, eleven times the six that are multiplied at a time
 PARTS = 8  # of the states, screened by tasks of their own
-SCREEN_BYTES = 3 << 23  # of candidates
+SCREEN_BYTES = 5 << 23  # of candidates
 FIELD_BYTES = 1 << 23  # of the queries that are worked on at a time
 SCREEN_DIMENSION = 33  # from which screening pays
 SCREEN_LARGEST = 1 << 16  # up to which 32 bits hold a product of bytes
@@ -60,9 +60,18 @@ def listed_tile(dimension: int) -> int:
 
 
 def candidates(shape: tuple[int, int]) -> int:
-    """States that screening keeps of a part, at most: about as many as cost what `dense` does."""
-    size, dimension = shape
-    return max(128, size // PARTS // (4 if dimension <= 128 else 3))
+    """States that screening keeps of a part, at most."""
+    return max(128, shape[0] // (PARTS + PARTS // 2))
+
+
+def kept(shape: tuple[int, int], exact: bool) -> tuple[int, int]:
+    """States that may be left of the first part, and of all, after the least are dropped.
+
+    About as many as cost what products do, and the screening of the other parts that may turn out to be in vain.
+    exact : whether those are products of bytes.
+    """
+    share, first_share = (5, 5) if exact else (4, 2)
+    return max(64, shape[0] // (2 * PARTS - 1) // first_share), max(1024, shape[0] // share)
 
 
 def second_candidates(shape: tuple[int, int]) -> int:

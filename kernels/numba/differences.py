@@ -82,9 +82,7 @@ def push(states, n, start, stop, r, weights, force, at):  # type: ignore[no-unty
         row0, row1, row2, row3 = n[i] * dimension, n[i + 1] * dimension, n[i + 2] * dimension, n[i + 3] * dimension
         w0, w1 = splat(scalar(weights[i])), splat(scalar(weights[i + 1]))
         w2, w3 = splat(scalar(weights[i + 2])), splat(scalar(weights[i + 3]))
-        after = _next(n, i + 4, stop, dimension)
         for d in range(0, whole, step):
-            _ask_four(states, after, d)
             y = load_as(states, r * dimension + d, force)
             f0 = fma(w0, load_as(states, row0 + d, force) - y, load(force, at + d))
             f1 = (load_as(states, row1 + d, force) - y) * w1

@@ -13,31 +13,42 @@ BINS = 64  # of log2 of weights
 
 
 @inner
-def drop(chosen, gap, weight, count, c, beta, margin, log_weights, r, mass, lost):  # type: ignore[no-untyped-def]
-    """Leave the states whose weights sum to next to nothing; returns how many remain.
+def least(gap, weight, count, c, slack, mass, hidden):  # type: ignore[no-untyped-def]
+    """The number of bits below the largest weight from which on the weights sum to next to nothing, BINS for none.
 
-    gap : screened energies less log(phi) / beta, relative to those of r, wrong by `margin`; lost : sum of the weights
-    left, of their H~ - H~_r and its square.
+    gap : as in `drop`, known to `slack` bits; hidden : the weight of a state that is not among them, which may be the
+    largest of all; mass, weight : scratch, left with the weights.
     """
-    slack, step = margin * beta * LOG2E, lanes(weight)
+    step = lanes(weight)
     if slack > BINS / 4:
-        return count
+        return BINS
     for i in range(count, (count + step - 1) // step * step):
         gap[i] = np.inf
     scale = splat(c)
     for i in range(0, count, step):
         store(weight, i, exp2(scale * load(gap, i)))
     mass[:] = 0.0
-    rest = -1.0
+    rest = -1.0 if hidden < 1 else 0.0
     for i in range(count):
         mass[min(BINS - 1, np.int64(-c * gap[i]))] += weight[i]
         rest += weight[i]
-    allowed = min(DROPPED * np.exp2(-slack), DROPPED_REST * max(rest, 0.0))
+    allowed = min(DROPPED * max(1.0, hidden) * np.exp2(-slack), DROPPED_REST * max(rest, 0.0))
     cut, sum_ = BINS, 0.0
     while cut > 1 and sum_ + mass[cut - 1] <= allowed:
         cut -= 1
         sum_ += mass[cut]
-    if sum_ == 0:
+    return cut if sum_ > 0 else BINS
+
+
+@inner
+def drop(chosen, gap, weight, count, c, beta, margin, log_weights, r, mass, lost):  # type: ignore[no-untyped-def]
+    """Leave the states whose weights sum to next to nothing; returns how many remain.
+
+    gap : screened energies less log(phi) / beta, relative to those of r, wrong by `margin`; lost : sum of the weights
+    left, of their H~ - H~_r and its square.
+    """
+    cut = least(gap, weight, count, c, margin * beta * LOG2E, mass, 0.0)
+    if cut == BINS:
         return count
     limit, prior, kept = -cut / c, log_weights[r], 0
     for i in range(count):

@@ -15,7 +15,8 @@ import numpy as np
 
 from fastthermo.kernels.bounds import cutoffs
 from fastthermo.kernels.numba.codes import Codes, Probes, probe
-from fastthermo.kernels.numba.config import PARTS, SCREEN_BLOCK, SCREEN_BYTES, candidates, even_block
+from fastthermo.kernels.numba.config import PARTS, SCREEN_BLOCK, SCREEN_BYTES, candidates, even_block, kept
+from fastthermo.kernels.numba.judge import judge_kernel
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
@@ -49,29 +50,37 @@ def screen(
     packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, precision: str
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Whether the candidates of (B,) queries are few, and of those `sparse_sums`."""
+    shape = packed.states.shape
+    width, (first, most) = candidates(shape), kept(shape, codes.exact)
     found = [
-        (x.few, *sparse_sums(packed, x.field, x.beta, x.limits, x.error, x.lists, x.few, precision))
-        for x in blocks(packed, codes, field, beta, precision, candidates(packed.states.shape))
+        (x.few, *sparse_sums(packed, x.field, x.beta, x.limits, x.error, x.lists, x.few, precision, most))
+        for x in blocks(packed, codes, field, beta, precision, width, first)
     ]
     few, *sums = (np.concatenate(x) for x in zip(*found, strict=True))
     return few, tuple(sums)
 
 
 def blocks(
-    packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, precision: str, width: int
+    packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, precision: str, width: int, most: int = 0
 ) -> Iterator[Found]:
-    """Candidates, at most `width` in a part, of all queries, some at a time; the lists are used again."""
-    most = max(6, min(len(beta), 8 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
-    lists = make_lists(most, width)
-    for i in range(0, len(beta), most):
-        h, b = field[i : i + most], beta[i : i + most]
+    """Candidates, at most `width` in a part, of all queries, some at a time; the lists are used again.
+
+    most : of the first part, as far as it can tell, of a query that is not to be left to products; 0 for any number.
+    """
+    count = max(6, min(len(beta), 8 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
+    lists = make_lists(count, width)
+    for i in range(0, len(beta), count):
+        h, b = field[i : i + count], beta[i : i + count]
         probes = probe(packed, codes, h, b)
         limits = _limits(packed, probes, b, precision)
-        lists.found[:] = -1
+        lists.found[:], lists.best[:] = -1, np.inf
         rows = np.flatnonzero(np.isfinite(limits).all(1))
         for part, parts in ((0, 1), (1, PARTS - 1)):
             find_candidates(packed, codes, probes, limits, b, rows, part, parts, lists)
             rows = rows[lists.found[0, rows] >= 0]  # a part with too many candidates spares the others
+            if part == 0 and most and precision == "single":
+                run(judge_kernel, len(rows), 16, rows, b, limits, probes.error, tuple(lists), most)
+                rows = rows[lists.found[0, rows] >= 0]
         few = np.all(lists.found[:, : len(b)] >= 0, axis=0)
         yield Found(i, h, b, few, limits, probes.error, lists)
 

@@ -164,7 +164,7 @@ def sieve_kernel(low, high, states, queries, rows, tilts, block, begin_part, par
             second, least = limits[begin + q, 0], limits[begin + q, 1]
             bounds[q] = max(best[0, b, 1] + second, best[0, b, 0] + least) if part > 0 else np.inf
         lost, width = 0, index.shape[2]
-        for panel in range(part * panels // PARTS, (part + 1) * panels // PARTS):
+        for panel in range(part_start(part, panels), part_start(part + 1, panels)):
             at, first, q = panel * quads * PANEL * 4, panel * PANEL, 0
             while q < count:
                 r = begin + q
@@ -185,7 +185,7 @@ def sieve_kernel(low, high, states, queries, rows, tilts, block, begin_part, par
                             have = found[part, b]
                             if have > width - PANEL:
                                 have = _sift(bounds[q + m], index, energy, have, part, b)
-                                if have > width * 3 // 4:
+                                if have > width - 2 * PANEL:
                                     found[part, b], bounds[q + m], lost = -1, -np.inf, lost + 1
                                     continue
                             elif have < 0:
@@ -201,6 +201,12 @@ def sieve_kernel(low, high, states, queries, rows, tilts, block, begin_part, par
                 q += wide
             if lost == count:
                 break
+
+
+@inner
+def part_start(part, panels):  # type: ignore[no-untyped-def]
+    """Where a part begins; the first, where the best is not known, is half as large as the others."""
+    return max(0, 2 * part - 1) * panels // (2 * PARTS - 1)
 
 
 @intrinsic

@@ -44,8 +44,9 @@ def sparse_sums(
     lists: Lists,
     few: np.ndarray,
     precision: str,
+    most: int,
 ) -> tuple[np.ndarray, ...]:
-    """Of the queries that are `few`: dominant, shift, scalars, energy_min as `dense`,
+    """Of the queries that are `few`, and stay so with `most` states: dominant, shift, scalars, energy_min as `dense`,
 
     the error of the logits of the states that make scalars[TAIL], and a bound of the sum of weights, relative to the
     largest, of the states that have no part in shift. error : of screened energies.
@@ -57,7 +58,22 @@ def sparse_sums(
     zero = np.zeros(1, np.float32 if single else np.float64)
     sums = (dominant, shift, scalars, energy_min, rough, dropped)
     later = single and packed.states.nbytes > CACHED_BYTES
-    run(_sparse_kernel, queries, 16, packed.data, field, beta, limits, error, tuple(lists), few, later, zero, *sums)
+    run(
+        _sparse_kernel,
+        queries,
+        16,
+        packed.data,
+        field,
+        beta,
+        limits,
+        error,
+        tuple(lists),
+        few,
+        most,
+        later,
+        zero,
+        *sums,
+    )
     if later:
         block = even_block(queries, min(query_block(dimension, 4), -(-queries // torch.get_num_threads())))
         run(
@@ -78,7 +94,7 @@ def sparse_sums(
 
 @jit
 def _sparse_kernel(  # type: ignore[no-untyped-def]
-    low, high, data, field, beta, limits, error, lists, few, later, zero, dominant, shift, scalars, energy_min,
+    low, high, data, field, beta, limits, error, lists, few, most, later, zero, dominant, shift, scalars, energy_min,
     rough_error, dropped,
 ):  # fmt: skip
     """Sums over the candidates of queries [low, high), in the order of the states.
@@ -87,9 +103,9 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
     """
     states, log_weights = data[0], data[1]
     index, energy, found, best = lists
-    dimension, most = states.shape[1], PARTS * index.shape[2]
-    chosen, order, close = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
-    rough_gap, gap, weight = aligned(most, zero), np.empty(most), np.empty(most)
+    dimension, size = states.shape[1], PARTS * index.shape[2]
+    chosen, order, close = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    rough_gap, gap, weight = aligned(size, zero), np.empty(size), np.empty(size)
     away, force = np.empty(dimension), np.empty(dimension)
     rough, rough_force = aligned(dimension, zero), aligned(dimension, zero)
     mass, lost = np.empty(BINS), np.empty(3)
@@ -105,6 +121,9 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
         lost[:] = 0.0
         if rough.itemsize == 4:
             count = drop(chosen, gap, weight, count, c, beta[b], 2 * error[b], log_weights, r, mass, lost)
+            if count > most:
+                few[b] = False
+                continue
             if lost[0] > 0:
                 dropped[b] = lost[0] * np.exp(2 * error[b] * beta[b])
         exact, limit, before = count, -np.inf, r
