@@ -86,7 +86,8 @@ def dense_error(  # type: ignore[no-untyped-def]
     """|force error| / rms force of sums whose tail, a share of the weights, comes from products.
 
     product : the error of a logit of the tail.
-    grain : the sum of the squared steps to which normalised weights are rounded in the force; |t| <= R.
+    grain : the sum of the squared steps of normalised weights in the force; each is wrong by two, and
+        as much again where they are made to sum to what they did; |t| <= R.
     residual : |y - y'| of the vectors y' that are summed in place of states.
     """
     size, dimension = shape
@@ -96,7 +97,7 @@ def dense_error(  # type: ignore[no-untyped-def]
     share = (2 * tail * radius / rms).clip(None, tail**0.5)
     origin = ((size + 8) * DOUBLE) * (1 + (2 * energy_min) ** 0.5 / rms) + 512 * UNITS[itemsize] * tail * radius / rms
     dropped = 4 * size * E ** (-CUTOFF) * radius / rms
-    rounded = ((size * grain) ** 0.5 * radius + tail * residual) / rms
+    rounded = (4 * (size * grain) ** 0.5 * radius + tail * residual) / rms
     return _expm1(2 * near) / 2 + _expm1(2 * far) * share + origin + dropped + rounded + 1e-13 * size * radius / rms
 
 

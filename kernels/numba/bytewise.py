@@ -9,7 +9,7 @@ import numpy as np
 from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.config import BYTE_TILE, SEGMENT
 from fastthermo.kernels.numba.head import COLUMNS, GRAIN, SCALE, clear, close, weigh_tile
-from fastthermo.kernels.numba.octets import BLOCK, gather, project, write
+from fastthermo.kernels.numba.octets import BLOCK, fill_dither, gather, project, write
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes
 from fastthermo.kernels.numba.tile import fill
@@ -32,7 +32,9 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
     mean, tail = aligned(block * depth, zero), aligned(block * 4 * lanes(zero), zero)
     flipped, written = aligned(tile * BLOCK, codes[0, 0, 0]), aligned(block * len(digits) * tile, probes[0, 0])
     sums, totals = aligned(16, starts[0]), np.empty((block, len(digits)), np.int32)
-    grain = np.empty(block, np.float32)
+    dither = aligned(tile, zero)
+    fill_dither(dither)
+    per, mass = np.empty(block, np.float32), np.empty(block)
     head, vectors = np.empty((block, COLUMNS)), np.empty((block, 2, dimension))
     segments = (size + SEGMENT - 1) // SEGMENT
     for task in range(low, high):
@@ -50,31 +52,20 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
             some = False
             for q in range(count):
                 b = begin + q
-                some |= weigh_tile(
+                mass[q] = weigh_tile(
                     q, b, start, n, padded, half, prior, tilts, states, log_weights, anchor, half_squares, field,
                     -LOG2E * beta[b], level[b], rest_level[b], 0.0, guess[b], energy, q * tile, head, vectors, tail,
                     mean, depth,
-                ) > 0  # fmt: skip
+                )  # fmt: skip
+                some |= mass[q] > 0
             if some:
                 for q in range(count):
-                    unit = head[q, SCALE] * write(energy, q, padded, tile, written, sums, totals, grain, digits)
-                    head[q, GRAIN] += n * unit * unit
+                    unit = write(energy, q, padded, tile, mass[q], dither, written, sums, totals, per, digits)
+                    head[q, GRAIN] += n * (head[q, SCALE] * unit) ** 2
                 gather(
-                    codes,
-                    start,
-                    padded,
-                    flipped,
-                    written,
-                    tile,
-                    totals,
-                    q_anchor,
-                    grain,
-                    count,
-                    mean,
-                    depth,
-                    digits,
+                    codes, start, padded, flipped, written, tile, totals, q_anchor, per, count, mean, depth, digits,
                     rows,
-                )
+                )  # fmt: skip
         for q in range(count):
             for d in range(dimension):
                 mean[np.uint64(q * depth + d)] *= step[d]

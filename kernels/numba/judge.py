@@ -11,15 +11,20 @@ BETTER = np.exp(3.0)  # the weight of the best of all states may be that of the 
 
 
 @jit
-def judge_kernel(low, high, rows, beta, limits, error, lists, most):  # type: ignore[no-untyped-def]
-    """Give up those of the queries rows[low:high] that would keep more than `most` states of the first part."""
+def judge_kernel(low, high, rows, beta, limits, error, lists, single, most):  # type: ignore[no-untyped-def]
+    """Give up those of the queries rows[low:high] that would keep more than `most` states of the first part.
+
+    single : whether those that matter least will be dropped.
+    """
     index, energy, found, best = lists
     width = index.shape[2]
     chosen, gap, weight = np.empty(width, np.int64), np.empty(width), np.empty(width)
     mass = np.empty(BINS)
     for b in rows[low:high]:
         count, c = collect(index, energy, found, best, limits, b, chosen, gap), -LOG2E * beta[b]
-        if count > most:
+        if count > most and not single:
+            found[0, b] = -1
+        elif count > most:
             limit, kept = -least(gap, weight, count, c, 2 * error[b] * beta[b] * LOG2E, mass, BETTER) / c, 0
             for i in range(count):
                 kept += gap[i] < limit

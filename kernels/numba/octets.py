@@ -141,18 +141,20 @@ def _flip(typing: Any, codes: Any, at: Any, out: Any, to: Any, jump: Any) -> Any
 
 @intrinsic
 def _write(
-    typing: Any, weights: Any, at: Any, scale: Any, out: Any, to: Any, jump: Any, sums: Any, where: Any, digits: Any
-) -> Any:
-    """The digits of round(scale w) of 16 weights: out.flat[to + i jump + lane], and added up in sums.
+    typing: Any, weights: Any, at: Any, scale: Any, dither: Any, lane: Any, out: Any, to: Any, jump: Any, sums: Any,
+    digits: Any,
+) -> Any:  # fmt: skip
+    """The digits of round(scale w + dither[lane]) of 16 weights: out.flat[to + i jump + lane], and added up in sums.
 
-    sums : int32, 4 for each digit, from `where` on.
+    sums : int32, 4 for each digit.
     """
     balance = 0x808080 & (256**digits.count - 1)  # k + balance has the digits, each 128 too large, as its bytes
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        weights_, at_, scale_, out_, to_, jump_, sums_, where_ = values[:8]
+        weights_, at_, scale_, dither_, lane_, out_, to_, jump_, sums_ = values[:9]
         w = builder.load(address(context, builder, weights, weights_, at_, F32.ir), align=4)
-        whole = llvm(builder, "llvm.rint.v16f32", F32.ir, (builder.fmul(w, spread(builder, scale_, 16)),))
+        shift = builder.load(address(context, builder, dither, dither_, lane_, F32.ir), align=4)
+        whole = llvm(builder, "llvm.rint.v16f32", F32.ir, (fused(builder, w, spread(builder, scale_, 16), shift),))
         centre = constant(WORDS.ir, balance)
         k = builder.xor(builder.add(builder.fptosi(whole, WORDS.ir), centre), centre)
         bytes_ = builder.bitcast(k, BYTES)
@@ -161,14 +163,14 @@ def _write(
             part = shuffled(builder, planes, planes, range(16 * i, 16 * i + 16))
             offset = builder.add(to_, builder.mul(jump_, ir.Constant(I64, i)))
             builder.store(part, address(context, builder, out, out_, offset, part.type), align=1)
-        pointer = address(context, builder, sums, sums_, where_, WORDS.ir)
+        pointer = address(context, builder, sums, sums_, ir.Constant(I64, 0), WORDS.ir)
         words = builder.bitcast(planes, WORDS.ir)
         more = dot(builder, builder.load(pointer, align=4), constant(BYTES, 1), words)
         builder.store(more, pointer, align=4)
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(weights, i, types.float32, out, i, i, sums, i, digits), generate
+    return types.void(weights, i, types.float32, dither, i, out, i, i, sums, digits), generate
 
 
 @intrinsic
@@ -243,20 +245,33 @@ def project(codes, first, padded, probes, starts, scale, offset, begin, count, o
 
 
 @inner
-def write(weights, q, padded, tile, written, sums, totals, scale, digits):  # type: ignore[no-untyped-def]
-    """The weights of query q as digits; returns their step, which goes to scale[q] too."""
+def fill_dither(dither):  # type: ignore[no-untyped-def]
+    """Numbers spread evenly over (-1/2, 1/2), however many of them are taken."""
+    for i in range(dither.size):
+        dither[i] = (0.6180339887 * i) % 1 - 0.4999
+
+
+@inner
+def write(weights, q, padded, tile, mass, dither, written, sums, totals, scale, digits):  # type: ignore[no-untyped-def]
+    """The weights of query q, whose sum is `mass`, as digits; returns their step.
+
+    dither : (tile,), so that errors of rounding have nothing to do with the states, even where weights differ by less.
+    scale[q] : what makes the written weights sum to `mass`.
+    """
     step, most = lanes(weights), splat(np.float32(0.0))
     for i in range(0, padded, step):
         most = maximum(most, load(weights, q * tile + i))
     top = np.float64(largest(most))
     limit = LARGEST[len(digits)]
-    scale[q] = top / limit
     per = np.float32(limit / top) if top > 0 else np.float32(0.0)
     sums[:] = 0
     for i in range(0, padded, step):
-        _write(weights, q * tile + i, per, written, q * len(digits) * tile + i, tile, sums, 0, digits)
-    for i in range(len(digits)):
+        _write(weights, q * tile + i, per, dither, i, written, q * len(digits) * tile + i, tile, sums, digits)
+    whole = 0.0
+    for i in range(len(digits) - 1, -1, -1):
         totals[q, i] = -(sums[4 * i] + sums[4 * i + 1] + sums[4 * i + 2] + sums[4 * i + 3])
+        whole = 256 * whole - totals[q, i]
+    scale[q] = mass / whole if top > 0 else 0.0
     return top / limit
 
 

@@ -26,6 +26,7 @@ from fastthermo.kernels.numba.config import (
     query_block,
     tile_length,
 )
+from fastthermo.kernels.numba.octets import BLOCK
 from fastthermo.kernels.numba.octets import ROWS as DIGIT_ROWS
 from fastthermo.kernels.numba.pack import Packed, squares
 from fastthermo.kernels.numba.pool import run
@@ -142,7 +143,7 @@ def _dense(
     about = (shape, packed.radius, packed.spread, itemsize, beta, product, least)
     bound = dense_error(*about, excess, tail, moves, grain, 0.0 if codes is None else codes.residual)
     log_error = dense_log_error(*about, tail, moves)
-    coarse = np.sqrt(grain / 12) > TOLERANCE[4] / 2
+    coarse = np.sqrt(grain / 6) > TOLERANCE[4] / 2
     return sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error), coarse
 
 
@@ -168,7 +169,7 @@ def _bytes(
 ) -> Part:
     probes = probe(packed, codes, field, beta, digits)
     block = even_block(len(field), query_block(field.shape[1], 4), ROWS)
-    padding = (0, -field.shape[1] % bytewise.BLOCK)
+    padding = (0, -field.shape[1] % BLOCK)
     states = (packed.data, codes.codes, codes.step, np.pad(codes.anchor.astype(np.int32), padding))
     queries = (*probes[:4], (0,) * digits, DIGIT_ROWS[digits], block, field, beta)
     given = (made.level, made.rest_level, guess, packed.tilts, np.zeros(1, np.float32))

@@ -78,8 +78,9 @@ def blocks(
         for part, parts in ((0, 1), (1, PARTS - 1)):
             find_candidates(packed, codes, probes, limits, b, rows, part, parts, lists)
             rows = rows[lists.found[0, rows] >= 0]  # a part with too many candidates spares the others
-            if part == 0 and most and precision == "single":
-                run(judge_kernel, len(rows), 16, rows, b, limits, probes.error, tuple(lists), most)
+            if part == 0 and most:
+                judged = (rows, b, limits, probes.error, tuple(lists), precision == "single", most)
+                run(judge_kernel, len(rows), 16, *judged)
                 rows = rows[lists.found[0, rows] >= 0]
         few = np.all(lists.found[:, : len(b)] >= 0, axis=0)
         yield Found(i, h, b, few, limits, probes.error, lists)

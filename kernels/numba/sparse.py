@@ -121,11 +121,11 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
         lost[:] = 0.0
         if rough.itemsize == 4:
             count = drop(chosen, gap, weight, count, c, beta[b], 2 * error[b], log_weights, r, mass, lost)
-            if count > most:
-                few[b] = False
-                continue
-            if lost[0] > 0:
-                dropped[b] = lost[0] * np.exp(2 * error[b] * beta[b])
+        if count > most:
+            few[b] = False
+            continue
+        if lost[0] > 0:
+            dropped[b] = lost[0] * np.exp(2 * error[b] * beta[b])
         exact, limit, before = count, -np.inf, r
         if rough.itemsize == 4:
             prior = log_weights[r]

@@ -10,7 +10,7 @@ import torch
 from fastthermo.kernels import Sums, numba, reference
 from fastthermo.kernels.bounds import cutoffs
 from fastthermo.kernels.numba import screen, sparse
-from fastthermo.kernels.numba.codes import HIGH, LARGEST, probe
+from fastthermo.kernels.numba.codes import LARGEST, probe
 from fastthermo.kernels.numba.config import PARTS, SCREEN_DIMENSION, SCREEN_SIZE, candidates, second_candidates
 
 pytestmark = pytest.mark.skipif(not screen.available(), reason="the CPU has no AVX-512 VNNI")
@@ -90,9 +90,9 @@ def decoded(codes: Any, dimension: int) -> np.ndarray:
 
 
 def integers(case: Any, probes: Any) -> np.ndarray:
-    """k, (B, D), from two bytes each."""
-    high, low = probes.codes[:, :, : case.y.shape[1]].astype(np.float64).transpose(1, 0, 2)
-    return HIGH * high + low
+    """k, (B, D), from its digits."""
+    digits = probes.codes[:, :, : case.y.shape[1]].astype(np.float64)
+    return sum(256.0**i * digits[:, i] for i in range(digits.shape[1]))
 
 
 def screened(case: Any, probes: Any) -> np.ndarray:
@@ -131,15 +131,22 @@ def test_bytes_are_their_own_codes_and_others_are_near_theirs(case: Any) -> None
     assert np.linalg.norm(q[: len(case.y)] - codes.anchor, axis=1).max() <= codes.radius
 
 
-def test_margin_holds_the_errors_by_cauchy_schwarz(case: Any) -> None:
-    probes = probe(case.packed, case.codes, case.field, case.beta)
+@pytest.mark.parametrize("digits", [2, 3])
+def test_margin_holds_the_errors_by_cauchy_schwarz(case: Any, digits: int) -> None:
+    probes = probe(case.packed, case.codes, case.field, case.beta, digits)
     k = integers(case, probes)
-    assert (np.abs(np.abs(k).max(1) - LARGEST) <= 1).all()
+    largest = np.abs(k).max(1)
+    assert (largest <= LARGEST[digits]).all()
+    assert (largest >= (1 - 2.0**-20) * LARGEST[digits] - 1).all()
     q = decoded(case.codes, case.y.shape[1])[: len(case.y)].astype(np.float64)
     v = case.field - case.packed.anchor
-    assert np.array_equal(probes.start, (-(k @ case.codes.anchor).astype(np.int64)).astype(np.int32))
-    assert (np.abs(k @ (q - case.codes.anchor).T) < 2**31).all()
-    delta = np.linalg.norm(v * case.codes.step - probes.scale[:, None].astype(np.float64) * k, axis=1)
+    start = probes.start.astype(np.int64) @ 256 ** np.arange(digits)
+    assert np.array_equal(start, -(k @ case.codes.anchor).astype(np.int64))
+    if digits == 2:
+        assert (np.abs(k @ (q - case.codes.anchor).T) < 2**31).all()
+    rounded = v * case.codes.step - probes.scale[:, None].astype(np.float64) * k
+    assert np.allclose(probes.offset, -rounded @ case.codes.mean, rtol=1e-5, atol=1e-9 * np.abs(rounded).max())
+    delta = np.linalg.norm(rounded, axis=1)
     rho = np.linalg.norm(case.y - (case.codes.lowest + case.codes.step * q), axis=1).max()
     eps = delta * np.linalg.norm(q - case.codes.anchor, axis=1).max() + np.linalg.norm(v, axis=1) * rho
     assert (probes.error >= eps).all()

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from fastthermo.kernels import numba
-from fastthermo.kernels.numba import dense, merge, screen
+from fastthermo.kernels.numba import dense, head, merge, screen
 from fastthermo.kernels.numba.config import SEGMENT, query_block, tile_length
 
-driver: Any = import_module("fastthermo.kernels.numba.boltzmann")
+driver: Any = import_module("fastthermo.kernels.numba.products")
 
 SLACK = 1.03  # other widths of vectors round otherwise
 SIZE, DIMENSION, QUERIES = 8192, 64, 64
@@ -65,15 +65,15 @@ def query(latents: Any, beta: float) -> tuple[np.ndarray, np.ndarray]:
 def scalars_of(packed: Any, field: np.ndarray, beta: np.ndarray, precision: str) -> np.ndarray:
     dtype = driver.working_type(packed, precision)
     made = driver.plan(packed, field, beta, dtype, precision)
-    guess = driver._guess(packed, field, beta) if (made.level < 0).any() else np.full(len(beta), -np.inf)
-    out: np.ndarray = driver._dense_part(packed, field, beta, made, guess, dtype)[2]
+    guess = driver._guess(packed, field, beta)[0] if (made.level < 0).any() else np.full(len(beta), -np.inf)
+    out: np.ndarray = driver._floats(packed, field, beta, made, guess, dtype).scalars
     return out
 
 
 @pytest.mark.parametrize(("beta", "precision"), DENSE)
 def test_products_leave_no_more_heads_and_moves_than_stored(latents: Any, beta: float, precision: str) -> None:
     scalars = scalars_of(latents.packed, *query(latents, beta), precision)
-    heads, moves = scalars[:, dense.HEAD].sum(), scalars[:, dense.MOVES].sum()
+    heads, moves = scalars[:, head.HEAD].sum(), scalars[:, head.MOVES].sum()
     most_heads, most_moves = DENSE[beta, precision]
     assert heads + moves >= QUERIES  # the counts are counts
     assert heads <= SLACK * most_heads
@@ -89,7 +89,7 @@ def test_screening_leaves_no_more_candidates_than_stored(latents: Any, beta: flo
     )
     queries, candidates = SCREENED[beta]
     assert few.sum() >= queries
-    assert QUERIES <= scalars[:, dense.HEAD].sum() <= SLACK * candidates
+    assert QUERIES <= scalars[:, head.HEAD].sum() <= SLACK * candidates
 
 
 @pytest.mark.skipif(not screen.available(), reason="the CPU has no AVX-512 VNNI")
@@ -135,5 +135,5 @@ def test_tasks_are_blocks_of_queries_by_segments_of_states(latents: Any, monkeyp
     monkeypatch.setattr(driver, "run", run)
     field, beta = query(latents, 0.5)
     made = driver.plan(latents.packed, field, beta, driver.SINGLE, "single")
-    driver._dense_part(latents.packed, field, beta, made, np.full(QUERIES, -np.inf), driver.SINGLE)
+    driver._floats(latents.packed, field, beta, made, np.full(QUERIES, -np.inf), driver.SINGLE)
     assert tasks == {dense.dense_kernel: SIZE // SEGMENT, merge.merge_kernel: QUERIES}
