@@ -48,7 +48,7 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
             padded = (n + 31) // 32 * 32
             for i in range(padded):
                 half[i], prior[i] = halves[start + i], priors[start + i]
-            project(codes, start, padded, probes, starts, scale, offset, begin, count, energy, tile, digits, rows)
+            project(codes, start, padded, probes, starts, scale, offset, begin, count, energy, 0, tile, digits, rows)
             some = False
             for q in range(count):
                 b = begin + q
@@ -60,7 +60,8 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
                 some |= mass[q] > 0
             if some:
                 for q in range(count):
-                    unit = write(energy, q, padded, tile, mass[q], dither, written, sums, totals, per, digits)
+                    unit, whole = write(energy, q, padded, tile, dither, written, sums, totals, digits)
+                    per[q] = mass[q] / whole if whole > 0 else 0.0  # what is written sums to the same
                     head[q, GRAIN] += n * (head[q, SCALE] * unit) ** 2
                 gather(
                     codes, start, padded, flipped, written, tile, totals, q_anchor, per, count, mean, depth, digits,

@@ -29,7 +29,7 @@ from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes, load, splat, store, total
 from fastthermo.kernels.numba.tile import fill, load_tile, products
-from fastthermo.kernels.numba.weigh import NORM, arguments, deviation, start_block, weigh
+from fastthermo.kernels.numba.weigh import COLUMNS, NORM, arguments, deviation, start_block, weigh
 
 
 def covariance(
@@ -117,7 +117,7 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
     second = aligned(block * shifts * depth, zero)
     energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
     half, prior = aligned(tile, zero), aligned(tile, zero)
-    about, away, sums = np.empty((block, 6)), np.empty((block, dimension)), np.empty(block)
+    about, away, sums = np.empty((block, COLUMNS)), np.empty((block, dimension)), np.empty(block)
     places, weights, gaps, delta = np.empty(tile, np.int64), np.empty(tile), np.empty(tile), np.empty(dimension)
     for task in range(low, high):
         part, begin = task % parts, task // parts * block

@@ -231,16 +231,20 @@ def _gather(
 
 
 @inner
-def project(codes, first, padded, probes, starts, scale, offset, begin, count, out, tile, digits, rows):  # type: ignore[no-untyped-def]
+def project(codes, first, padded, probes, starts, scale, offset, begin, count, out, to, tile, digits, rows):  # type: ignore[no-untyped-def]
     """t.g of `padded` states from `first` on and `count` queries from `begin` on, in rows of `tile` numbers."""
     quads = codes.shape[1]
     for i in range(0, padded, PANEL):
         at, q = (first + i) * quads * 4, 0
         while q + len(rows) <= count:
-            _project(codes, at, quads, probes, starts, scale, offset, begin + q, out, q * tile + i, tile, digits, rows)
+            _project(
+                codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits, rows
+            )
             q += len(rows)
         while q < count:
-            _project(codes, at, quads, probes, starts, scale, offset, begin + q, out, q * tile + i, tile, digits, ONE)
+            _project(
+                codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits, ONE
+            )
             q += 1
 
 
@@ -252,15 +256,16 @@ def fill_dither(dither):  # type: ignore[no-untyped-def]
 
 
 @inner
-def write(weights, q, padded, tile, mass, dither, written, sums, totals, scale, digits):  # type: ignore[no-untyped-def]
-    """The weights of query q, whose sum is `mass`, as digits; returns their step.
+def write(weights, q, padded, tile, dither, written, sums, totals, digits):  # type: ignore[no-untyped-def]
+    """The weights of query q as digits; returns their step, and the sum of the integers.
 
     dither : (tile,), so that errors of rounding have nothing to do with the states, even where weights differ by less.
-    scale[q] : what makes the written weights sum to `mass`.
     """
-    step, most = lanes(weights), splat(np.float32(0.0))
+    step, none = lanes(weights), splat(np.float32(0.0))
+    most = none
     for i in range(0, padded, step):
-        most = maximum(most, load(weights, q * tile + i))
+        w = load(weights, q * tile + i)
+        most = maximum(most, maximum(w, none - w))
     top = np.float64(largest(most))
     limit = LARGEST[len(digits)]
     per = np.float32(limit / top) if top > 0 else np.float32(0.0)
@@ -271,8 +276,7 @@ def write(weights, q, padded, tile, mass, dither, written, sums, totals, scale, 
     for i in range(len(digits) - 1, -1, -1):
         totals[q, i] = -(sums[4 * i] + sums[4 * i + 1] + sums[4 * i + 2] + sums[4 * i + 3])
         whole = 256 * whole - totals[q, i]
-    scale[q] = mass / whole if top > 0 else 0.0
-    return top / limit
+    return top / limit, whole
 
 
 @inner

@@ -33,7 +33,7 @@ from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-FLAT = 0.7  # share of the states that N_eff is to be for two digits to be tried
+FLAT = 0.7  # share of the states that N_eff is to be for two digits
 
 
 class Plan(NamedTuple):
@@ -93,12 +93,20 @@ def plan(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, p
     return Plan(level, rest_level, blur)
 
 
+def few_digits(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Whether two digits may do: N_eff is a large share of the states, and rounding the query moves the mean by little.
+
+    By beta C delta, of a query rounded by delta.
+    """
+    away = field - packed.anchor
+    lost = np.abs(away).max(1, initial=0.0) * np.sqrt(field.shape[1] / 12) / LARGEST[2]
+    few: np.ndarray = beta * codes.deviation * lost < TOLERANCE[4] / 2 * np.sqrt((away * away).sum(1))
+    return few & (share > FLAT)
+
+
 def _by_bytes(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, made: Plan) -> Sums:
     guess, share = _guess(packed, field, beta)
-    away = field - packed.anchor
-    # rounding the query by delta changes the mean by beta C delta
-    lost = np.abs(away).max(1, initial=0.0) * np.sqrt(field.shape[1] / 12) / LARGEST[2]
-    two = (share > FLAT) & (beta * codes.deviation * lost < TOLERANCE[4] / 2 * np.sqrt((away * away).sum(1)))
+    two = few_digits(packed, codes, field, beta, share)
 
     def sums(rows: np.ndarray, digits: int) -> Sums:
         found, coarse = _dense(packed, field[rows], beta[rows], made.of(rows), guess[rows], SINGLE, codes, digits)
@@ -169,16 +177,21 @@ def _bytes(
 ) -> Part:
     probes = probe(packed, codes, field, beta, digits)
     block = even_block(len(field), query_block(field.shape[1], 4), ROWS)
-    padding = (0, -field.shape[1] % BLOCK)
-    states = (packed.data, codes.codes, codes.step, np.pad(codes.anchor.astype(np.int32), padding))
     queries = (*probes[:4], (0,) * digits, DIGIT_ROWS[digits], block, field, beta)
     given = (made.level, made.rest_level, guess, packed.tilts, np.zeros(1, np.float32))
     product = beta * probes.error
-    arguments = (*states, codes.half_squares, codes.priors, *queries, *given)
+    arguments = (packed.data, *of_states(codes), *queries, *given)
     part = _pass(bytewise.bytewise_kernel, packed, field, beta, block, product, *arguments)
     if digits == 2:
         _mend(packed, codes, probes, field, beta, part)
     return part
+
+
+def of_states(codes: Codes) -> tuple[np.ndarray, ...]:
+    """What kernels take of the states: codes, step, q_a in int32, half squares and priors."""
+    padding = (0, -len(codes.step) % BLOCK)
+    anchor = np.pad(codes.anchor.astype(np.int32), padding)
+    return codes.codes, codes.step, anchor, codes.half_squares, codes.priors
 
 
 def _mend(packed: Packed, codes: Codes, probes: Probes, field: np.ndarray, beta: np.ndarray, part: Part) -> None:

@@ -11,7 +11,7 @@ from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes
 from fastthermo.kernels.numba.tile import load_tile, products
-from fastthermo.kernels.numba.weigh import NORM, arguments, start_block, weigh
+from fastthermo.kernels.numba.weigh import COLUMNS, NORM, arguments, start_block, weigh
 
 
 def top_weights(
@@ -36,7 +36,7 @@ def _top_weights_kernel(  # type: ignore[no-untyped-def]
     centred, panel, pull = aligned(depth * tile, zero), aligned(depth * tile, zero), aligned(block * depth, zero)
     energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
     half, prior = aligned(tile, zero), aligned(tile, zero)
-    about, away = np.empty((block, 6)), np.empty((block, dimension))
+    about, away = np.empty((block, COLUMNS)), np.empty((block, dimension))
     places, weights, gaps = np.empty(tile, np.int64), np.empty(tile), np.empty(tile)
     for task in range(low, high):
         begin = task * block

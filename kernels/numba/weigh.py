@@ -20,7 +20,8 @@ from fastthermo.kernels.numba.simd import lanes, load, minimum, splat, store, to
 from fastthermo.kernels.numba.tile import energies, fill, next_head, weighing, weight_of
 
 # of a query: of r as in `dense`; 1 / sum; log2 of a head; whether products are of no use; what is dust
-BITS, ORIGIN, NORM, THRESHOLD, ABSENT, DUSTY = range(6)
+COLUMNS = 6
+BITS, ORIGIN, NORM, THRESHOLD, ABSENT, DUSTY = range(COLUMNS)
 
 
 def arguments(

@@ -15,6 +15,7 @@ from fastthermo.kernels.numba.codes import LARGEST, SLACK
 from fastthermo.kernels.numba.scratch import aligned
 
 products: Any = import_module("fastthermo.kernels.numba.products")
+cumulants: Any = import_module("fastthermo.kernels.numba.cumulant")
 pytestmark = pytest.mark.skipif(not screen.available(), reason="the CPU has no AVX-512 VNNI")
 
 SIZE = 9000  # three segments, the last of them short
@@ -27,7 +28,7 @@ DIGITS = [2, 3]
 def project(
     codes: Any, padded: Any, probes: Any, starts: Any, scale: Any, offset: Any, out: Any, digits: Any, rows: Any
 ):  # type: ignore[no-untyped-def]
-    octets.project(codes, 0, padded, probes, starts, scale, offset, 0, len(scale), out, out.shape[1], digits, rows)
+    octets.project(codes, 0, padded, probes, starts, scale, offset, 0, len(scale), out, 0, out.shape[1], digits, rows)
 
 
 @compiler.njit
@@ -39,7 +40,7 @@ def sum_up(codes: Any, weights: Any, anchor: Any, mean: Any, digits: Any, rows: 
     dither = np.empty(tile, np.float32)
     octets.fill_dither(dither)
     for q in range(count):
-        octets.write(weights, q, tile, tile, weights[q].sum(), dither, written, sums, totals, steps, digits)
+        steps[q] = octets.write(weights, q, tile, tile, dither, written, sums, totals, digits)[0]
     octets.gather(
         codes, 0, tile, flipped, written, tile, totals, anchor, steps, count, mean, mean.shape[1], digits, rows
     )
@@ -84,6 +85,7 @@ def test_sums_of_states_are_exact_but_for_the_steps_of_weights(dimension: int, q
     q, codes = tile(dimension, 8)
     rng = np.random.default_rng(queries)
     weights = np.exp(-3 * rng.normal(size=(queries, len(q))) ** 2).astype(np.float32)
+    weights[::2] *= rng.choice([-1, 1], len(q))
     weights[:, ::3], weights[-1] = 0.0, 0.0
     weights[0] = 1.0
     origin, depth = np.zeros(-(-dimension // 32) * 32, np.int32), -(-dimension // 32) * 32
@@ -91,14 +93,12 @@ def test_sums_of_states_are_exact_but_for_the_steps_of_weights(dimension: int, q
     mean = np.zeros((queries, depth), np.float32)
     written, steps = sum_up(codes, weights, origin, mean, (0,) * digits, octets.ROWS[digits])
     k = np.einsum("qdn,d->qn", written.astype(np.int64), 256 ** np.arange(digits))
-    assert (k >= 0).all()
-    assert (k <= LARGEST[digits] + 1).all()
-    step, some = weights.max(1).astype(float) / LARGEST[digits], weights.any(1)
+    assert (np.abs(k) <= LARGEST[digits] + 1).all()
+    step = np.abs(weights).max(1).astype(float) / LARGEST[digits]
     assert (np.abs(step[:, None] * k - weights) <= (1.6 if digits == 3 else 1.01) * step[:, None]).all()
-    assert np.allclose(steps[some] * k[some].sum(1), weights[some].sum(1), rtol=1e-6)
-    assert (steps[~some] == 0).all()
+    assert np.allclose(steps, step, rtol=1e-6)
     exact = steps[:, None] * (k @ (q - origin[:dimension])).astype(float)
-    size = steps[:, None] * (k @ np.abs(q - origin[:dimension])).astype(float)
+    size = steps[:, None] * (np.abs(k) @ np.abs(q - origin[:dimension])).astype(float)
     assert (np.abs(mean[:, :dimension] - exact) <= 2.0**-21 * size + 1e-30).all()
 
 
@@ -173,6 +173,39 @@ def test_answers_do_not_depend_on_the_batch_or_its_order(case: Any) -> None:
     order = np.random.default_rng(0).permutation(queries)
     for column, other in zip(whole, by_products(case, order), strict=True):
         assert torch.equal(column[torch.from_numpy(order)], other)
+
+
+@pytest.mark.parametrize("orders", [1, 2])
+def test_cumulants_are_right_relative_to_the_ensemble_at_every_temperature(case: Any, orders: int) -> None:
+    rng = np.random.default_rng(orders)
+    count, dimension = case.field.shape
+    probes = torch.from_numpy(rng.normal(size=(count, orders, dimension)))
+    slopes = case.beta[:, None] * torch.from_numpy(rng.normal(size=(count, orders))) / case.field.std()
+    given = (case.field, case.beta, case.want, probes, slopes)
+    needed = cumulants._digits(case.packed, *given[:3], "single")
+    assert 3 in needed
+    assert (2 in needed) == (not case.packed.weighted)
+    got, got_energy = (torch.zeros(count, dimension).double(), torch.zeros(count).double())
+    for digits in set(needed.tolist()):
+        rows = torch.from_numpy(needed == digits)
+        part = Sums(*(x[rows] for x in case.want if x is not None))
+        some = (x[rows] for x in (case.field, case.beta))
+        got[rows], got_energy[rows] = cumulants._by_products(
+            case.packed, *some, part, probes[rows], slopes[rows], "single", digits
+        )
+    phi = torch.from_numpy(case.packed.log_weights)
+    want, want_energy = reference.cumulant(reference.pack(case.y, phi), *given)
+    y = case.y.double()
+    gap = (y - y[case.want.dominant][:, None]).square().sum(2) / 2
+    gap += torch.einsum("bnd,bd->bn", y - y[case.want.dominant][:, None], y[case.want.dominant] - case.field)
+    logits = phi - phi[case.want.dominant][:, None] - case.beta[:, None] * gap
+    weights = logits.exp() / (1 + case.want.log_rest.exp())[:, None]
+    away = y - (y[case.want.dominant] + case.want.shift)[:, None]
+    a = torch.einsum("bnd,bkd->bkn", away, probes) + slopes[..., None] * (gap - case.want.excess[:, None])[:, None]
+    mass = weights * a.abs().prod(1)
+    size, slope = (mass * away.norm(dim=2)).sum(1), (mass * (gap - case.want.excess[:, None]).abs()).sum(1)
+    assert ((got - want).norm(dim=1) <= 1e-5 * size + 1e-280).all()
+    assert ((got_energy - want_energy).abs() <= 1e-4 * slope + 1e-280).all()
 
 
 class Calls:
