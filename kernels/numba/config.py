@@ -76,4 +76,4 @@ def kept(shape: tuple[int, int], exact: bool) -> tuple[int, int]:
 
 def second_candidates(shape: tuple[int, int]) -> int:
     """The same for second passes, which take each in float64."""
-    return max(128, shape[0] // PARTS // (8 if shape[1] <= 128 else 12))
+    return max(128, shape[0] // PARTS // 8)

@@ -13,11 +13,11 @@ BINS = 64  # of log2 of weights
 
 
 @inner
-def least(gap, weight, count, c, slack, mass, hidden):  # type: ignore[no-untyped-def]
+def least(gap, weight, count, c, slack, mass, own, of_largest, of_rest):  # type: ignore[no-untyped-def]
     """The number of bits below the largest weight from which on the weights sum to next to nothing, BINS for none.
 
-    gap : as in `drop`, known to `slack` bits; hidden : the weight of a state that is not among them, which may be the
-    largest of all; mass, weight : scratch, left with the weights.
+    gap : as in `drop`, known to `slack` bits; own : the weight of the largest that is not of the rest, 1 or 0;
+    of_largest, of_rest : what is next to nothing; mass, weight : scratch, left with the weights.
     """
     step = lanes(weight)
     if slack > BINS / 4:
@@ -28,11 +28,11 @@ def least(gap, weight, count, c, slack, mass, hidden):  # type: ignore[no-untype
     for i in range(0, count, step):
         store(weight, i, exp2(scale * load(gap, i)))
     mass[:] = 0.0
-    rest = -1.0 if hidden < 1 else 0.0
+    rest = -own
     for i in range(count):
         mass[min(BINS - 1, np.int64(-c * gap[i]))] += weight[i]
         rest += weight[i]
-    allowed = min(DROPPED * max(1.0, hidden) * np.exp2(-slack), DROPPED_REST * max(rest, 0.0))
+    allowed = min(of_largest * np.exp2(-slack), of_rest * max(rest, 0.0))
     cut, sum_ = BINS, 0.0
     while cut > 1 and sum_ + mass[cut - 1] <= allowed:
         cut -= 1
@@ -47,7 +47,7 @@ def drop(chosen, gap, weight, count, c, beta, margin, log_weights, r, mass, lost
     gap : screened energies less log(phi) / beta, relative to those of r, wrong by `margin`; lost : sum of the weights
     left, of their H~ - H~_r and its square.
     """
-    cut = least(gap, weight, count, c, margin * beta * LOG2E, mass, 0.0)
+    cut = least(gap, weight, count, c, margin * beta * LOG2E, mass, 1.0, DROPPED, DROPPED_REST)
     if cut == BINS:
         return count
     limit, prior, kept = -cut / c, log_weights[r], 0

@@ -61,11 +61,19 @@ def screen(
 
 
 def blocks(
-    packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, precision: str, width: int, most: int = 0
+    packed: Packed,
+    codes: Codes,
+    field: np.ndarray,
+    beta: np.ndarray,
+    precision: str,
+    width: int,
+    most: int = 0,
+    start: np.ndarray | None = None,
 ) -> Iterator[Found]:
     """Candidates, at most `width` in a part, of all queries, some at a time; the lists are used again.
 
     most : of the first part, as far as it can tell, of a query that is not to be left to products; 0 for any number.
+    start : (B,) energies H~_n - H~_a - log(phi_n) / beta from which on no state is wanted, less `Probes.error`.
     """
     count = max(6, min(len(beta), 8 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
     lists = make_lists(count, width)
@@ -75,8 +83,9 @@ def blocks(
         limits = _limits(packed, probes, b, precision)
         lists.found[:], lists.best[:] = -1, np.inf
         rows = np.flatnonzero(np.isfinite(limits).all(1))
+        first = np.full(len(b), np.inf) if start is None else start[i : i + count] + 2 * probes.error
         for part, parts in ((0, 1), (1, PARTS - 1)):
-            find_candidates(packed, codes, probes, limits, b, rows, part, parts, lists)
+            find_candidates(packed, codes, probes, limits, first.astype(np.float32), b, rows, part, parts, lists)
             rows = rows[lists.found[0, rows] >= 0]  # a part with too many candidates spares the others
             if part == 0 and most:
                 judged = (rows, b, limits, probes.error, tuple(lists), precision == "single", most)
@@ -104,6 +113,7 @@ def find_candidates(
     codes: Codes,
     probes: Probes,
     limits: np.ndarray,
+    start: np.ndarray,
     beta: np.ndarray,
     rows: np.ndarray,
     part: int,
@@ -116,4 +126,4 @@ def find_candidates(
         queries = tuple(x[rows] for x in queries)
     block = even_block(len(rows), SCREEN_BLOCK, 6)
     states, tasks = (codes.codes, codes.half_squares, codes.priors), parts * -(-len(rows) // block)
-    run(sieve_kernel, tasks, 1, states, queries, rows, packed.tilts, block, part, parts, tuple(lists))
+    run(sieve_kernel, tasks, 1, states, queries, start, rows, packed.tilts, block, part, parts, tuple(lists))

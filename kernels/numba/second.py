@@ -10,8 +10,9 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.numba import screen
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import second_candidates
-from fastthermo.kernels.numba.differences import ask, relative
+from fastthermo.kernels.numba.differences import differences
 from fastthermo.kernels.numba.head import NEVER
+from fastthermo.kernels.numba.judge import SECOND_REST, tighten_kernel
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
@@ -37,12 +38,25 @@ def by_candidates(
         return left
     h, b, codes = as_array(field), as_array(beta), packed.codes.get(packed)
     known = (as_array(sums.dominant), as_array(sums.log_rest), as_array(sums.shift), *given)
-    for x in screen.blocks(packed, codes, h, b, precision, second_candidates(packed.states.shape)):
+    start = _start(packed, h, b, *known[:2]) if precision == "single" else None
+    for x in screen.blocks(packed, codes, h, b, precision, second_candidates(packed.states.shape), start=start):
         rows = [y[x.rows] for y in (*known, *out)]
         states = (packed.states, packed.log_weights)
+        if precision == "single":
+            run(tighten_kernel, len(x.beta), 16, x.beta, x.limits, x.error, tuple(x.lists), x.few)
         run(kernel, len(x.beta), 4, *states, x.field, x.beta, x.few, x.limits, tuple(x.lists), *rows)
         left[x.rows] = ~x.few
     return left
+
+
+def _start(
+    packed: Packed, field: np.ndarray, beta: np.ndarray, dominant: np.ndarray, log_rest: np.ndarray
+) -> np.ndarray:
+    """Energies from which on all states together weigh less than `judge.SECOND_REST` of all but the dominant one."""
+    t = packed.states[dominant] - packed.anchor
+    energy = packed.half_squares[dominant] - np.einsum("bd,bd->b", t, field - packed.anchor)
+    margin = np.log(len(packed.states) / SECOND_REST) - log_rest
+    return energy + (margin - packed.log_weights[dominant]) / beta
 
 
 def subset(rows: np.ndarray, sums: Sums, *arrays: torch.Tensor) -> tuple[Any, ...]:
@@ -60,10 +74,9 @@ def weights_of(  # type: ignore[no-untyped-def]
         away[d] = np.float64(states[r, d]) - field[b, d]
     norm, kept = 1 / (1 + np.exp(log_rest)), 0
     count = collect(index, energy, found, best, limits, b, chosen, gap)
+    differences(states, chosen, 0, count, r, away, gap)
     for i in range(count):
-        ask(states, chosen, i + 2, count)
-        n = chosen[i]
-        x = relative(states, n, r, away, 0)
+        n, x = chosen[i], gap[i]
         bits = -LOG2E * beta[b] * x + LOG2E * (log_weights[n] - log_weights[r])
         if n != r and bits > NEVER:
             chosen[kept], weight[kept], gap[kept] = n, norm * np.exp2(bits), x

@@ -146,8 +146,11 @@ def _compare(
 
 
 @jit
-def sieve_kernel(low, high, states, queries, rows, tilts, block, begin_part, parts, lists):  # type: ignore[no-untyped-def]
-    """Candidates of tasks [low, high), a task being a block of queries and a part of the states."""
+def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_part, parts, lists):  # type: ignore[no-untyped-def]
+    """Candidates of tasks [low, high), a task being a block of queries and a part of the states.
+
+    highest : (B,) float32, energies from which on no state is wanted.
+    """
     codes, half, priors = states
     probes, starts, scale, tilt, limits = queries
     index, energy, found, best = lists  # one by one from here on: tuples of arrays cost reference counts
@@ -162,7 +165,9 @@ def sieve_kernel(low, high, states, queries, rows, tilts, block, begin_part, par
             found[part, b] = 0
             best[part, b, 0] = best[part, b, 1] = np.inf
             second, least = limits[begin + q, 0], limits[begin + q, 1]
-            bounds[q] = max(best[0, b, 1] + second, best[0, b, 0] + least) if part > 0 else np.inf
+            bounds[q] = highest[b]
+            if part > 0 and found[0, b] >= 0:
+                bounds[q] = min(bounds[q], max(best[0, b, 1] + second, best[0, b, 0] + least))
         lost, width = 0, index.shape[2]
         for panel in range(part_start(part, panels), part_start(part + 1, panels)):
             at, first, q = panel * quads * PANEL * 4, panel * PANEL, 0

@@ -171,7 +171,7 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
 @inner
 def collect(index, energy, found, best, limits, b, chosen, gap):  # type: ignore[no-untyped-def]
     """Candidates of query b and their screened energies relative to the least; returns how many they are."""
-    least, second = _two_best(best, b)
+    least, second = two_best(best, b)
     bound, count = max(second + limits[b, 0], least + limits[b, 1]), 0
     for part in range(PARTS):
         for i in range(found[part, b]):
@@ -189,7 +189,7 @@ def _away(states, r, field, b, away, rough):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _two_best(best, b):  # type: ignore[no-untyped-def]
+def two_best(best, b):  # type: ignore[no-untyped-def]
     """The best and the second best energy of all parts."""
     first = second = np.float32(np.inf)
     for part in range(PARTS):

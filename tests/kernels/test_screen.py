@@ -166,9 +166,10 @@ def chosen(case: Any, precision: str = "double") -> list[set[int]]:
     count = len(case.beta)
     lists = index, energy, found, best = screen.make_lists(count, candidates(case.y.shape))
     limits = screen._limits(case.packed, probes, case.beta, precision)
+    none = np.full(count, np.inf, np.float32)
     for part, parts in ((0, 1), (1, PARTS - 1)):
         rows = np.arange(count)
-        screen.find_candidates(case.packed, case.codes, probes, limits, case.beta, rows, part, parts, lists)
+        screen.find_candidates(case.packed, case.codes, probes, limits, none, case.beta, rows, part, parts, lists)
     lowest = np.sort(best.transpose(1, 0, 2).reshape(count, -1), 1)
     bound = np.maximum(lowest[:, 1] + limits[:, 0], lowest[:, 0] + limits[:, 1])
     out = []
