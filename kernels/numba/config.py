@@ -26,6 +26,7 @@ SCREEN_SIZE = 8192  # and number of states
 SAMPLE = 1024  # states from which the sum of weights is guessed
 CACHED_BYTES = 1 << 24  # of states, up to which rows of listed states are read in any order, else tiles of
 LISTED_BYTES = 1 << 21  # one after the other
+LISTED_WORK = TASK_WORK // 6  # multiplications a task there, where rows come from memory
 BLURRED = 0.05  # expected error of a logit from which products decide nothing
 # An error of e in independent logits changes the force by about e sqrt(sum w^2). The error of a product is about
 # a third of u beta R (R/2 + |g|), measured on images, latents and Gaussian data.

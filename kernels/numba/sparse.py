@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fastthermo.kernels.numba.compile import inner, jit
-from fastthermo.kernels.numba.config import CACHED_BYTES, PARTS, even_block, listed_tile, query_block
+from fastthermo.kernels.numba.config import CACHED_BYTES, LISTED_WORK, PARTS, even_block, listed_tile, query_block
 from fastthermo.kernels.numba.differences import differences, push
 from fastthermo.kernels.numba.drop import BINS, add_lost, drop
 from fastthermo.kernels.numba.exponential import exp2
@@ -75,7 +75,9 @@ def sparse_sums(
         *sums,
     )
     if later:
-        block = even_block(queries, min(query_block(dimension, 4), -(-queries // torch.get_num_threads())))
+        rows = lists.found[:, :queries][:, few].sum() / queries  # of a query
+        most = min(query_block(dimension, 4), -(-queries // torch.get_num_threads()))
+        block = even_block(queries, min(most, int(LISTED_WORK / (rows * dimension + 1))))
         run(
             push_kernel,
             -(-queries // block),
