@@ -16,7 +16,7 @@ from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.octets import ROWS
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.products import few_digits, of_states, plan, working_type
+from fastthermo.kernels.numba.products import few_digits, guess_of, of_states, plan, working_type
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes
@@ -39,7 +39,7 @@ def cumulant(
     probed = (as_array(sums.excess), as_array(probes), as_array(energy_probes))
     found = (out.numpy(), out_energy.numpy()[:, None])
     left = by_candidates(_few_kernel, packed, field, beta, sums, precision, probed, found)
-    needed = np.where(left, _digits(packed, field, beta, sums, precision), -1) if left.any() else -np.ones(len(left))
+    needed = np.where(left, _digits(packed, field, beta, precision), -1) if left.any() else -np.ones(len(left))
     for digits in (0, 2, 3):
         rows = needed == digits
         if rows.any():
@@ -49,14 +49,13 @@ def cumulant(
     return out, out_energy
 
 
-def _digits(packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str) -> np.ndarray:
+def _digits(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> np.ndarray:
     """How many digits of queries and weights serve; 0 for products of floats."""
     h, b = as_array(field), as_array(beta)
     single = working_type(packed, precision) == np.float32 and precision != "fast"
     if not single or not packed.codes.worthwhile(packed) or not packed.codes.get(packed).exact:
         return np.zeros(len(b), np.int64)
-    share = 1 / (as_array(sums.participation) * len(packed.states))
-    two = few_digits(packed, packed.codes.get(packed), h, b, share)
+    two = few_digits(packed, packed.codes.get(packed), h, b, guess_of(packed, h, b)[1])
     blurred = plan(packed, h, b, np.dtype(np.float32), precision).blur > 0
     return np.where(blurred, 0, np.where(two, 2, 3))
 

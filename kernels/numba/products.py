@@ -77,7 +77,7 @@ def by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) ->
             return _by_bytes(packed, codes, h, b, made)
     guess = np.full(len(h), -np.inf)
     if (made.level < 0).any() and len(packed.states) > SEGMENT:
-        guess = _guess(packed, h, b)[0]
+        guess = guess_of(packed, h, b)[0]
     return _dense(packed, h, b, made, guess, dtype)[0]
 
 
@@ -105,7 +105,7 @@ def few_digits(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray
 
 
 def _by_bytes(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, made: Plan) -> Sums:
-    guess, share = _guess(packed, field, beta)
+    guess, share = guess_of(packed, field, beta)
     two = few_digits(packed, codes, field, beta, share)
 
     def sums(rows: np.ndarray, digits: int) -> Sums:
@@ -215,7 +215,7 @@ def _pass(kernel, packed, field, beta, block, product, *given) -> Part:  # type:
     return Part(dominant[0], shift[0], scalars[0], energy_min, product)
 
 
-def _guess(packed: Packed, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def guess_of(packed: Packed, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log2 of an eighth of the sum of weights about the anchor, from a sample without its largest; may be -inf.
 
     And N_eff of the sample as a share of it.
