@@ -9,7 +9,8 @@ import numpy as np
 from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.config import BYTE_TILE, SEGMENT
 from fastthermo.kernels.numba.head import COLUMNS, GRAIN, SCALE, clear, close, weigh_tile
-from fastthermo.kernels.numba.octets import BLOCK, fill_dither, gather, project, write
+from fastthermo.kernels.numba.octet_sums import BLOCK, fill_dither, gather, write
+from fastthermo.kernels.numba.octets import project
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import lanes
 from fastthermo.kernels.numba.tile import fill

@@ -26,7 +26,7 @@ from fastthermo.kernels.numba.config import (
     query_block,
     tile_length,
 )
-from fastthermo.kernels.numba.octets import BLOCK
+from fastthermo.kernels.numba.octet_sums import BLOCK
 from fastthermo.kernels.numba.octets import ROWS as DIGIT_ROWS
 from fastthermo.kernels.numba.pack import Packed, squares
 from fastthermo.kernels.numba.pool import run

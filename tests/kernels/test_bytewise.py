@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastthermo.kernels import Sums, numba, reference
-from fastthermo.kernels.numba import bytewise, octets, screen
+from fastthermo.kernels.numba import bytewise, octet_sums, octets, screen
 from fastthermo.kernels.numba.codes import LARGEST, SLACK
 from fastthermo.kernels.numba.scratch import aligned
 
@@ -36,12 +36,12 @@ def sum_up(codes: Any, weights: Any, anchor: Any, mean: Any, digits: Any, rows: 
     count, tile = weights.shape
     steps, sums = np.empty(count, np.float32), np.empty(16, np.int32)
     written, totals = np.zeros((count, len(digits), tile), np.int8), np.empty((count, len(digits)), np.int32)
-    flipped = aligned(tile * octets.BLOCK, codes[0, 0, 0])
+    flipped = aligned(tile * octet_sums.BLOCK, codes[0, 0, 0])
     dither = np.empty(tile, np.float32)
-    octets.fill_dither(dither)
+    octet_sums.fill_dither(dither)
     for q in range(count):
-        steps[q] = octets.write(weights, q, tile, tile, dither, written, sums, totals, digits)[0]
-    octets.gather(
+        steps[q] = octet_sums.write(weights, q, tile, tile, dither, written, sums, totals, digits)[0]
+    octet_sums.gather(
         codes, 0, tile, flipped, written, tile, totals, anchor, steps, count, mean, mean.shape[1], digits, rows
     )
     return written, steps
