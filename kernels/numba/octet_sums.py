@@ -178,8 +178,7 @@ def write(weights, q, padded, tile, dither, written, sums, totals, digits):  # t
         w = load(weights, q * tile + i)
         most = maximum(most, maximum(w, none - w))
     top = np.float64(largest(most))
-    limit = LARGEST[len(digits)]
-    per = np.float32(limit / top) if top > 0 else np.float32(0.0)
+    per = np.float32(min(LARGEST[len(digits)] / top, 1e38)) if top > 0 else np.float32(0.0)
     sums[:] = 0
     for i in range(0, padded, step):
         _write(weights, q * tile + i, per, dither, i, written, q * len(digits) * tile + i, tile, sums, digits)
@@ -187,7 +186,7 @@ def write(weights, q, padded, tile, dither, written, sums, totals, digits):  # t
     for i in range(len(digits) - 1, -1, -1):
         totals[q, i] = -(sums[4 * i] + sums[4 * i + 1] + sums[4 * i + 2] + sums[4 * i + 3])
         whole = 256 * whole - totals[q, i]
-    return top / limit, whole
+    return 1 / np.float64(per) if top > 0 else 0.0, whole
 
 
 @inner

@@ -270,6 +270,30 @@ def test_weights_that_differ_by_less_than_a_step_are_told_apart_on_average() -> 
     assert abs(mean[0, 0] - want) < 0.2 * want
 
 
+def test_weights_too_small_for_float32_digits_are_no_nan() -> None:
+    q, codes = tile(40, 8)
+    weights = np.array([0.0, 1e-36] * 128, np.float32)[None]
+    mean = np.zeros((1, 64), np.float32)
+    sum_up(codes, weights, np.zeros(64, np.int32), mean, (0, 0, 0), octets.ROWS[3])
+    assert np.allclose(mean[0, :40], 1e-36 * q[1::2].sum(0), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["no queries", "equal states", "one query"])
+def test_nothing_to_sum_is_no_error(kind: str) -> None:
+    y = torch.full((SIZE, 40), 7, dtype=torch.uint8)
+    if kind != "equal states":
+        y = torch.randint(0, 256, (SIZE, 40), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    packed = numba.pack(y, torch.full((SIZE,), -np.log(SIZE)).double())
+    assert packed.codes.get(packed).exact
+    count = {"no queries": 0, "equal states": 3, "one query": 1}[kind]
+    field, beta = torch.full((count, 40), 9.0).double(), torch.full((count,), 1e-4).double()
+    got = numba.boltzmann(packed, field, beta, "single")
+    want = reference.boltzmann(reference.pack(y, torch.full((SIZE,), -np.log(SIZE)).double()), field, beta)
+    assert got.shift.shape == (count, 40)
+    assert torch.allclose(got.shift, want.shift, rtol=0, atol=1e-4)
+    assert torch.allclose(got.log_rest, want.log_rest)
+
+
 def test_a_tile_is_as_long_as_integers_hold() -> None:
     tile = bytewise.BYTE_TILE
     assert 255 * 128 * tile * 2 < 2**31
