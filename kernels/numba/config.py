@@ -24,6 +24,7 @@ SCREEN_DIMENSION = 33  # from which screening pays
 SCREEN_LARGEST = 1 << 16  # up to which 32 bits hold a product of bytes
 SCREEN_SIZE = 8192  # and number of states
 SAMPLE = 1024  # states from which the sum of weights is guessed
+LISTED_MOST = 1 << 15  # candidates of a part, at most
 CACHED_BYTES = 1 << 24  # of states, up to which rows of listed states are read in any order, else tiles of
 LISTED_BYTES = 1 << 21  # one after the other
 LISTED_WORK = TASK_WORK // 6  # multiplications a task there, where rows come from memory
@@ -62,7 +63,7 @@ def listed_tile(dimension: int) -> int:
 
 def candidates(shape: tuple[int, int]) -> int:
     """States that screening keeps of a part, at most."""
-    return max(128, shape[0] // (PARTS + PARTS // 2))
+    return min(max(128, shape[0] // (PARTS + PARTS // 2)), LISTED_MOST)
 
 
 def kept(shape: tuple[int, int], exact: bool) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from fastthermo.kernels.numba.config import (
     COVARIANCE_PARTS,
     FEATURE_BYTES,
     FEATURE_ROWS,
-    PARTS,
     REPEATED_BYTES,
     ROWS,
     SEGMENT,
@@ -28,6 +27,7 @@ from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes, load, splat, store, total
+from fastthermo.kernels.numba.sparse import longest
 from fastthermo.kernels.numba.tile import fill, load_tile, products
 from fastthermo.kernels.numba.weigh import COLUMNS, NORM, arguments, deviation, start_block, weigh
 
@@ -78,7 +78,7 @@ def _by_products(
 def _few_kernel(low, high, states, log_weights, field, beta, few, limits, lists, dominant, log_rest, shift, out):  # type: ignore[no-untyped-def]
     """For queries [low, high) that have few candidates."""
     index, energy, found, best = lists
-    most, dimension = PARTS * index.shape[2], states.shape[1]
+    most, dimension = longest(found, few, low, high), states.shape[1]
     chosen, weight, gap = np.empty(most, np.int64), np.empty(most), np.empty(most)
     away, delta = np.empty(dimension), np.empty(dimension)
     for b in range(low, high):

@@ -9,7 +9,7 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.bytewise_cumulant import bytewise_cumulant_kernel
 from fastthermo.kernels.numba.codes import probe
 from fastthermo.kernels.numba.compile import jit
-from fastthermo.kernels.numba.config import PARTS, SEGMENT, SEGMENT_BYTES, even_block, query_block
+from fastthermo.kernels.numba.config import SEGMENT, SEGMENT_BYTES, even_block, query_block
 from fastthermo.kernels.numba.cumulant_sums import add_dominant, add_head, add_heads, add_tail, clear, multiplied
 from fastthermo.kernels.numba.differences import ask
 from fastthermo.kernels.numba.multiply import multiply
@@ -20,6 +20,7 @@ from fastthermo.kernels.numba.products import few_digits, guess_of, of_states, p
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes
+from fastthermo.kernels.numba.sparse import longest
 from fastthermo.kernels.numba.tile import fill, load_tile, products
 from fastthermo.kernels.numba.weigh import COLUMNS, arguments, deviation, start_block, weigh
 
@@ -108,7 +109,7 @@ def _few_kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """For queries [low, high) that have few candidates."""
     index, energy, found, best = lists
-    most, dimension = PARTS * index.shape[2], states.shape[1]
+    most, dimension = longest(found, few, low, high), states.shape[1]
     chosen, weight, gap = np.empty(most, np.int64), np.empty(most), np.empty(most)
     away, delta = np.empty(dimension), np.empty(dimension)
     for b in range(low, high):

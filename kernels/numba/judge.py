@@ -5,7 +5,7 @@ import numpy as np
 from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.drop import BINS, DROPPED, DROPPED_REST, least
 from fastthermo.kernels.numba.scratch import LOG2E
-from fastthermo.kernels.numba.sparse import collect, two_best
+from fastthermo.kernels.numba.sparse import collect, longest, two_best
 
 BETTER = np.exp(3.0)  # the weight of the best of all states may be that of the best of the first part times this
 SECOND_REST = 1e-6  # weights that second passes may leave, relative to all but the largest
@@ -36,8 +36,8 @@ def judge_kernel(low, high, rows, beta, limits, error, lists, single, most):  # 
 def tighten_kernel(low, high, beta, limits, error, lists, few):  # type: ignore[no-untyped-def]
     """Lower the limits of queries [low, high) to what second passes need."""
     index, energy, found, best = lists
-    width = index.shape[2] * len(found)
-    chosen, gap, weight, mass = np.empty(width, np.int64), np.empty(width), np.empty(width), np.empty(BINS)
+    size = longest(found, few, low, high)
+    chosen, gap, weight, mass = np.empty(size, np.int64), np.empty(size), np.empty(size), np.empty(BINS)
     for b in range(low, high):
         if few[b]:
             count, c = collect(index, energy, found, best, limits, b, chosen, gap), -LOG2E * beta[b]

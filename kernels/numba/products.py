@@ -107,21 +107,29 @@ def few_digits(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray
 def _by_bytes(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, made: Plan) -> Sums:
     guess, share = guess_of(packed, field, beta)
     two = few_digits(packed, codes, field, beta, share)
-
-    def sums(rows: np.ndarray, digits: int) -> Sums:
-        found, coarse = _dense(packed, field[rows], beta[rows], made.of(rows), guess[rows], SINGLE, codes, digits)
-        if not coarse.any():
-            return found
-        again = rows[coarse]
-        if digits == 2:
-            replace(found, coarse, sums(again, 3))
-        else:
-            replace(found, coarse, _dense(packed, field[again], beta[again], made.of(again), guess[again], SINGLE)[0])
-        return found
-
+    given = (packed, codes, field, beta, made, guess)
     if two.all() or not two.any():
-        return sums(np.arange(len(beta)), 2 if two.all() and len(beta) else 3)
-    return join(two, sums(np.flatnonzero(two), 2), sums(np.flatnonzero(~two), 3))
+        return _of_rows(*given, np.arange(len(beta)), 2 if len(beta) and two.all() else 3)
+    return join(two, _of_rows(*given, np.flatnonzero(two), 2), _of_rows(*given, np.flatnonzero(~two), 3))
+
+
+def _of_rows(
+    packed: Packed,
+    codes: Codes,
+    field: np.ndarray,
+    beta: np.ndarray,
+    made: Plan,
+    guess: np.ndarray,
+    rows: np.ndarray,
+    digits: int,
+) -> Sums:
+    """Sums of those rows: with more digits, and at last by floats, where weights are too coarse."""
+    ways = (SINGLE, codes, digits) if digits else (SINGLE,)
+    found, coarse = _dense(packed, field[rows], beta[rows], made.of(rows), guess[rows], *ways)
+    if digits and coarse.any():
+        more = 3 if digits == 2 else 0
+        replace(found, coarse, _of_rows(packed, codes, field, beta, made, guess, rows[coarse], more))
+    return found
 
 
 def _dense(

@@ -75,7 +75,7 @@ def blocks(
     most : of the first part, as far as it can tell, of a query that is not to be left to products; 0 for any number.
     start : (B,) energies H~_n - H~_a - log(phi_n) / beta from which on no state is wanted, less `Probes.error`.
     """
-    count = max(6, min(len(beta), 8 * SCREEN_BLOCK, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
+    count = min(len(beta), 8 * SCREEN_BLOCK, max(6, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
     lists = make_lists(count, width)
     for i in range(0, len(beta), count):
         h, b = field[i : i + count], beta[i : i + count]

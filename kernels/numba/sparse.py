@@ -105,7 +105,7 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
     """
     states, log_weights = data[0], data[1]
     index, energy, found, best = lists
-    dimension, size = states.shape[1], PARTS * index.shape[2]
+    dimension, size = states.shape[1], longest(found, few, low, high)
     chosen, order, close = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
     rough_gap, gap, weight = aligned(size, zero), np.empty(size), np.empty(size)
     away, force = np.empty(dimension), np.empty(dimension)
@@ -168,6 +168,19 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
             shift[b, d] = (force[d] + rough_force[d]) / (1 + scalars[b, REST])
         if lost[0] > 0:
             add_lost(lost, change, c, log_weights[before] - log_weights[r], b, scalars)
+
+
+@inner
+def longest(found, few, low, high):  # type: ignore[no-untyped-def]
+    """Candidates of the query of [low, high) that has most of them, and room for whole vectors."""
+    most = 0
+    for b in range(low, high):
+        if few[b]:
+            count = 0
+            for part in range(PARTS):
+                count += found[part, b]
+            most = max(most, count)
+    return most + 64
 
 
 @inner
