@@ -4,12 +4,12 @@ import numpy as np
 
 from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.config import BYTE_TILE, SEGMENT
-from fastthermo.kernels.numba.cumulant_sums import add_heads, add_tail, clear, multiplied
+from fastthermo.kernels.numba.cumulant_sums import add_tail, clear, weigh_tile
 from fastthermo.kernels.numba.octet_sums import BLOCK, fill_dither, gather, write
 from fastthermo.kernels.numba.octets import project
-from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.scratch import aligned
 from fastthermo.kernels.numba.tile import fill
-from fastthermo.kernels.numba.weigh import COLUMNS, start_block, weigh
+from fastthermo.kernels.numba.weigh import COLUMNS, start_block
 
 
 @jit
@@ -60,18 +60,13 @@ def bytewise_cumulant_kernel(  # type: ignore[no-untyped-def]
                     order * block * tile, tile, vector_digits, vector_rows,
                 )  # fmt: skip
             for q in range(count):
-                b, at, c = begin + q, q * tile, -LOG2E * beta[begin + q]
-                heads = weigh(
-                    energy, gap, at, q, dominant[b], c, start, n, padded, half, prior, tilts, states, log_weights,
-                    about, away, places, weights, gaps,
+                b = begin + q
+                _, slope = weigh_tile(
+                    segment, q, b, start, n, padded, beta, half, prior, tilts, states, log_weights, about, away, places,
+                    weights, gaps, dominant, shift, excess, probes, energy_probes, delta, projection, q * tile,
+                    block * tile, at_mean, energy, gap, q * tile, out, out_energy,
                 )  # fmt: skip
-                add_heads(
-                    heads, segment, b, states, shift, dominant, excess, probes, energy_probes, places, weights, gaps,
-                    delta, out, out_energy,
-                )  # fmt: skip
-                out_energy[segment, b] += multiplied(
-                    energy, at, padded, projection, q * tile, block * tile, at_mean[q], gap, energy_probes[b], excess[b]
-                )[1]
+                out_energy[segment, b] += slope
                 per[q], whole = write(energy, q, padded, tile, dither, written, counted, totals, digits)
                 sums[q] += np.float64(per[q]) * whole
             gather(

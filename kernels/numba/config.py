@@ -50,6 +50,13 @@ def query_block(dimension: int, itemsize: int) -> int:
     return max(ROWS, min(192, QUERY_BYTES // (2 * itemsize * dimension) // ROWS * ROWS))
 
 
+def merged_block(queries: int, shape: tuple[int, int], itemsize: int) -> int:
+    """Queries whose sums of segments are held at once, made equal: whole blocks, where one fits."""
+    size, dimension = shape
+    most, whole = max(1, SEGMENT_BYTES // (-(-size // SEGMENT) * dimension * 8)), query_block(dimension, itemsize)
+    return even_block(queries, most // whole * whole or most, 4)
+
+
 def tile_length(dimension: int, itemsize: int) -> int:
     """States a tile: a divisor of SEGMENT that depends on the states alone, as every sum's order does."""
     wanted = TILE_BYTES // (itemsize * dimension)

@@ -9,20 +9,20 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.numba.bytewise_cumulant import bytewise_cumulant_kernel
 from fastthermo.kernels.numba.codes import probe
 from fastthermo.kernels.numba.compile import jit
-from fastthermo.kernels.numba.config import SEGMENT, SEGMENT_BYTES, even_block, query_block
-from fastthermo.kernels.numba.cumulant_sums import add_dominant, add_head, add_heads, add_tail, clear, multiplied
+from fastthermo.kernels.numba.config import SEGMENT, merged_block
+from fastthermo.kernels.numba.cumulant_sums import add_dominant, add_head, add_tail, clear, weigh_tile
 from fastthermo.kernels.numba.differences import ask
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.octets import ROWS
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.products import few_digits, guess_of, of_states, plan, working_type
-from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.scratch import aligned
 from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes
 from fastthermo.kernels.numba.sparse import longest
 from fastthermo.kernels.numba.tile import fill, load_tile, products
-from fastthermo.kernels.numba.weigh import COLUMNS, arguments, deviation, start_block, weigh
+from fastthermo.kernels.numba.weigh import COLUMNS, arguments, deviation, start_block
 
 VECTOR_DIGITS = 3
 
@@ -40,7 +40,9 @@ def cumulant(
     probed = (as_array(sums.excess), as_array(probes), as_array(energy_probes))
     found = (out.numpy(), out_energy.numpy()[:, None])
     left = by_candidates(_few_kernel, packed, field, beta, sums, precision, probed, found)
-    needed = np.where(left, _digits(packed, field, beta, precision), -1) if left.any() else -np.ones(len(left))
+    needed = np.full(len(left), -1)
+    if left.any():
+        needed[left] = _digits(packed, as_array(field)[left], as_array(beta)[left], precision)
     for digits in (0, 2, 3):
         rows = needed == digits
         if rows.any():
@@ -50,9 +52,8 @@ def cumulant(
     return out, out_energy
 
 
-def _digits(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> np.ndarray:
+def _digits(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> np.ndarray:
     """How many digits of queries and weights serve; 0 for products of floats."""
-    h, b = as_array(field), as_array(beta)
     single = working_type(packed, precision) == np.float32 and precision != "fast"
     if not single or not packed.codes.worthwhile(packed) or not packed.codes.get(packed).exact:
         return np.zeros(len(b), np.int64)
@@ -72,8 +73,7 @@ def _by_products(
     digits: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     segments = -(-len(packed.states) // SEGMENT)
-    most, whole = max(1, SEGMENT_BYTES // (segments * field.shape[1] * 8)), query_block(field.shape[1], 4)
-    most = even_block(len(field), most // whole * whole or most, 4)
+    most = merged_block(len(field), packed.states.shape, 4)
     out, out_energy = torch.empty(tuple(field.shape), dtype=torch.float64), torch.empty(len(field), dtype=torch.float64)
     for first in range(0, len(field), most):
         rows = slice(first, first + most)
@@ -169,18 +169,12 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
                     probe, k * block * depth, depth, dimension, count, panel, padded, projection, k * block * tile, tile
                 )
             for q in range(count):
-                b, at, c = begin + q, q * tile, -LOG2E * beta[begin + q]
-                heads = weigh(
-                    energy, gap, at, q, dominant[b], c, start, n, padded, half, prior, tilts, states, log_weights,
-                    about, away, places, weights, gaps,
+                b = begin + q
+                mass, slope = weigh_tile(
+                    segment, q, b, start, n, padded, beta, half, prior, tilts, states, log_weights, about, away, places,
+                    weights, gaps, dominant, shift, excess, probes, energy_probes, delta, projection, q * tile,
+                    block * tile, at_mean, energy, gap, q * tile, out, out_energy,
                 )  # fmt: skip
-                add_heads(
-                    heads, segment, b, states, shift, dominant, excess, probes, energy_probes, places, weights, gaps,
-                    delta, out, out_energy,
-                )  # fmt: skip
-                mass, slope = multiplied(
-                    energy, at, padded, projection, q * tile, block * tile, at_mean[q], gap, energy_probes[b], excess[b]
-                )
                 sums[q] += mass
                 out_energy[segment, b] += slope
             for d in range(0, depth, 2 * lane):

@@ -3,8 +3,9 @@
 import numpy as np
 
 from fastthermo.kernels.numba.compile import inner
+from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.simd import fma, lanes, load, splat, store, total
-from fastthermo.kernels.numba.weigh import NORM, deviation
+from fastthermo.kernels.numba.weigh import NORM, deviation, weigh
 
 
 @inner
@@ -27,22 +28,26 @@ def clear(  # type: ignore[no-untyped-def]
 
 
 @inner
-def add_heads(  # type: ignore[no-untyped-def]
-    heads, segment, b, states, shift, dominant, excess, probes, energy_probes, places, weights, gaps, delta, out,
+def weigh_tile(  # type: ignore[no-untyped-def]
+    segment, q, b, start, n, padded, beta, half, prior, tilts, states, log_weights, about, away, places, weights, gaps,
+    dominant, shift, excess, probes, energy_probes, delta, projection, row, stride, at_mean, energy, gap, at, out,
     out_energy,
 ):  # fmt: skip
+    """Products of a tile with query b become weights of the tail times a_1 .. a_K; heads are added to the sums.
+
+    projection : v_k.t from row + k stride on. Returns the sum of the tail, and that of it times H~ - <H~>.
+    """
+    heads = weigh(
+        energy, gap, at, q, dominant[b], -LOG2E * beta[b], start, n, padded, half, prior, tilts, states, log_weights,
+        about, away, places, weights, gaps,
+    )  # fmt: skip
     for i in range(heads):
         deviation(places[i], dominant[b], b, states, shift, delta)
         x = gaps[i] - excess[b]
         add_head(weights[i], x, delta, b, probes, energy_probes, out[segment, b], out_energy[segment, b : b + 1])
-
-
-@inner
-def multiplied(energy, at, padded, projection, row, stride, at_mean, gap, slopes, excess):  # type: ignore[no-untyped-def]
-    """Weights times a_1 .. a_K in place of weights; returns their sum, and that of them times H~ - <H~>."""
-    for k in range(slopes.size):
-        _times(energy, at, padded, projection, row + k * stride, at_mean[k], gap, slopes[k], excess)
-    return _totals(energy, at, padded, gap, excess)
+    for k in range(probes.shape[1]):
+        _times(energy, at, padded, projection, row + k * stride, at_mean[q, k], gap, energy_probes[b, k], excess[b])
+    return _totals(energy, at, padded, gap, excess[b])
 
 
 @inner

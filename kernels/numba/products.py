@@ -19,10 +19,10 @@ from fastthermo.kernels.numba.config import (
     PRECISE,
     ROWS,
     SEGMENT,
-    SEGMENT_BYTES,
     TOLERANCE,
     TYPICAL,
     even_block,
+    merged_block,
     query_block,
     tile_length,
 )
@@ -143,12 +143,9 @@ def _dense(
     digits: int = 0,
 ) -> tuple[Sums, np.ndarray]:
     """Sums of (B,) queries, and whether their digits were too few."""
-    queries, dimension = field.shape
-    segments = -(-len(packed.states) // SEGMENT)
-    most, whole = max(1, SEGMENT_BYTES // (segments * dimension * 8)), query_block(dimension, dtype.itemsize)
-    most = even_block(queries, most // whole * whole or most, 4)
+    most = merged_block(len(field), packed.states.shape, dtype.itemsize)
     parts = []
-    for i in range(0, max(queries, 1), most):
+    for i in range(0, max(len(field), 1), most):
         some = slice(i, i + most)
         given = (packed, field[some], beta[some], made.of(some), guess[some])
         parts.append(_floats(*given, dtype) if codes is None else _bytes(*given, codes, digits))
