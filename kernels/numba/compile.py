@@ -30,9 +30,15 @@ def cache_folder() -> Path:
     return Path(root) / "numba" / key.hexdigest()[:16]
 
 
-def inner(function: Callable[..., Any]) -> Any:
-    """A function that only kernels call: no wrappers, nothing cached on its own."""
-    return numba.njit(function, nogil=True, fastmath=FASTMATH, error_model="numpy", **WITHOUT_WRAPPERS)
+def inner(function: Callable[..., Any], counting: bool = False) -> Any:
+    """A function that only kernels call: no wrappers, nothing cached on its own.
+
+    counting : whether it may make arrays. Without, arrays that a kernel holds are handed on without counting their
+        references, which costs more than what a short function does.
+    """
+    return numba.njit(
+        function, nogil=True, _nrt=counting, fastmath=FASTMATH, error_model="numpy", **WITHOUT_WRAPPERS
+    )
 
 
 def jit(function: Callable[..., Any]) -> Any:

@@ -3,6 +3,7 @@
 Numba's parallel=True aborts when two threads enter it (workqueue) and hangs after a fork (omp); a pool does neither.
 """
 
+import ctypes
 import os
 import threading
 from collections import deque
@@ -31,6 +32,7 @@ def run(kernel: Callable[..., None], queries: int, block: int, *arguments: Any) 
         for low in starts:
             kernel(low, min(low + size, queries), *arguments)
         return
+    _quiet()
     call = _Call(kernel, queries, size, arguments)
     try:
         _share(call, workers - 1)
@@ -114,6 +116,28 @@ _lock = threading.Lock()
 _pool: _Pool | None = None
 
 
+def _openmp() -> Callable[[int], int]:
+    """omp_pause_resource_all of the OpenMP that torch was linked with; nothing where there is none."""
+    try:
+        pause: Any = ctypes.CDLL(torch._C.__file__).omp_pause_resource_all
+    except (AttributeError, OSError):
+        return lambda kind: 0
+    pause.argtypes = [ctypes.c_int]
+    return pause  # type: ignore[no-any-return]
+
+
+_pause = _openmp()
+
+
+def _quiet() -> None:
+    """End the caller's OpenMP threads, which torch starts again with its next parallel operation, for 50 us.
+
+    They would spin for several milliseconds after its last one, on the processors that kernels are to have.
+    """
+    soft = 1  # settings stay
+    _pause(soft)
+
+
 def _share(call: _Call, workers: int) -> None:
     """Offer a call to a pool of that many workers, which replaces a pool of another number."""
     global _pool
@@ -129,8 +153,9 @@ def _share(call: _Call, workers: int) -> None:
 
 def _after_fork() -> None:
     """The parent's threads do not exist here: not the pool's, nor torch's, for which its products would wait."""
-    global _pool, _lock
+    global _pool, _lock, _pause
     _pool, _lock = None, threading.Lock()
+    _pause = lambda kind: 0  # noqa: E731
     global_compiler_lock.release()
     torch.set_num_threads(1)
 

@@ -1,5 +1,7 @@
 """What kernels share: aligned scratch memory, and the range of weights in a precision."""
 
+from functools import partial
+
 import numpy as np
 
 from fastthermo.kernels.numba.compile import inner
@@ -7,7 +9,7 @@ from fastthermo.kernels.numba.compile import inner
 LOG2E = 1.4426950408889634
 
 
-@inner
+@partial(inner, counting=True)
 def aligned(size, zero):  # type: ignore[no-untyped-def]
     """Scratch of the dtype of `zero` that begins on a cache line."""
     line = 64 // zero.itemsize

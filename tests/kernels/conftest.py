@@ -196,13 +196,18 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """np.empty and np.empty_like filled with NaN, or with the most negative integer."""
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """poisoned(call, *arguments): with np.empty and np.empty_like filled with NaN, or the most negative integer."""
     empty, empty_like = np.empty, np.empty_like
 
     def poison(x: np.ndarray) -> np.ndarray:
         x.fill(np.nan if x.dtype.kind == "f" else np.iinfo(x.dtype).min)
         return x
 
-    monkeypatch.setattr(np, "empty", lambda *a, **k: poison(empty(*a, **k)))
-    monkeypatch.setattr(np, "empty_like", lambda *a, **k: poison(empty_like(*a, **k)))
+    def run(call: Callable[..., Any], *arguments: Any) -> Any:
+        call(*arguments)  # kernels are compiled with np.empty itself
+        monkeypatch.setattr(np, "empty", lambda *a, **k: poison(empty(*a, **k)))
+        monkeypatch.setattr(np, "empty_like", lambda *a, **k: poison(empty_like(*a, **k)))
+        return call(*arguments)
+
+    return run

@@ -178,9 +178,8 @@ def test_two_threads_may_call_at_once(backend: Any) -> None:
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.usefixtures("poisoned")
-def test_every_output_is_written(backend: Any, case: Any) -> None:
-    sums = run(backend, case)
+def test_every_output_is_written(backend: Any, case: Any, poisoned: Any) -> None:
+    sums = poisoned(run, backend, case)
     assert not any(x.isnan().any() for x in sums)
     assert ((sums.dominant >= 0) & (sums.dominant < len(case.states))).all()
 

@@ -9,11 +9,16 @@ import pytest
 import torch
 
 
-@pytest.fixture
-def covariance(backend: Any, case: SimpleNamespace) -> torch.Tensor:
+def run(backend: Any, case: SimpleNamespace) -> torch.Tensor:
     log_weights, field, beta = case.rest
     packed = backend.pack(case.states, log_weights)
-    return backend.covariance(packed, field, beta, backend.boltzmann(packed, field, beta))
+    found: torch.Tensor = backend.covariance(packed, field, beta, backend.boltzmann(packed, field, beta))
+    return found
+
+
+@pytest.fixture
+def covariance(backend: Any, case: SimpleNamespace) -> torch.Tensor:
+    return run(backend, case)
 
 
 def test_covariance_is_that_of_exact_weights(covariance: torch.Tensor, case: Any, distance: Any) -> None:
@@ -66,9 +71,8 @@ def test_no_queries_give_no_matrices(backend: Any) -> None:
     assert backend.covariance(packed, field, beta, backend.boltzmann(packed, field, beta)).shape == (0, 2, 2)
 
 
-@pytest.mark.usefixtures("poisoned")
-def test_every_output_is_written(covariance: torch.Tensor) -> None:
-    assert not covariance.isnan().any()
+def test_every_output_is_written(backend: Any, case: SimpleNamespace, poisoned: Any) -> None:
+    assert not poisoned(run, backend, case).isnan().any()
 
 
 def test_answers_do_not_depend_on_the_batch(case: Any) -> None:

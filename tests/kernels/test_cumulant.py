@@ -71,10 +71,9 @@ def test_no_queries_give_no_products(backend: Any) -> None:
     assert energy.shape == (0,)
 
 
-@pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("count", [1, 2])
-def test_every_output_is_written(backend: Any, case: Any, count: int) -> None:
-    assert not any(x.isnan().any() for x in call(backend, case, *probes(case, count)))
+def test_every_output_is_written(backend: Any, case: Any, count: int, poisoned: Any) -> None:
+    assert not any(x.isnan().any() for x in poisoned(call, backend, case, *probes(case, count)))
 
 
 def test_answers_do_not_depend_on_the_batch(case: Any) -> None:

@@ -165,6 +165,22 @@ def test_a_change_of_the_number_of_threads_is_respected_and_the_old_workers_end(
     assert workers_alive() == 2  # and the caller
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are not listed here")
+def test_threads_of_torch_do_not_spin_beside_a_kernel(script: Callable[..., str]) -> None:
+    code = """
+def threads():
+    return set(os.listdir("/proc/self/task"))
+torch.set_num_threads(2)
+spin_all()
+before, x = threads(), torch.ones(200, 1000)
+x.double()
+torchs = threads() - before
+spin_all()
+print(len(torchs), len(torchs & threads()), float(x.double().sum()))
+"""
+    assert script(code).split() == ["1", "0", "200000.0"]
+
+
 def test_one_worker_is_the_caller() -> None:
     torch.set_num_threads(1)
     seen = set()

@@ -368,8 +368,7 @@ def test_step_takes_strided_input(backend: Any) -> None:
     assert torch.equal(backend.step(x[::2, ::3], mean[::2, ::3], 0.5, 0.5, 1.0, 0, 0), want)
 
 
-@pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("dimension", [1, 4, 7, 64, 67])
-def test_every_output_is_written(backend: Any, dimension: int, dtype: torch.dtype) -> None:
-    assert not normal(backend, 65, dimension, dtype=dtype).isnan().any()
+def test_every_output_is_written(backend: Any, dimension: int, dtype: torch.dtype, poisoned: Any) -> None:
+    assert not poisoned(lambda: normal(backend, 65, dimension, dtype=dtype)).isnan().any()
