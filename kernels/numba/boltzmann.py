@@ -45,23 +45,22 @@ def _boltzmann(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> 
         return sums
     if not packed.codes.worthwhile(packed) or precision == "fast" or len(h) == 0:
         return by_products(packed, h, b, precision)
-    few, sums = _screened(packed, h, b, precision)
-    if few.all():
-        return sums
-    others = by_products(packed, h[~few], b[~few], precision)
-    return join(few, sums, others) if few.any() else others
+    few, found = screen.screen(packed, packed.codes.get(packed), h, b, precision)
+    if not few.any():
+        return by_products(packed, h, b, precision)
+    sums = _screened(packed, b[few], precision, found)
+    return sums if few.all() else join(few, sums, by_products(packed, h[~few], b[~few], precision))
 
 
-def _screened(packed: Packed, field: np.ndarray, beta: np.ndarray, precision: str) -> tuple[np.ndarray, Sums]:
-    """Which queries have few candidates, and their sums over them."""
-    few, sums = screen.screen(packed, packed.codes.get(packed), field, beta, precision)
+def _screened(packed: Packed, beta: np.ndarray, precision: str, sums: tuple[np.ndarray, ...]) -> Sums:
+    """From `screen.screen` of the queries that have few candidates."""
     dominant, shift, scalars, least, rough, dropped = sums
     names = (head.REST, head.EXCESS, head.SQUARE, head.PARTICIPATION, head.TAIL)
     rest, excess, square, participation, tail = (scalars[:, k] for k in names)
     about = (packed.states.shape, packed.radius, packed.spread, precision)
-    bound = screened_error(*about, beta[few], least, excess, rest, tail, rough, dropped)
-    log_error = screened_log_error(*about, beta[few], least, rest, tail, rough, dropped)
-    return few, sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error)
+    bound = screened_error(*about, beta, least, excess, rest, tail, rough, dropped)
+    log_error = screened_log_error(*about, beta, least, rest, tail, rough, dropped)
+    return sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error)
 
 
 def _near(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) -> Sums:

@@ -55,6 +55,9 @@ class Probes(NamedTuple):
     offset: np.ndarray  # (B,) float32: -delta.(q - q_a) of the mean state
     error: np.ndarray  # (B,) float64: eps, of energies with or without the offset
 
+    def of(self, rows: slice | np.ndarray) -> "Probes":
+        return Probes(*(x[rows] for x in self))
+
 
 def encode(packed: Packed) -> Codes:
     states, (size, dimension) = packed.states, packed.states.shape

@@ -21,6 +21,7 @@ PARTS = 8  # of the states, screened by tasks of their own
 SCREEN_BYTES = 5 << 23  # of candidates
 FIELD_BYTES = 1 << 23  # of the queries that are worked on at a time
 SCREEN_DIMENSION = 33  # from which screening pays
+JUDGED = 1024  # states, or a little more, by which it is judged
 SCREEN_LARGEST = 1 << 16  # up to which 32 bits hold a product of bytes
 SCREEN_SIZE = 8192  # and number of states
 SAMPLE = 1024  # states from which the sum of weights is guessed
@@ -73,14 +74,14 @@ def candidates(shape: tuple[int, int]) -> int:
     return min(max(128, shape[0] // (PARTS + PARTS // 2)), LISTED_MOST)
 
 
-def kept(shape: tuple[int, int], exact: bool) -> tuple[int, int]:
-    """States that may be left of the first part, and of all, after the least are dropped.
+def kept(shape: tuple[int, int], exact: bool) -> int:
+    """States that may be left after the least are dropped: about as many as cost what products do.
 
-    About as many as cost what products do, and the screening of the other parts that may turn out to be in vain.
     exact : whether those are products of bytes.
     """
-    share, first_share = (5, 5) if exact else (4, 2)
-    return max(64, shape[0] // (2 * PARTS - 1) // first_share), max(1024, shape[0] // share)
+    size, dimension = shape
+    share = 0.3 * dimension / (dimension + 250) * (0.75 if exact else 1.0)
+    return max(256, int(size * share))
 
 
 def second_candidates(shape: tuple[int, int]) -> int:

@@ -6,48 +6,58 @@ from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.exponential import exp2
 from fastthermo.kernels.numba.head import EXCESS, PARTICIPATION, REST, SQUARE, TAIL
 from fastthermo.kernels.numba.scratch import LOG2E
-from fastthermo.kernels.numba.simd import lanes, load, splat, store
+from fastthermo.kernels.numba.simd import lanes, load, splat, store, total, where_less
 
 DROPPED, DROPPED_REST = 1e-7, 1e-5  # weights without a force: their sum, relative to the largest and to all others
-BINS = 64  # of log2 of weights
+BINS = 64  # bits below the largest weight from which on none are told apart
 
 
 @inner
-def least(gap, weight, count, c, slack, mass, own, of_largest, of_rest):  # type: ignore[no-untyped-def]
+def least(gap, weight, count, c, slack, own, of_largest, of_rest):  # type: ignore[no-untyped-def]
     """The number of bits below the largest weight from which on the weights sum to next to nothing, BINS for none.
 
     gap : as in `drop`, known to `slack` bits; own : the weight of the largest that is not of the rest, 1 or 0;
-    of_largest, of_rest : what is next to nothing; mass, weight : scratch, left with the weights.
+    of_largest, of_rest : what is next to nothing; weight : left with the weights. Both have room for whole vectors.
     """
     step = lanes(weight)
     if slack > BINS / 4:
         return BINS
     for i in range(count, (count + step - 1) // step * step):
         gap[i] = np.inf
-    scale = splat(c)
+    scale, sum_ = splat(c), splat(0.0)
     for i in range(0, count, step):
-        store(weight, i, exp2(scale * load(gap, i)))
-    mass[:] = 0.0
-    rest = -own
-    for i in range(count):
-        mass[min(BINS - 1, np.int64(-c * gap[i]))] += weight[i]
-        rest += weight[i]
-    allowed = min(of_largest * np.exp2(-slack), of_rest * max(rest, 0.0))
-    cut, sum_ = BINS, 0.0
-    while cut > 1 and sum_ + mass[cut - 1] <= allowed:
-        cut -= 1
-        sum_ += mass[cut]
-    return cut if sum_ > 0 else BINS
+        w = exp2(scale * load(gap, i))
+        store(weight, i, w)
+        sum_ += w
+    allowed = min(of_largest * np.exp2(-slack), of_rest * max(total(sum_) - own, 0.0))
+    too_many, cut = 0, BINS
+    while cut - too_many > 1:
+        between = (too_many + cut) // 2
+        if _beyond(gap, weight, count, -between / c) <= allowed:
+            cut = between
+        else:
+            too_many = between
+    return cut if _beyond(gap, weight, count, -cut / c) > 0 else BINS
 
 
 @inner
-def drop(chosen, gap, weight, count, c, beta, margin, log_weights, r, mass, lost):  # type: ignore[no-untyped-def]
+def _beyond(gap, weight, count, limit):  # type: ignore[no-untyped-def]
+    """The sum of the weights of gaps from `limit` on."""
+    step, none = lanes(weight), splat(0.0)
+    sum_, where = none, splat(limit)
+    for i in range(0, count, step):
+        sum_ += where_less(load(gap, i), where, none, load(weight, i))
+    return total(sum_)
+
+
+@inner
+def drop(chosen, gap, weight, count, c, beta, margin, log_weights, r, lost):  # type: ignore[no-untyped-def]
     """Leave the states whose weights sum to next to nothing; returns how many remain.
 
     gap : screened energies less log(phi) / beta, relative to those of r, wrong by `margin`; lost : sum of the weights
     left, of their H~ - H~_r and its square.
     """
-    cut = least(gap, weight, count, c, margin * beta * LOG2E, mass, 1.0, DROPPED, DROPPED_REST)
+    cut = least(gap, weight, count, c, margin * beta * LOG2E, 1.0, DROPPED, DROPPED_REST)
     if cut == BINS:
         return count
     limit, prior, kept = -cut / c, log_weights[r], 0

@@ -15,8 +15,17 @@ import numpy as np
 
 from fastthermo.kernels.bounds import cutoffs
 from fastthermo.kernels.numba.codes import Codes, Probes, probe
-from fastthermo.kernels.numba.config import PARTS, SCREEN_BLOCK, SCREEN_BYTES, candidates, even_block, kept
+from fastthermo.kernels.numba.config import (
+    JUDGED,
+    PARTS,
+    SCREEN_BLOCK,
+    SCREEN_BYTES,
+    candidates,
+    even_block,
+    kept,
+)
 from fastthermo.kernels.numba.judge import judge_kernel
+from fastthermo.kernels.numba.octets import ROWS as DIGIT_ROWS
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
@@ -51,48 +60,64 @@ def screen(
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Whether the candidates of (B,) queries are few, and of those `sparse_sums`."""
     shape = packed.states.shape
-    width, (first, most) = candidates(shape), kept(shape, codes.exact)
+    probes = probe(packed, codes, field, beta)
+    few = _judge(packed, codes, probes, beta, precision)
+    if not few.any():
+        return few, ()
+    if not few.all():
+        field, beta, probes = field[few], beta[few], probes.of(few)
+    most = kept(shape, codes.exact)
     found = [
         (x.few, *sparse_sums(packed, x.field, x.beta, x.limits, x.error, x.lists, x.few, precision, most))
-        for x in blocks(packed, codes, field, beta, precision, width, first)
+        for x in blocks(packed, codes, probes, field, beta, precision, candidates(shape))
     ]
-    few, *sums = (np.concatenate(x) for x in zip(*found, strict=True))
+    few[few], *sums = (np.concatenate(x) for x in zip(*found, strict=True))
     return few, tuple(sums)
+
+
+def _judge(packed: Packed, codes: Codes, probes: Probes, beta: np.ndarray, precision: str) -> np.ndarray:
+    """Which of (B,) queries would, as far as a sample of the states tells, keep no more than is worth their while."""
+    size = len(packed.states)
+    stride = max(1, size // JUDGED)
+    most = kept(packed.states.shape, codes.exact) / stride
+    limits, worthwhile = _limits(packed, probes, beta, precision), np.empty(len(beta), np.bool_)
+    states, digits = (codes.codes, codes.half_squares, codes.priors), (0, 0)
+    block = even_block(len(beta), SCREEN_BLOCK, len(DIGIT_ROWS[2]))
+    about = (states, tuple(probes[:4]), beta, limits, probes.error, block, stride, precision == "single", most)
+    run(
+        judge_kernel, -(-len(beta) // block), 1, *about, np.zeros(1, np.float32), digits, DIGIT_ROWS[2], worthwhile
+    )
+    return worthwhile
 
 
 def blocks(
     packed: Packed,
     codes: Codes,
+    probes: Probes,
     field: np.ndarray,
     beta: np.ndarray,
     precision: str,
     width: int,
-    most: int = 0,
     start: np.ndarray | None = None,
 ) -> Iterator[Found]:
     """Candidates, at most `width` in a part, of all queries, some at a time; the lists are used again.
 
-    most : of the first part, as far as it can tell, of a query that is not to be left to products; 0 for any number.
     start : (B,) energies H~_n - H~_a - log(phi_n) / beta from which on no state is wanted, less `Probes.error`.
     """
     count = min(len(beta), 8 * SCREEN_BLOCK, max(6, SCREEN_BYTES // (PARTS * width * 8) // 6 * 6))
     lists = make_lists(count, width)
     for i in range(0, len(beta), count):
-        h, b = field[i : i + count], beta[i : i + count]
-        probes = probe(packed, codes, h, b)
-        limits = _limits(packed, probes, b, precision)
+        some = slice(i, i + count)
+        h, b, own = field[some], beta[some], probes.of(some)
+        limits = _limits(packed, own, b, precision)
         lists.found[:], lists.best[:] = -1, np.inf
         rows = np.flatnonzero(np.isfinite(limits).all(1))
-        first = np.full(len(b), np.inf) if start is None else start[i : i + count] + 2 * probes.error
+        first = np.full(len(b), np.inf) if start is None else start[some] + 2 * own.error
         for part, parts in ((0, 1), (1, PARTS - 1)):
-            find_candidates(packed, codes, probes, limits, first.astype(np.float32), b, rows, part, parts, lists)
+            find_candidates(packed, codes, own, limits, first.astype(np.float32), b, rows, part, parts, lists)
             rows = rows[lists.found[0, rows] >= 0]  # a part with too many candidates spares the others
-            if part == 0 and most:
-                judged = (rows, b, limits, probes.error, tuple(lists), precision == "single", most)
-                run(judge_kernel, len(rows), 16, *judged)
-                rows = rows[lists.found[0, rows] >= 0]
         few = np.all(lists.found[:, : len(b)] >= 0, axis=0)
-        yield Found(i, h, b, few, limits, probes.error, lists)
+        yield Found(i, h, b, few, limits, own.error, lists)
 
 
 def _limits(packed: Packed, probes: Probes, beta: np.ndarray, precision: str) -> np.ndarray:

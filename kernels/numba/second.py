@@ -8,6 +8,7 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.numba import screen
+from fastthermo.kernels.numba.codes import probe
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import second_candidates
 from fastthermo.kernels.numba.differences import differences
@@ -39,7 +40,8 @@ def by_candidates(
     h, b, codes = as_array(field), as_array(beta), packed.codes.get(packed)
     known = (as_array(sums.dominant), as_array(sums.log_rest), as_array(sums.shift), *given)
     start = _start(packed, h, b, *known[:2]) if precision == "single" else None
-    for x in screen.blocks(packed, codes, h, b, precision, second_candidates(packed.states.shape), start=start):
+    made, width = probe(packed, codes, h, b), second_candidates(packed.states.shape)
+    for x in screen.blocks(packed, codes, made, h, b, precision, width, start):
         rows = [y[x.rows] for y in (*known, *out)]
         states = (packed.states, packed.log_weights)
         if precision == "single":

@@ -13,7 +13,7 @@ import torch
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import CACHED_BYTES, LISTED_WORK, PARTS, even_block, listed_tile, query_block
 from fastthermo.kernels.numba.differences import differences, push
-from fastthermo.kernels.numba.drop import BINS, add_lost, drop
+from fastthermo.kernels.numba.drop import add_lost, drop
 from fastthermo.kernels.numba.exponential import exp2
 from fastthermo.kernels.numba.head import EXCESS, HEAD, NEVER, PARTICIPATION, REST, SCALARS, SQUARE, TAIL
 from fastthermo.kernels.numba.listed import leave, push_kernel
@@ -110,7 +110,7 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
     rough_gap, gap, weight = aligned(size, zero), np.empty(size), np.empty(size)
     away, force = np.empty(dimension), np.empty(dimension)
     rough, rough_force = aligned(dimension, zero), aligned(dimension, zero)
-    mass, lost = np.empty(BINS), np.empty(3)
+    lost = np.empty(3)
     for b in range(low, high):
         if not few[b]:
             continue
@@ -122,7 +122,7 @@ def _sparse_kernel(  # type: ignore[no-untyped-def]
         _away(states, r, field, b, away, rough)
         lost[:] = 0.0
         if rough.itemsize == 4:
-            count = drop(chosen, gap, weight, count, c, beta[b], 2 * error[b], log_weights, r, mass, lost)
+            count = drop(chosen, gap, weight, count, c, beta[b], 2 * error[b], log_weights, r, lost)
         if count > most:
             few[b] = False
             continue

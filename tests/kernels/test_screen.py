@@ -253,7 +253,8 @@ def test_hot_queries_of_a_batch_go_to_products_and_agree_too(name: str) -> None:
 def test_second_moments_over_candidates_are_those_of_the_reference(name: str) -> None:
     case = mixed(name)
     width = second_candidates(case.y.shape)
-    for block in screen.blocks(case.packed, case.codes, case.field, case.beta, "double", width):
+    probes = probe(case.packed, case.codes, case.field, case.beta)
+    for block in screen.blocks(case.packed, case.codes, probes, case.field, case.beta, "double", width):
         assert 0 < block.few.sum() < len(block.few)
     want_sums, packed = reference_sums(case), reference.pack(*tensors(case.y, case.phi))
     sums = numba.boltzmann(case.packed, *case.tensors)
