@@ -24,12 +24,14 @@ from fastthermo.kernels.numba.simd import (
     fused,
     llvm,
     loop,
+    prefetch,
     spread,
 )
 
 BYTES = ir.VectorType(ir.IntType(8), 64)
 ROWS = {2: (0,) * 6, 3: (0,) * 4}  # queries at a time, by digits: 24 accumulators and 2 vectors in 32 registers
 ONE = (0,)
+CACHE = 1 << 15  # of the first cache, what a panel may fill
 
 
 def dot(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
@@ -99,12 +101,30 @@ def _project(
 
 
 @inner
+def share(span, count):  # type: ignore[no-untyped-def]
+    """Bytes of the next panel that each of `count` queries asks for, where it fits the first cache.
+
+    From memory, it would keep the first queries waiting.
+    """
+    return (span + count - 1) // count if span <= CACHE else 0
+
+
+@inner
+def ask(codes, begin, end):  # type: ignore[no-untyped-def]
+    for i in range(begin // 64 * 64, end, 64):
+        prefetch(codes, i)
+
+
+@inner
 def project(codes, first, padded, probes, starts, scale, offset, begin, count, out, to, tile, digits, rows):  # type: ignore[no-untyped-def]
     """t.g of `padded` states from `first` on and `count` queries from `begin` on, in rows of `tile` numbers."""
     quads = codes.shape[1]
+    own = share(PANEL * quads * 4, count)
     for i in range(0, padded, PANEL):
         at, q = (first + i) * quads * 4, 0
+        following = at + PANEL * quads * 4
         while q + len(rows) <= count:
+            ask(codes, following + q * own, following + (q + len(rows)) * own)
             _project(
                 codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits, rows
             )
