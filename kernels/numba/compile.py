@@ -36,9 +36,7 @@ def inner(function: Callable[..., Any], counting: bool = False) -> Any:
     counting : whether it may make arrays. Without, arrays that a kernel holds are handed on without counting their
         references, which costs more than what a short function does.
     """
-    return numba.njit(
-        function, nogil=True, _nrt=counting, fastmath=FASTMATH, error_model="numpy", **WITHOUT_WRAPPERS
-    )
+    return numba.njit(function, nogil=True, _nrt=counting, fastmath=FASTMATH, error_model="numpy", **WITHOUT_WRAPPERS)
 
 
 def jit(function: Callable[..., Any]) -> Any:

@@ -24,7 +24,7 @@ SCREEN_DIMENSION = 33  # from which screening pays
 JUDGED = 1024  # states, or a little more, by which it is judged
 SCREEN_LARGEST = 1 << 16  # up to which 32 bits hold a product of bytes
 SCREEN_SIZE = 8192  # and number of states
-SAMPLE = 1024  # states from which the sum of weights is guessed
+SAMPLE = 512  # states from which the sum of weights is guessed
 LISTED_MOST = 1 << 15  # candidates of a part, at most
 CACHED_BYTES = 1 << 24  # of states, up to which rows of listed states are read in any order, else tiles of
 LISTED_BYTES = 1 << 21  # one after the other
@@ -58,10 +58,10 @@ def merged_block(queries: int, shape: tuple[int, int], itemsize: int) -> int:
     return even_block(queries, most // whole * whole or most, 4)
 
 
-def tile_length(dimension: int, itemsize: int) -> int:
+def tile_length(dimension: int, itemsize: int, most: int = 256) -> int:
     """States a tile: a divisor of SEGMENT that depends on the states alone, as every sum's order does."""
     wanted = TILE_BYTES // (itemsize * dimension)
-    return max(32, min(256, 1 << (wanted.bit_length() - 1)))
+    return max(32, min(most, 1 << (wanted.bit_length() - 1)))
 
 
 def listed_tile(dimension: int) -> int:

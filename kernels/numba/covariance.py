@@ -245,10 +245,18 @@ def _close(q, b, mass, second, mean, depth, away, field, anchor, shift, about, o
     for d in range(dimension):
         about[d] = away[q, d] + field[b, d] - anchor[d] + shift[b, d]
     for k in range(shifts):
-        for i in range(_columns(k, dimension)):
-            j = i + k if i + k < dimension else i + k - dimension
-            first, last = max(i, j), min(i, j)
-            moment = np.float64(second[np.uint64((q * shifts + k) * depth + i)])
-            mu, nu = about[first], about[last]
-            p, r = np.float64(mean[np.uint64(q * depth + first)]), np.float64(mean[np.uint64(q * depth + last)])
-            out[b, first, last] += moment - p * nu - mu * r + mass * mu * nu
+        columns, at = _columns(k, dimension), (q * shifts + k) * depth
+        whole = min(columns, dimension - k)
+        for i in range(whole):
+            _move(q, b, at + i, i + k, i, mass, second, mean, depth, about, out)
+        for i in range(whole, columns):
+            _move(q, b, at + i, i, i + k - dimension, mass, second, mean, depth, about, out)
+
+
+@inner
+def _move(q, b, at, i, j, mass, second, mean, depth, about, out):  # type: ignore[no-untyped-def]
+    """One moment, of dimensions i >= j."""
+    i, j = np.uint64(i), np.uint64(j)
+    row, mu, nu = np.uint64(q * depth), about[i], about[j]
+    p, r = np.float64(mean[row + i]), np.float64(mean[row + j])
+    out[np.uint64(b), i, j] += np.float64(second[np.uint64(at)]) - p * nu - mu * r + mass * mu * nu

@@ -164,7 +164,7 @@ def _floats(
     packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, guess: np.ndarray, dtype: np.dtype
 ) -> Part:
     block = even_block(len(field), query_block(field.shape[1], dtype.itemsize), ROWS)
-    tile = tile_length(field.shape[1], dtype.itemsize)
+    tile = tile_length(field.shape[1], dtype.itemsize, 512)
     given = (field, beta, made.level, made.rest_level, made.blur, guess, packed.tilts, np.zeros(1, dtype))
     distance = np.sqrt(squares(field, packed.anchor))
     product = product_error(field.shape[1], packed.radius, dtype.itemsize, beta, distance)

@@ -84,9 +84,7 @@ def _judge(packed: Packed, codes: Codes, probes: Probes, beta: np.ndarray, preci
     states, digits = (codes.codes, codes.half_squares, codes.priors), (0, 0)
     block = even_block(len(beta), SCREEN_BLOCK, len(DIGIT_ROWS[2]))
     about = (states, tuple(probes[:4]), beta, limits, probes.error, block, stride, precision == "single", most)
-    run(
-        judge_kernel, -(-len(beta) // block), 1, *about, np.zeros(1, np.float32), digits, DIGIT_ROWS[2], worthwhile
-    )
+    run(judge_kernel, -(-len(beta) // block), 1, *about, np.zeros(1, np.float32), digits, DIGIT_ROWS[2], worthwhile)
     return worthwhile
 
 

@@ -27,6 +27,7 @@ from fastthermo.kernels.numba.simd import (
 )
 
 SIX, ONE = (0,) * 6, (0,)
+LANES = 16
 
 
 @intrinsic
@@ -114,9 +115,7 @@ def _compare(
                     e, below = found[2 * m + v]
                     end = builder.add(base, place)
                     for kind, array, what in ((energy, energy_, e), (index, index_, lanes[v])):
-                        # into a register: some CPUs take a hundred cycles to compress into memory
-                        name = f"llvm.x86.avx512.mask.compress.v16{'f' if what is e else 'i'}32"
-                        packed = llvm(builder, name, what.type, (what, ir.Constant(what.type, ir.Undefined), below))
+                        packed = _packed(builder, what, below)
                         builder.store(packed, address(context, builder, kind, array, end, what.type), align=4)
                     count = llvm(builder, "llvm.ctpop.i64", I64, (_mask(builder, below),))
                     place = builder.add(place, count)
@@ -136,6 +135,40 @@ def _compare(
         energy, tilts, rows,
     )  # fmt: skip
     return i(*given), generate
+
+
+@intrinsic
+def append(
+    typing: Any, index: Any, energy: Any, at: Any, remaining: Any, bound: Any, least: Any, chosen: Any, gap: Any,
+    place: Any,
+) -> Any:  # fmt: skip
+    """Of LANES candidates from `at` on, no more than remain: those below the bound go to `chosen`, from `place` on.
+
+    And their energies, relative to the least, to `gap`. Returns how many they are; writes whole vectors.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        index_, energy_, at_, remaining_, bound_, least_, chosen_, gap_, place_ = values
+        e = builder.load(address(context, builder, energy, energy_, at_, F32.ir), align=4)
+        n = builder.load(address(context, builder, index, index_, at_, WORDS.ir), align=4)
+        left = spread(builder, builder.trunc(remaining_, I32), LANES)
+        here = builder.icmp_signed("<", ir.Constant(WORDS.ir, list(range(LANES))), left)
+        below = builder.and_(here, builder.fcmp_ordered("<", e, spread(builder, bound_, LANES)))
+        wide = ir.VectorType(ir.DoubleType(), LANES)
+        x = builder.fsub(builder.fpext(_packed(builder, e, below), wide), spread(builder, least_, LANES))
+        own = builder.sext(_packed(builder, n, below), ir.VectorType(I64, LANES))
+        builder.store(x, address(context, builder, gap, gap_, place_, x.type), align=8)
+        builder.store(own, address(context, builder, chosen, chosen_, place_, own.type), align=8)
+        return llvm(builder, "llvm.ctpop.i64", I64, (_mask(builder, below),))
+
+    i = types.int64
+    return i(index, energy, i, i, types.float32, types.float64, chosen, gap, i), generate
+
+
+def _packed(builder: Any, lanes: Any, where: Any) -> Any:
+    """Those lanes side by side, in a register: some CPUs take a hundred cycles to compress into memory."""
+    name = f"llvm.x86.avx512.mask.compress.v16{'i' if lanes.type == WORDS.ir else 'f'}32"
+    return llvm(builder, name, lanes.type, (lanes, ir.Constant(lanes.type, ir.Undefined), where))
 
 
 def _mask(builder: Any, lanes: Any) -> Any:

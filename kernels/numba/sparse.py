@@ -20,7 +20,8 @@ from fastthermo.kernels.numba.listed import leave, push_kernel
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
-from fastthermo.kernels.numba.simd import lanes, load, splat, store, where_less
+from fastthermo.kernels.numba.sieve import LANES, append
+from fastthermo.kernels.numba.simd import fma, lanes, largest, load, maximum, splat, store, total, where_less
 
 TIER = 14.0  # bits
 ROUGH = 0.5  # error of a float32 logit from which all are float64
@@ -185,14 +186,16 @@ def longest(found, few, low, high):  # type: ignore[no-untyped-def]
 
 @inner
 def collect(index, energy, found, best, limits, b, chosen, gap):  # type: ignore[no-untyped-def]
-    """Candidates of query b and their screened energies relative to the least; returns how many they are."""
+    """Candidates of query b and their screened energies relative to the least; returns how many they are.
+
+    Writes whole vectors.
+    """
     least, second = two_best(best, b)
-    bound, count = max(second + limits[b, 0], least + limits[b, 1]), 0
+    bound, count = np.float32(max(second + limits[b, 0], least + limits[b, 1])), 0
     for part in range(PARTS):
-        for i in range(found[part, b]):
-            e = energy[part, b, i]
-            chosen[count], gap[count] = index[part, b, i], np.float64(e) - np.float64(least)
-            count += e < bound
+        start = (part * found.shape[1] + b) * index.shape[2]
+        for i in range(0, found[part, b], LANES):
+            count += append(index, energy, start + i, found[part, b] - i, bound, np.float64(least), chosen, gap, count)
     return count
 
 
@@ -232,12 +235,25 @@ def _rough_error(gap, count, c, away):  # type: ignore[no-untyped-def]
 
 @inner
 def _tier(bits, count):  # type: ignore[no-untyped-def]
-    """log2 of the weight from which states are to be exact."""
-    first = second = -np.inf
-    for i in range(count):
-        if bits[i] > second:
-            first, second = (bits[i], first) if bits[i] > first else (first, bits[i])
-    return second - TIER
+    """log2 of the weight from which states are to be exact: that of the runner-up less TIER; fills up a vector."""
+    step, least, none, one = lanes(bits), splat(-np.inf), splat(0.0), splat(1.0)
+    _fill_up(bits, count, -np.inf)
+    best = least
+    for i in range(0, count, step):
+        best = maximum(best, load(bits, i))
+    first = largest(best)
+    top, second, equal = splat(first), least, none
+    for i in range(0, count, step):
+        x = load(bits, i)
+        second = maximum(second, where_less(x, top, x, least))
+        equal += where_less(x, top, none, one)
+    return (first if total(equal) > 1 else largest(second)) - TIER
+
+
+@inner
+def _fill_up(x, count, value):  # type: ignore[no-untyped-def]
+    for i in range(count, (count + lanes(x) - 1) // lanes(x) * lanes(x)):
+        x[np.uint64(i)] = value
 
 
 @inner
@@ -262,23 +278,24 @@ def _weigh(r, chosen, exact, count, gap, weight, log_weights, c, b, scalars):  #
     """Weights relative to r, whose own is left out, and their moments."""
     prior, step = log_weights[r], lanes(weight)
     for i in range(count):
-        bits = c * gap[i] + LOG2E * (log_weights[chosen[i]] - prior)
-        weight[i] = bits if chosen[i] != r and bits > NEVER else 2 * NEVER
-    for i in range(count, (count + step - 1) // step * step):
-        weight[i] = 2 * NEVER
+        n = chosen[np.uint64(i)]
+        bits = c * gap[np.uint64(i)] + LOG2E * (log_weights[n] - prior)
+        weight[np.uint64(i)] = bits if n != r else 2 * NEVER
+    _fill_up(weight, count, 2 * NEVER)
+    _fill_up(gap, count, 0.0)
     least, zero = splat(NEVER), splat(0.0)
+    rests, excesses, squares_, shares = zero, zero, zero, zero
     for i in range(0, count, step):
-        bits = load(weight, i)
-        store(weight, i, where_less(least, bits, exp2(bits), zero))
-    rest = excess = square = squares = tail = 0.0
-    for i in range(count):
-        w = weight[i]
-        rest += w
-        excess += w * gap[i]
-        square += w * gap[i] * gap[i]
-        squares += w * w
+        bits, x = load(weight, i), load(gap, i)
+        w = where_less(least, bits, exp2(bits), zero)
+        store(weight, i, w)
+        wx = w * x
+        rests, excesses = rests + w, excesses + wx
+        squares_, shares = fma(wx, x, squares_), fma(w, w, shares)
+    rest, excess, square, squares = total(rests), total(excesses), total(squares_), total(shares)
+    tail = 0.0
     for i in range(exact, count):
-        tail += weight[i]
+        tail += weight[np.uint64(i)]
     norm = 1 / (1 + rest)
     scalars[b, REST], scalars[b, EXCESS], scalars[b, SQUARE] = rest, excess * norm, square * norm
     scalars[b, PARTICIPATION], scalars[b, TAIL] = (1 + squares) * norm * norm, tail * norm
