@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from llvmlite.binding import get_host_cpu_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "numba", "triton", "numpy", "fastthermo", "pykeops", "scikit-learn", "torchsde")
@@ -19,13 +20,14 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16"
 
 
 def describe(device: str = "cpu") -> dict[str, object]:
-    """CPU model, cores, threads of torch, vector extensions; the GPU where that is the device."""
+    """CPU model, its core as LLVM names it, threads of torch, vector extensions; the GPU if it is the device."""
     info = _cpuinfo()
     model = info.get("model name") or platform.processor() or platform.machine()
     present = set(info.get("flags", info.get("Features", "")).split())
     gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
     return gpu | {
         "cpu": " ".join(re.sub(r"\((R|TM)\)", "", model).split()),
+        "core": get_host_cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "flags": [flag for flag in FLAGS if flag in present],
@@ -38,7 +40,7 @@ def slug(machine: dict[str, object]) -> str:
         return re.sub(r"[^a-z0-9.]+", "-", str(machine["gpu"]).lower()).strip("-")
     flags = machine["flags"]
     widest = flags[-1] if isinstance(flags, list) and flags else ""
-    text = f"{machine['cpu']} {machine['cores']} cores {widest}".lower()
+    text = f"{machine['cpu']} {machine['core']} {machine['cores']} cores {widest}".lower()
     return re.sub(r"[^a-z0-9.]+", "-", text).strip("-")
 
 

@@ -119,7 +119,8 @@ def origin(rows: Iterable[Row]) -> str:
     runs = dict.fromkeys((row["commit"] + " (modified)" * row["dirty"], row["date"][:10]) for row in rows)
     commits = ", ".join(f"{commit} on {date}" for commit, date in sorted(runs, key=lambda run: run[1]))
     flags = f", {machine['flags'][-1]}" if machine["flags"] else ""
-    return f"{machine['cpu']}, {machine['threads']} threads{flags}, torch {versions['torch']}, commit {commits}"
+    cpu = f"{machine['cpu']} ({machine['core']}), {machine['threads']} threads{flags}"
+    return f"{cpu}, torch {versions['torch']}, commit {commits}"
 
 
 def figure(machines: dict[str, Latest]) -> Figure:

@@ -149,7 +149,7 @@ def test_a_run_is_stored_and_reported(bench: SimpleNamespace, tmp_path: Path) ->
 
 
 def test_the_last_quiet_run_counts(bench: SimpleNamespace, tmp_path: Path) -> None:
-    machine = {"cpu": "some cpu", "cores": 2, "threads": 2, "flags": ["avx2"]}
+    machine = {"cpu": "some cpu", "core": "some-core", "cores": 2, "threads": 2, "flags": ["avx2"]}
     row = {"case": "toy", "temperature": "cold", "contestant": bench.ours.ALL, "machine": machine, "elsewhere": 0}
     later, earlier = row | {"date": "2030-01-02", "ratio": 3.0}, row | {"date": "2030-01-01", "ratio": 2.0}
     disturbed = row | {"date": "2030-01-03", "ratio": 1.0, "elsewhere": 0.5}

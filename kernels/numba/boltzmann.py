@@ -14,7 +14,7 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import ROUNDING, screened_error, screened_log_error
 from fastthermo.kernels.numba import head, near, screen
 from fastthermo.kernels.numba.assemble import join, replace, sums_of
-from fastthermo.kernels.numba.config import FAR, FIELD_BYTES, NEAR_WORK, SMALL_DIMENSION
+from fastthermo.kernels.numba.config import FAR, FIELD_BYTES, NEAR_WORK, SMALL_DIMENSION, even_block
 from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.products import SINGLE, by_products, working_type
@@ -22,7 +22,7 @@ from fastthermo.kernels.numba.products import SINGLE, by_products, working_type
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
     h, b = as_array(field), as_array(beta)
-    most = max(1, FIELD_BYTES // (8 * h.shape[1]))
+    most = even_block(len(h), FIELD_BYTES // (8 * h.shape[1]))
     if len(h) <= most:
         return _boltzmann(packed, h, b, precision)
     out: list[torch.Tensor] = []

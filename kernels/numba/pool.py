@@ -123,7 +123,7 @@ def _openmp() -> Callable[[int], int]:
     except (AttributeError, OSError):
         return lambda kind: 0
     pause.argtypes = [ctypes.c_int]
-    return pause  # type: ignore[no-any-return]
+    return pause
 
 
 _pause = _openmp()

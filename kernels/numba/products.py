@@ -144,10 +144,10 @@ def _dense(
 ) -> tuple[Sums, np.ndarray]:
     """Sums of (B,) queries, and whether their digits were too few."""
     most = merged_block(len(field), packed.states.shape, dtype.itemsize)
-    parts = []
+    parts, scratch = [], _scratch(packed, min(most, len(field)))
     for i in range(0, max(len(field), 1), most):
         some = slice(i, i + most)
-        given = (packed, field[some], beta[some], made.of(some), guess[some])
+        given = (packed, field[some], beta[some], made.of(some), guess[some], scratch)
         parts.append(_floats(*given, dtype) if codes is None else _bytes(*given, codes, digits))
     all_parts = Part(*(np.concatenate(x) for x in zip(*parts, strict=True)))
     dominant, shift, scalars, least, product = all_parts
@@ -160,15 +160,27 @@ def _dense(
     return sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error), coarse
 
 
+def _scratch(packed: Packed, queries: int) -> np.ndarray:
+    """For the shifts of so many queries in every segment."""
+    size, dimension = packed.states.shape
+    return np.empty(-(-size // SEGMENT) * queries * dimension)
+
+
 def _floats(
-    packed: Packed, field: np.ndarray, beta: np.ndarray, made: Plan, guess: np.ndarray, dtype: np.dtype
+    packed: Packed,
+    field: np.ndarray,
+    beta: np.ndarray,
+    made: Plan,
+    guess: np.ndarray,
+    scratch: np.ndarray,
+    dtype: np.dtype,
 ) -> Part:
     block = even_block(len(field), query_block(field.shape[1], dtype.itemsize), ROWS)
     tile = tile_length(field.shape[1], dtype.itemsize, 512)
     given = (field, beta, made.level, made.rest_level, made.blur, guess, packed.tilts, np.zeros(1, dtype))
     distance = np.sqrt(squares(field, packed.anchor))
     product = product_error(field.shape[1], packed.radius, dtype.itemsize, beta, distance)
-    return _pass(dense.dense_kernel, packed, field, beta, block, product, packed.data, tile, block, *given)
+    return _pass(dense.dense_kernel, packed, field, beta, block, product, scratch, packed.data, tile, block, *given)
 
 
 def _bytes(
@@ -177,6 +189,7 @@ def _bytes(
     beta: np.ndarray,
     made: Plan,
     guess: np.ndarray,
+    scratch: np.ndarray,
     codes: Codes,
     digits: int,
 ) -> Part:
@@ -186,7 +199,7 @@ def _bytes(
     given = (made.level, made.rest_level, guess, packed.tilts, np.zeros(1, np.float32))
     product = beta * probes.error
     arguments = (packed.data, *of_states(codes), *queries, *given)
-    part = _pass(bytewise.bytewise_kernel, packed, field, beta, block, product, *arguments)
+    part = _pass(bytewise.bytewise_kernel, packed, field, beta, block, product, scratch, *arguments)
     if digits == 2:
         _mend(packed, codes, probes, field, beta, part)
     return part
@@ -209,15 +222,16 @@ def _mend(packed: Packed, codes: Codes, probes: Probes, field: np.ndarray, beta:
     part.scalars[:, head.REST] += (1 + rest) * tail * beta * (np.einsum("bd,bd->b", delta, mean) + probes.offset)
 
 
-def _pass(kernel, packed, field, beta, block, product, *given) -> Part:  # type: ignore[no-untyped-def]
-    """Run a kernel over segments of states and blocks of queries, and merge the segments."""
+def _pass(kernel, packed, field, beta, block, product, scratch, *given) -> Part:  # type: ignore[no-untyped-def]
+    """Run a kernel over segments of states and blocks of queries, and merge the segments; see `_scratch`."""
     queries, dimension = field.shape
     segments = -(-len(packed.states) // SEGMENT)
     dominant, energy_min = np.empty((segments, queries), np.int64), np.empty(queries)
-    shift, scalars = np.empty((segments, queries, dimension)), np.zeros((segments, queries, head.SCALARS))
+    shift = scratch[: segments * queries * dimension].reshape(segments, queries, dimension)
+    scalars = np.zeros((segments, queries, head.SCALARS))
     run(kernel, segments * -(-queries // block), 1, *given, dominant, shift, scalars)
     run(merge.merge_kernel, queries, 256, packed.data, field, beta, dominant, shift, scalars, energy_min)
-    return Part(dominant[0], shift[0], scalars[0], energy_min, product)
+    return Part(dominant[0].copy(), shift[0].copy(), scalars[0].copy(), energy_min, product)
 
 
 def guess_of(packed: Packed, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +241,8 @@ def guess_of(packed: Packed, field: np.ndarray, beta: np.ndarray) -> tuple[np.nd
     """
     sample = packed.sample()
     none = np.zeros(len(beta))
-    part = _floats(sample, field, beta, Plan(none, none, none), np.full(len(beta), -np.inf), SINGLE)
+    unknown = np.full(len(beta), -np.inf)
+    part = _floats(sample, field, beta, Plan(none, none, none), unknown, _scratch(sample, len(beta)), SINGLE)
     t = sample.states[part.dominant] - packed.anchor
     energy = sample.half_squares[part.dominant] - np.einsum("bd,bd->b", t, field - packed.anchor)
     rest = part.scalars[:, head.REST] * (len(packed.states) / len(sample.states)) / 8

@@ -66,7 +66,9 @@ def scalars_of(packed: Any, field: np.ndarray, beta: np.ndarray, precision: str)
     dtype = driver.working_type(packed, precision)
     made = driver.plan(packed, field, beta, dtype, precision)
     guess = driver.guess_of(packed, field, beta)[0] if (made.level < 0).any() else np.full(len(beta), -np.inf)
-    out: np.ndarray = driver._floats(packed, field, beta, made, guess, dtype).scalars
+    out: np.ndarray = driver._floats(
+        packed, field, beta, made, guess, driver._scratch(packed, len(field)), dtype
+    ).scalars
     return out
 
 
@@ -135,5 +137,6 @@ def test_tasks_are_blocks_of_queries_by_segments_of_states(latents: Any, monkeyp
     monkeypatch.setattr(driver, "run", run)
     field, beta = query(latents, 0.5)
     made = driver.plan(latents.packed, field, beta, driver.SINGLE, "single")
-    driver._floats(latents.packed, field, beta, made, np.full(QUERIES, -np.inf), driver.SINGLE)
+    scratch = driver._scratch(latents.packed, QUERIES)
+    driver._floats(latents.packed, field, beta, made, np.full(QUERIES, -np.inf), scratch, driver.SINGLE)
     assert tasks == {dense.dense_kernel: SIZE // SEGMENT, merge.merge_kernel: QUERIES}
