@@ -16,7 +16,7 @@ from numba import njit
 from tqdm import tqdm
 
 OFTEN = 1000
-PAUSE = 0.005  # before each call: idle threads of the last one stop spinning
+PAUSE = 0.02  # before each call: idle threads of the last one stop spinning
 
 
 class Times(NamedTuple):

@@ -91,19 +91,34 @@ def _deviation(sample: np.ndarray, mean: np.ndarray) -> float:
 
 
 def _grids(states: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """lo and step to try: of the bytes that float states may stand for, then the range of each dimension."""
+    """lo and step to try: of the bytes that float states may stand for, then the range of each dimension.
+
+    Bytes may have been scaled alike, or a channel at a time: three blocks of dimensions, or every third one.
+    """
     dimension = states.shape[1]
     if states.dtype == np.uint8:
         yield np.zeros(dimension), np.ones(dimension)
         return
     lowest, highest = states.min(0).astype(np.float64), states.max(0).astype(np.float64)
-    least, width = lowest.min(), highest.max() - lowest.min()
-    values = np.unique(states[:: max(1, len(states) // 64)]).astype(np.float64)
-    if 1 < len(values) <= 256:
-        levels = np.rint(width / np.diff(values).min())
-        if levels <= 255 and abs((values - least) * (levels / width) % 1 - 0.5).min() > 0.49:
-            yield np.full(dimension, least), np.full(dimension, width / levels)
+    sample = states[:: max(1, len(states) // 64)]
+    channels = np.arange(dimension) % 3
+    for own in (np.zeros(dimension, int), np.sort(channels), channels):
+        grids = [_grid(sample[:, own == c], lowest[own == c], highest[own == c]) for c in range(own.max() + 1)]
+        if all(step > 0 for _, step in grids):
+            least, steps = np.array(grids).T
+            yield least[own], steps[own]
     yield lowest, (highest - lowest) / 255
+
+
+def _grid(values: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> tuple[float, float]:
+    """lo and step of 256 levels or fewer that some values seem to be on; a step of 0 for none."""
+    found, least = np.unique(values).astype(np.float64), float(lowest.min())
+    if not 1 < len(found) <= 256:
+        return least, 0.0
+    width = highest.max() - least
+    levels = np.rint(width / np.diff(found).min())
+    on_it = levels <= 255 and abs((found - least) * (levels / width) % 1 - 0.5).min() > 0.49
+    return least, float(width / levels) if on_it else 0.0
 
 
 @jit

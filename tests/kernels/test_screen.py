@@ -284,6 +284,19 @@ def test_floats_that_stand_for_bytes_have_their_codes(unit: float) -> None:
     assert codes.made.residual <= 1e-6
 
 
+@pytest.mark.parametrize("layout", ["channels first", "channels last"])
+def test_images_normalised_a_channel_at_a_time_have_their_codes(layout: str) -> None:
+    images = states(np.uint8, 48)
+    channel = np.arange(48) // 16 if layout == "channels first" else np.arange(48) % 3
+    mean, deviation = (np.array(x)[channel] for x in ([0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]))
+    y = ((images / 255 - mean) / deviation).astype(np.float32)
+    packed = numba.pack(torch.from_numpy(y), torch.from_numpy(weights(False)))
+    codes = packed.codes.get(packed)
+    assert codes.exact
+    lowest = np.array([images[:, channel == c].min() for c in range(3)])[channel]
+    assert np.array_equal(decoded(codes, 48)[: len(y)], images - lowest)
+
+
 @pytest.mark.usefixtures("order")
 @pytest.mark.parametrize("precision", ["double", "single"])
 @pytest.mark.parametrize("name", ["weighted float32", "bytes"])
