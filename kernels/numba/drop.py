@@ -17,18 +17,19 @@ def least(gap, weight, count, c, slack, own, of_largest, of_rest):  # type: igno
     """The number of bits below the largest weight from which on the weights sum to next to nothing, BINS for none.
 
     gap : as in `drop`, known to `slack` bits; own : the weight of the largest that is not of the rest, 1 or 0;
-    of_largest, of_rest : what is next to nothing; weight : left with the weights. Both have room for whole vectors.
+    of_largest, of_rest : what is next to nothing; weight : left with the weights. Both have room for whole pairs of vectors.
     """
     step = lanes(weight)
     if slack > BINS / 4:
         return BINS
-    for i in range(count, (count + step - 1) // step * step):
+    for i in range(count, (count + 2 * step - 1) // (2 * step) * 2 * step):
         gap[i] = np.inf
     scale, sum_ = splat(c), splat(0.0)
-    for i in range(0, count, step):
-        w = exp2(scale * load(gap, i))
+    for i in range(0, count, 2 * step):
+        w, v = exp2(scale * load(gap, i)), exp2(scale * load(gap, i + step))
         store(weight, i, w)
-        sum_ += w
+        store(weight, i + step, v)
+        sum_ += w + v
     allowed = min(of_largest * np.exp2(-slack), of_rest * max(total(sum_) - own, 0.0))
     too_many, cut = 0, BINS
     while cut - too_many > 1:
@@ -43,11 +44,12 @@ def least(gap, weight, count, c, slack, own, of_largest, of_rest):  # type: igno
 @inner
 def _beyond(gap, weight, count, limit):  # type: ignore[no-untyped-def]
     """The sum of the weights of gaps from `limit` on."""
-    step, none = lanes(weight), splat(0.0)
-    sum_, where = none, splat(limit)
-    for i in range(0, count, step):
+    step, none, where = lanes(weight), splat(0.0), splat(limit)
+    sum_, other = none, none
+    for i in range(0, count, 2 * step):
         sum_ += where_less(load(gap, i), where, none, load(weight, i))
-    return total(sum_)
+        other += where_less(load(gap, i + step), where, none, load(weight, i + step))
+    return total(sum_ + other)
 
 
 @inner
