@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from cases import Problem, StepProblem
 from contest import Entry, Output, Run
@@ -46,6 +47,11 @@ def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     return function(*arguments, **{name: value for name, value in options.items() if name in known})
 
 
+def _double(x: Tensor) -> Tensor:
+    """In one thread on a CPU: threads of torch, which kernels end, would have to be started again."""
+    return x.double() if x.is_cuda else torch.from_numpy(x.numpy().astype(np.float64))
+
+
 @lru_cache(maxsize=2)  # floats and bytes: packed once for all contestants and temperatures
 def _law(states: Tensor) -> ops.States:
     size = len(states)
@@ -58,7 +64,7 @@ def _mean(problem: Problem, as_bytes: bool = False, precision: str = "exact") ->
     beta = problem.field.new_full((len(problem.field),), problem.beta / unit**2, dtype=torch.float64)
 
     def call() -> Output:
-        field = problem.field.double()
+        field = _double(problem.field)
         result = _call(ops.boltzmann, law, field * unit if as_bytes else field, beta, precision=precision, **SINGLE)
         return {"mean": result.mean / unit if as_bytes else result.mean, "log_evidence": result.log_evidence}
 
@@ -70,7 +76,7 @@ def _covariance(problem: Problem) -> Run:
     beta = problem.field.new_full((len(problem.field),), problem.beta, dtype=torch.float64)
 
     def call() -> Output:
-        field = problem.field.double()
+        field = _double(problem.field)
         moments = _call(ops.boltzmann, law, field, beta, **SINGLE)
         return {"covariance": _call(ops.covariance, law, field, beta, moments, **SINGLE)}
 
@@ -80,10 +86,10 @@ def _covariance(problem: Problem) -> Run:
 def _response(problem: Problem) -> Run:
     law = _law(problem.states)
     beta = problem.field.new_full((len(problem.field),), problem.beta, dtype=torch.float64)
-    moments = _call(ops.boltzmann, law, problem.field.double(), beta, **SINGLE)
+    moments = _call(ops.boltzmann, law, _double(problem.field), beta, **SINGLE)
 
     def call() -> Output:
-        field, probes = problem.field.double(), problem.probes.double()[:, None]
+        field, probes = _double(problem.field), _double(problem.probes)[:, None]
         return {"response": _call(ops.cumulant, law, field, beta, moments, probes, None, **SINGLE)[0]}
 
     return Run(call, len(beta), "given the mean")

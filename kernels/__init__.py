@@ -21,6 +21,10 @@ boltzmann(packed, field, beta, precision) -> Sums
     e^-9.2/N of the second largest and e^-16/N of the largest in "single", e^-45 of the second largest in
     "double". The ops below take it too.
 
+derive(states, log_weights, field, beta, sums) -> log_evidence, mean, force, energy, entropy, energy_variance, y_r,
+        log phi_r
+    Optional: `fastthermo.ops.moments.derive` in one pass; states and log_weights as `pack` takes them.
+
 covariance(packed, field, beta, sums, precision) -> (B, D, D)
     C = sum_n w_n (y_n - m)(y_n - m)^T, centred on the mean m of `sums`.
     This and the op below take from `sums` the state r and log_rest, which normalise, and shift and excess, which are

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd import forward_ad
 
@@ -48,16 +49,18 @@ def check_values(field: Tensor, beta: Tensor) -> None:
     """On the CPU; a GPU is not synchronised for it, invalid queries come out as NaN there."""
     if field.device.type != "cpu":
         return
-    good = (beta > 0) & (beta < torch.inf)
+    h, b = field.detach().numpy(), beta.detach().numpy()  # in one thread: see `moments.derive`
+    good = (b > 0) & (b < np.inf)
     if not good.all():
-        i = int((~good).nonzero()[0, 0])
-        raise ValueError(f"beta: wanted finite positive numbers, got {float(beta[i])} for query {i}")
-    if field.sum().isfinite():  # one pass; finite numbers, too, may have an infinite sum
-        return
-    finite = field.isfinite()
+        i = int(np.flatnonzero(~good)[0])
+        raise ValueError(f"beta: wanted finite positive numbers, got {float(b[i])} for query {i}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(h.sum()):  # one pass; finite numbers, too, may have an infinite sum
+            return
+    finite = np.isfinite(h)
     if not finite.all():
-        i, d = (int(k) for k in (~finite).nonzero()[0])
-        raise ValueError(f"field: wanted finite numbers, got {float(field[i, d])} at query {i}, dimension {d}")
+        i, d = (int(k) for k in np.argwhere(~finite)[0])
+        raise ValueError(f"field: wanted finite numbers, got {float(h[i, d])} at query {i}, dimension {d}")
 
 
 class _Function(torch.autograd.Function):

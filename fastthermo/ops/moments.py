@@ -65,7 +65,10 @@ class States:
 
     def moments(self, how: How, field: Tensor, beta: Tensor) -> Moments:
         sums = self._call("boltzmann", how, field, beta)
-        return derive(sums, *self.rows(sums.dominant), field, beta)
+        own = getattr(_dispatch.load(how.backend), "derive", None)
+        if own is None:
+            return derive(sums, *self.rows(sums.dominant), field, beta)
+        return _moments(sums, field, *own(self.states, self.log_weights, field, beta, sums))
 
     def second_pass(self, op: str, how: How, field: Tensor, beta: Tensor, sums: Sequence[Tensor], *rest: Any) -> Any:
         """Covariance, cumulant or top_weights, given what `second_pass` takes of the first."""
@@ -120,16 +123,28 @@ RAW = 7  # from error_bound on: not differentiable
 def derive(sums: Sums, reference: Tensor, log_prior: Tensor, field: Tensor, beta: Tensor) -> Moments:
     """Thermodynamic quantities from sums relative to the dominant state, without subtracting large numbers."""
     log_sum = log_prior + sums.log_rest.exp().log1p()  # log sum phi exp(-beta (H~ - H~_r))
-    force = (reference - field) + sums.shift
+    return _moments(
+        sums,
+        field,
+        log_sum - beta * sums.energy_min,
+        reference + sums.shift,
+        (reference - field) + sums.shift,
+        sums.energy_min + sums.excess,
+        log_sum + beta * sums.excess,
+        (sums.excess_square - sums.excess**2).clamp_min(0),
+        reference,
+        log_prior,
+    )
+
+
+def _moments(sums: Sums, field: Tensor, *derived: Tensor) -> Moments:
+    """derived : log_evidence, mean, force, energy, entropy, energy_variance, reference, log_prior."""
+    *quantities, reference, log_prior = derived
+    bound = sums.error_bound  # on a CPU without torch's threads, which kernels end
     return Moments(
-        log_evidence=log_sum - beta * sums.energy_min,
-        mean=(reference + sums.shift),
-        force=force,
-        energy=sums.energy_min + sums.excess,
-        entropy=log_sum + beta * sums.excess,
-        energy_variance=(sums.excess_square - sums.excess**2).clamp_min(0),
+        *quantities,
         participation=sums.participation,
-        error_bound=sums.error_bound + ROUNDING,
+        error_bound=torch.from_numpy(bound.numpy() + ROUNDING) if bound.device.type == "cpu" else bound + ROUNDING,
         dominant=sums.dominant,
         reference=reference,
         shift=sums.shift,
@@ -138,7 +153,7 @@ def derive(sums: Sums, reference: Tensor, log_prior: Tensor, field: Tensor, beta
         energy_min=sums.energy_min,
         excess=sums.excess,
         excess_square=sums.excess_square,
-        log_error=torch.full_like(beta, UNKNOWN) if sums.log_error is None else sums.log_error,
+        log_error=torch.full_like(sums.log_rest, UNKNOWN) if sums.log_error is None else sums.log_error,
         parts=field.new_empty(len(field), 0, 2),
     )
 

@@ -19,6 +19,7 @@ DEPTH = 256  # dimensions summed in one chain
 SCREEN_BLOCK = 66  # queries a block, eleven times the six that are multiplied at a time
 PARTS = 8  # of the states, screened by tasks of their own
 SCREEN_BYTES = 5 << 23  # of candidates
+DERIVED_WORK = 1 << 16  # numbers a task of what follows from sums
 FIELD_BYTES = 1 << 23  # of the queries that are worked on at a time
 SCREEN_DIMENSION = 33  # from which screening pays
 JUDGED = 1024  # states, or a little more, by which it is judged

@@ -17,7 +17,7 @@ def least(gap, weight, count, c, slack, own, of_largest, of_rest):  # type: igno
     """The number of bits below the largest weight from which on the weights sum to next to nothing, BINS for none.
 
     gap : as in `drop`, known to `slack` bits; own : the weight of the largest that is not of the rest, 1 or 0;
-    of_largest, of_rest : what is next to nothing; weight : left with the weights. Both have room for whole pairs of vectors.
+    of_largest, of_rest : what is next to nothing; weight : left with the weights. Both have room for pairs of vectors.
     """
     step = lanes(weight)
     if slack > BINS / 4:
