@@ -139,10 +139,15 @@ def derive(sums: Sums, reference: Tensor, log_prior: Tensor, field: Tensor, beta
 
 def _moments(sums: Sums, field: Tensor, *derived: Tensor) -> Moments:
     """derived : log_evidence, mean, force, energy, entropy, energy_variance, reference, log_prior."""
-    *quantities, reference, log_prior = derived
+    log_evidence, mean, force, energy, entropy, energy_variance, reference, log_prior = derived
     bound = sums.error_bound  # on a CPU without torch's threads, which kernels end
     return Moments(
-        *quantities,
+        log_evidence=log_evidence,
+        mean=mean,
+        force=force,
+        energy=energy,
+        entropy=entropy,
+        energy_variance=energy_variance,
         participation=sums.participation,
         error_bound=torch.from_numpy(bound.numpy() + ROUNDING) if bound.device.type == "cpu" else bound + ROUNDING,
         dominant=sums.dominant,
