@@ -49,7 +49,7 @@ def check_values(field: Tensor, beta: Tensor) -> None:
     """On the CPU; a GPU is not synchronised for it, invalid queries come out as NaN there."""
     if field.device.type != "cpu":
         return
-    h, b = field.detach().numpy(), beta.detach().numpy()  # in one thread: see `moments.derive`
+    h, b = field.detach().numpy(), beta.detach().numpy()  # torch would start the threads that kernels end
     good = (b > 0) & (b < np.inf)
     if not good.all():
         i = int(np.flatnonzero(~good)[0])

@@ -140,7 +140,7 @@ def derive(sums: Sums, reference: Tensor, log_prior: Tensor, field: Tensor, beta
 def _moments(sums: Sums, field: Tensor, *derived: Tensor) -> Moments:
     """derived : log_evidence, mean, force, energy, entropy, energy_variance, reference, log_prior."""
     log_evidence, mean, force, energy, entropy, energy_variance, reference, log_prior = derived
-    bound = sums.error_bound  # on a CPU without torch's threads, which kernels end
+    bound = sums.error_bound  # torch would start the threads that kernels end
     return Moments(
         log_evidence=log_evidence,
         mean=mean,

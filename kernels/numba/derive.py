@@ -1,4 +1,4 @@
-"""What follows from the sums of queries, in one pass over them: modules of arrays take twenty, threads of their own."""
+"""What follows from the sums of queries, in one pass; torch would take twenty, by threads that kernels have ended."""
 
 import numpy as np
 import torch

@@ -202,18 +202,18 @@ def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_
         for panel in range(part_start(part, panels), part_start(part + 1, panels)):
             at, first, q = panel * quads * PANEL * 4, panel * PANEL, 0
             while q < count:
-                ask(codes, at + panel_bytes + q * own, at + panel_bytes + (q + 6) * own)
-                r = begin + q
-                if q + 6 <= count:
-                    noticed, wide = _compare(
+                r, wide = begin + q, 6 if q + 6 <= count else 1
+                ask(codes, at + panel_bytes + q * own, at + panel_bytes + (q + wide) * own)
+                if wide == 6:
+                    noticed = _compare(
                         codes, at, quads, probes, starts, scale, tilt, r, half, priors, first, bounds, seconds, have,
                         before, bases, q, width - PANEL, index, energy, tilts, SIX,
-                    ), 6  # fmt: skip
+                    )  # fmt: skip
                 else:
-                    noticed, wide = _compare(
+                    noticed = _compare(
                         codes, at, quads, probes, starts, scale, tilt, r, half, priors, first, bounds, seconds, have,
                         before, bases, q, width - PANEL, index, energy, tilts, ONE,
-                    ), 1  # fmt: skip
+                    )  # fmt: skip
                 if noticed != 0:
                     for m in range(wide):
                         if (noticed >> m) & 1 != 0:
