@@ -17,6 +17,7 @@ Backends implement forward sums only; nothing here holds B x N numbers.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -49,18 +50,26 @@ def check_values(field: Tensor, beta: Tensor) -> None:
     """On the CPU; a GPU is not synchronised for it, invalid queries come out as NaN there."""
     if field.device.type != "cpu":
         return
-    h, b = field.detach().numpy(), beta.detach().numpy()  # torch would start the threads that kernels end
-    good = (b > 0) & (b < np.inf)
+    h, b = _array(field), _array(beta)
+    good = (b > 0) & (b < math.inf)
     if not good.all():
-        i = int(np.flatnonzero(~good)[0])
+        i = good.tolist().index(False)
         raise ValueError(f"beta: wanted finite positive numbers, got {float(b[i])} for query {i}")
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(h.sum()):  # one pass; finite numbers, too, may have an infinite sum
+        if abs(h.sum()) < math.inf:  # one pass; finite numbers, too, may have an infinite sum
             return
-    finite = np.isfinite(h)
+        finite = (h - h == 0).reshape(-1)
     if not finite.all():
-        i, d = (int(k) for k in np.argwhere(~finite)[0])
+        i, d = divmod(finite.tolist().index(False), h.shape[1])
         raise ValueError(f"field: wanted finite numbers, got {float(h[i, d])} at query {i}, dimension {d}")
+
+
+def _array(x: Tensor) -> Any:
+    """For NumPy, as torch would start the threads that kernels end; the tensor itself under torch.func."""
+    try:
+        return x.detach().numpy()
+    except RuntimeError:
+        return x
 
 
 class _Function(torch.autograd.Function):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,9 @@ def test_a_killed_process_worker_is_an_error_that_keeps_what_was_finished(
         written(self, result)
         if self.done.sum() == 2:
             for child in psutil.Process().children(recursive=True):
-                if "loky" in " ".join(child.cmdline()) and "tracker" not in " ".join(child.cmdline()):
-                    child.send_signal(signal.SIGKILL)
+                with suppress(psutil.NoSuchProcess):  # one that has just ended
+                    if "loky" in " ".join(child.cmdline()) and "tracker" not in " ".join(child.cmdline()):
+                        child.send_signal(signal.SIGKILL)
 
     monkeypatch.setattr(sweep.Store, "write", kill)
     command = ["sweep", str(small_file), "--out", str(out), "--executor", "loky", "--workers", "1", "--threads", "1"]
