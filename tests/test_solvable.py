@@ -376,8 +376,8 @@ def test_spins_agree_with_their_enumeration_at_every_temperature(law: Any, coupl
     for beta in BETAS[::2]:
         got, want = law.boltzmann(h, beta), states.boltzmann(h, beta)
         for name in ("mean", "force", "log_evidence", "regularised_energy", "entropy", "energy_variance"):
-            np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-11, atol=1e-11, err_msg=name)
-        np.testing.assert_allclose(got.participation, want.participation, rtol=1e-11)
+            np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-12, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(got.participation, want.participation, rtol=1e-12)
         np.testing.assert_allclose(law.covariance(h, beta), states.covariance(h, beta), atol=1e-12)
 
 

@@ -5,6 +5,8 @@ NEAR_TILE = 1024  # states a tile there
 TASK_WORK = 1 << 32  # multiplications a task, about, so that an interrupt waits a tenth of a second
 NEAR_WORK = TASK_WORK >> 4  # states x dimensions x queries a task in few dimensions
 BYTE_TILE = 256  # states a tile of integer products
+TILE = 256  # states a tile, at most, and
+LONG_TILE = 512  # where sums of weights are all that is made of it
 TILE_BYTES = 3 << 17  # of a tile of states, held twice, and
 QUERY_BYTES = 3 << 19  # of the vectors of a block of queries, together not far beyond the second-level cache
 ROWS = 12  # queries multiplied at a time
@@ -59,7 +61,7 @@ def merged_block(queries: int, shape: tuple[int, int], itemsize: int) -> int:
     return even_block(queries, most // whole * whole or most, 4)
 
 
-def tile_length(dimension: int, itemsize: int, most: int = 256) -> int:
+def tile_length(dimension: int, itemsize: int, most: int = TILE) -> int:
     """States a tile: a divisor of SEGMENT that depends on the states alone, as every sum's order does."""
     wanted = TILE_BYTES // (itemsize * dimension)
     return max(32, min(most, 1 << (wanted.bit_length() - 1)))

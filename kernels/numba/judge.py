@@ -63,7 +63,7 @@ def judge_kernel(  # type: ignore[no-untyped-def]
 
 @inner
 def _set_gaps(energy, at, half, prior, tilt, second, least, gap):  # type: ignore[no-untyped-def]
-    """Energies less log(phi) / beta relative to the least, infinite where they do not matter; see `screen.limits`."""
+    """Energies less log(phi) / beta relative to the least, infinite where they do not matter; see `screen._limits`."""
     step, scale, none = lanes(energy), splat(np.float32(tilt)), splat(np.float32(np.inf))
     for i in range(0, half.size, step):
         store(energy, at + i, fma(scale, load(prior, i), load(energy, at + i) + load(half, i)))

@@ -116,12 +116,16 @@ _lock = threading.Lock()
 _pool: _Pool | None = None
 
 
+def _nothing(kind: int) -> int:
+    return 0
+
+
 def _openmp() -> Callable[[int], int]:
     """omp_pause_resource_all of the OpenMP that torch was linked with; nothing where there is none."""
     try:
         pause: Any = ctypes.CDLL(torch._C.__file__).omp_pause_resource_all
     except (AttributeError, OSError):
-        return lambda kind: 0
+        return _nothing
     pause.argtypes = [ctypes.c_int]
     return pause
 
@@ -155,7 +159,7 @@ def _after_fork() -> None:
     """The parent's threads do not exist here: not the pool's, nor torch's, for which its products would wait."""
     global _pool, _lock, _pause
     _pool, _lock = None, threading.Lock()
-    _pause = lambda kind: 0  # noqa: E731
+    _pause = _nothing
     global_compiler_lock.release()
     torch.set_num_threads(1)
 

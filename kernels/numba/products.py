@@ -16,6 +16,7 @@ from fastthermo.kernels.numba.assemble import join, replace, sums_of
 from fastthermo.kernels.numba.codes import LARGEST, Codes, Probes, probe
 from fastthermo.kernels.numba.config import (
     BLURRED,
+    LONG_TILE,
     PRECISE,
     ROWS,
     SEGMENT,
@@ -176,7 +177,7 @@ def _floats(
     dtype: np.dtype,
 ) -> Part:
     block = even_block(len(field), query_block(field.shape[1], dtype.itemsize), ROWS)
-    tile = tile_length(field.shape[1], dtype.itemsize, 512)
+    tile = tile_length(field.shape[1], dtype.itemsize, LONG_TILE)
     given = (field, beta, made.level, made.rest_level, made.blur, guess, packed.tilts, np.zeros(1, dtype))
     distance = np.sqrt(squares(field, packed.anchor))
     product = product_error(field.shape[1], packed.radius, dtype.itemsize, beta, distance)

@@ -196,8 +196,8 @@ def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_
             found[part, b] = have[q] = 0
             best[part, b, 0] = best[part, b, 1] = np.inf
             bases[q] = (part * found.shape[1] + b) * width
-            first, seconds[q] = two_best(best, b, part)
-            bounds[q] = min(highest[b], max(seconds[q] + limits[begin + q, 0], first + limits[begin + q, 1]))
+            first, seconds[q] = _known(best, b, part)
+            bounds[q] = min(highest[b], reach(first, seconds[q], limits, begin + q))
         lost, own = 0, share(panel_bytes, count)
         for panel in range(part_start(part, panels), part_start(part + 1, panels)):
             at, first, q = panel * quads * PANEL * 4, panel * PANEL, 0
@@ -236,12 +236,26 @@ def part_start(part, panels):  # type: ignore[no-untyped-def]
 
 
 @inner
-def two_best(best, b, part):  # type: ignore[no-untyped-def]
-    """The best and the second best energy of a part and of the first one, which the others know."""
+def better(first, second, e):  # type: ignore[no-untyped-def]
+    """The two best of three energies, the first two in order."""
+    if e < first:
+        return e, first
+    return first, e if e < second else second
+
+
+@inner
+def reach(first, second, limits, b):  # type: ignore[no-untyped-def]
+    """The energy from which on no state matters, by the two best and the limits of a query; see `screen._limits`."""
+    return max(second + limits[b, 0], first + limits[b, 1])
+
+
+@inner
+def _known(best, b, part):  # type: ignore[no-untyped-def]
+    """The two best energies of a part and of the first one, which the others know."""
     first, second = best[part, b, 0], best[part, b, 1]
     if part > 0:
-        other = max(first, best[0, b, 0])
-        first, second = min(first, best[0, b, 0]), min(other, second, best[0, b, 1])
+        first, second = better(first, second, best[0, b, 0])
+        first, second = better(first, second, best[0, b, 1])
     return first, second
 
 
@@ -250,14 +264,9 @@ def _notice(q, r, part, before, rows, limits, bounds, seconds, have, index, ener
     """Lower the best two of a query by what was appended, and its bound; make room; 1 if the query is given up."""
     b, width = rows[r], index.shape[2]
     for i in range(before, have[q]):
-        e = energy[part, b, i]
-        if e < best[part, b, 0]:
-            best[part, b, 1] = best[part, b, 0]
-            best[part, b, 0] = e
-        elif e < best[part, b, 1]:
-            best[part, b, 1] = e
-    first, seconds[q] = two_best(best, b, part)
-    bounds[q] = min(bounds[q], max(seconds[q] + limits[r, 0], first + limits[r, 1]))
+        best[part, b, 0], best[part, b, 1] = better(best[part, b, 0], best[part, b, 1], energy[part, b, i])
+    first, seconds[q] = _known(best, b, part)
+    bounds[q] = min(bounds[q], reach(first, seconds[q], limits, r))
     if have[q] <= width - PANEL:
         return 0
     kept = 0

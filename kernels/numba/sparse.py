@@ -20,7 +20,7 @@ from fastthermo.kernels.numba.listed import leave, push_kernel
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
-from fastthermo.kernels.numba.sieve import LANES, append
+from fastthermo.kernels.numba.sieve import LANES, append, better, reach
 from fastthermo.kernels.numba.simd import fma, lanes, largest, load, maximum, splat, store, total, where_less
 
 TIER = 14.0  # bits
@@ -191,7 +191,7 @@ def collect(index, energy, found, best, limits, b, chosen, gap):  # type: ignore
     Writes whole vectors.
     """
     least, second = two_best(best, b)
-    bound, count = np.float32(max(second + limits[b, 0], least + limits[b, 1])), 0
+    bound, count = np.float32(reach(least, second, limits, b)), 0
     for part in range(PARTS):
         start = (part * found.shape[1] + b) * index.shape[2]
         for i in range(0, found[part, b], LANES):
@@ -212,11 +212,7 @@ def two_best(best, b):  # type: ignore[no-untyped-def]
     first = second = np.float32(np.inf)
     for part in range(PARTS):
         for k in range(2):
-            e = best[part, b, k]
-            if e < first:
-                first, second = e, first
-            elif e < second:
-                second = e
+            first, second = better(first, second, best[part, b, k])
     return first, second
 
 
