@@ -240,7 +240,7 @@ def interpreted() -> Iterator[SimpleNamespace]:
     pytest.importorskip("triton")
     ways = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     worker = Worker(**ways, PYTHONPATH=str(Path(__file__).parent / "triton"))
-    names = "boltzmann", "covariance", "cumulant", "evolve", "pack", "step", "top_weights"
+    names = "boltzmann", "covariance", "cumulant", "derive", "evolve", "pack", "step", "top_weights"
     calls = {name: remembered(partial(worker.call, f"fastthermo.kernels.triton:{name}")) for name in names}
     yield SimpleNamespace(call=worker.call, **calls)
     worker.stop()

@@ -115,5 +115,4 @@ def test_backends_offer_the_same_functions() -> None:
 
     offered = {name: set(import_module(f"fastthermo.kernels.{name}").__all__) for name in BACKENDS}
     needed, optional = {"boltzmann", "covariance", "cumulant", "evolve", "pack", "step", "top_weights"}, {"derive"}
-    assert offered.pop("numba") == needed | optional
-    assert all(own == needed for own in offered.values())
+    assert all(needed <= own <= needed | optional for own in offered.values())

@@ -302,10 +302,18 @@ SUMS = {
     "covariance float64": _covariance("float64", 64, opcode=OF_DOUBLES),
     "covariance float32": _covariance("float32", 32, 64, opcode=dict.fromkeys(("sm_80", "sm_89"), "HMMA")),
 }
+DERIVE = _sums(
+    "derive:_derive_kernel",
+    "Y: *{y}, PHI: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, LOG_REST: *fp64, LEAST: *fp64, "
+    "EXCESS: *fp64, SQUARE: *fp64, SCALARS: *fp64, VECTORS: *fp64, B: i32, D: i32, row_stride: i64, stride: i32, "
+    "prior_stride: i32",
+    _tiles("derive", 784, 8, 2),
+)
 KERNELS = (
     SUMS
     | SPLIT
     | {
+        "derive": DERIVE,
         "step": _step("fp32", False),
         "step in a graph": _step("fp32", True),
         "step in float64": _step("fp64", False, stack=48),  # of the reduction of large angles, never reached
