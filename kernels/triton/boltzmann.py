@@ -11,13 +11,6 @@ from collections.abc import Iterator
 import torch
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import (
-    dense_error,
-    dense_log_error,
-    product_error,
-    screened_error,
-    screened_log_error,
-)
 from fastthermo.kernels.triton import differences, products
 from fastthermo.kernels.triton.config import SMALL_DIMENSION, WORKSPACE
 from fastthermo.kernels.triton.finish import finish
@@ -27,7 +20,8 @@ from fastthermo.kernels.triton.near import near
 from fastthermo.kernels.triton.pack import Packed, groups
 from fastthermo.kernels.triton.products import working_type
 from fastthermo.kernels.triton.refine import refine
-from fastthermo.kernels.triton.screen import Queries, Survey, survey
+from fastthermo.kernels.triton.screen import survey
+from fastthermo.kernels.triton.settle import Parts, settle
 from fastthermo.kernels.triton.split import FEW, Halves, average, energies, halves
 
 
@@ -38,19 +32,7 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision
         return near(packed, field, beta, precision)
     of, chunks = (_split, split_chunks) if split else (_boltzmann, query_chunks)
     parts = [of(packed, field[q], beta[q], precision) for q in chunks(packed, len(field))]
-    sums = parts[0] if len(parts) == 1 else Sums(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-    if split:
-        return sums
-    # no host has seen the values: what is not finite and positive is NaN in all that is derived
-    bad = torch.where(beta > 0, beta - beta, torch.nan) + (field - field).sum(1)
-    return sums._replace(
-        shift=sums.shift + bad[:, None],
-        log_rest=sums.log_rest + bad,
-        energy_min=sums.energy_min + bad,
-        participation=sums.participation + bad,
-        error_bound=sums.error_bound + bad,
-        log_error=sums.log_error + bad,
-    )
+    return parts[0] if len(parts) == 1 else Sums(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
 def is_split(packed: Packed, precision: str) -> bool:
@@ -97,50 +79,7 @@ def headed(
 
 def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Sums:
     seen = survey(packed, field, beta, precision)
-    sums = _sparse(packed, field, beta, seen)
-    if seen.dense is None or seen.is_dense is None:
-        return sums
-    return _choose(seen.is_dense, _dense(packed, field, beta, seen.dense), sums)
-
-
-def _choose(rows: torch.Tensor, these: Sums, others: Sums) -> Sums:
-    return Sums(
-        *(torch.where(rows if x.ndim == 1 else rows[:, None], x, y) for x, y in zip(these, others, strict=True))
-    )
-
-
-def _sparse(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> Sums:
     r = differences.dominant_state(packed, field, beta, seen)
-    scalars, shift = differences.summed(packed, field, beta, seen, r)
-    r, least, excess, square, participation, shift = _normalised(packed, field, r, scalars, shift)
-    # the cutoffs of "double" hold in any precision here, and all that is not dropped is float64
-    about = (tuple(packed.states.shape), packed.radius, packed.spread, "double", beta, least)
-    rest, none = scalars[:, 0], torch.zeros_like(beta)
-    bound = screened_error(*about, excess, rest, none, none)
-    log_error = screened_log_error(*about, rest, none, none)
-    return Sums(r, shift, rest.log(), least, excess, square, participation, bound, log_error)
-
-
-def _dense(packed: Packed, field: torch.Tensor, beta: torch.Tensor, rows: Queries) -> Sums:
-    queries = len(field)
-    r = torch.zeros(queries, dtype=torch.int64, device=field.device)
-    scalars, shift = field.new_zeros(queries, 4), torch.zeros_like(field)
-    products.summed(packed, field, beta, rows, r, scalars, shift)
-    r, least, excess, square, participation, shift = _normalised(packed, field, r, scalars, shift)
-    tail = scalars[:, 0] / (1 + scalars[:, 0])
-    # beta twice: the logits of both the state and the dominant one are products
-    product = product_error(field.shape[1], packed.radius, 8, 2 * beta, (field - packed.anchor).norm(dim=1))
-    about = (tuple(packed.states.shape), packed.radius, packed.spread, 8, 2 * beta, product, least)
-    bound, log_error = dense_error(*about, excess, tail, 0), dense_log_error(*about, tail, 0)
-    return Sums(r, shift, scalars[:, 0].log(), least, excess, square, participation, bound, log_error)
-
-
-def _normalised(
-    packed: Packed, field: torch.Tensor, r: torch.Tensor, scalars: torch.Tensor, shift: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
-    """r, energy_min, excess, excess_square, participation and shift."""
-    r = r.clamp(0, len(packed.states) - 1)  # rows of queries that another kernel serves hold anything
-    scale = 1 / (1 + scalars[:, 0])
-    least = (packed.states[r].double() - field).square().sum(1) / 2
-    excess, square = scalars[:, 1] * scale, scalars[:, 2] * scale
-    return r, least, excess, square, (1 + scalars[:, 3]) * scale**2, shift * scale[:, None]
+    sparse = Parts(r, *differences.summed(packed, field, beta, seen, r))
+    dense = None if seen.dense is None else Parts(*products.summed(packed, field, beta, seen.dense))
+    return settle(packed, field, beta, seen.is_dense, sparse, dense)

@@ -17,7 +17,8 @@ from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.differences import parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import chunks, factor, multiplied, working_type
-from fastthermo.kernels.triton.screen import Queries, Survey
+from fastthermo.kernels.triton.queries import Queries, divide
+from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights, wide
 from fastthermo.kernels.triton.tile import group_of, row, share
 from fastthermo.kernels.triton.tilt import tail_of
@@ -45,7 +46,7 @@ def _split_covariance(
     out.copy_(listed.spread(packed, tail.found, given.dominant, p, given.shift))
     out += features.spread(packed, tail, precision)
     narrow = (tail.found.flags > 0) & ~wide(packed, field, given, NARROW_SPLIT)
-    by_products(packed, field, beta, given, precision, Queries.where(narrow), out)
+    by_products(packed, field, beta, given, precision, divide(narrow)[1], out)
 
 
 def _covariance(

@@ -37,10 +37,11 @@ def arguments(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Sur
 def dominant_state(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> torch.Tensor:
     """(B,) int64, of the sparse queries."""
     queries, parts = len(field), parts_of(packed, len(field))
-    best, where = field.new_empty(queries, parts), torch.empty(queries, parts, dtype=torch.int64, device=field.device)
+    best = field.new_empty(queries, parts)
     t = tile("differences", field.shape[1], packed.architecture)
     r = seen.near
     for i in range(2):
+        where = torch.empty(queries, parts, dtype=torch.int64, device=field.device)
         launch(
             _find_kernel,
             (min(queries, PROGRAMS), parts),
@@ -48,14 +49,14 @@ def dominant_state(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen
             RELATIVE=i > 0 or packed.codes is not None,
             BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
-        r = where.gather(1, best.argmax(1, keepdim=True))[:, 0] if parts > 1 else where[:, 0].clone()
+        r = where.gather(1, best.argmax(1, keepdim=True))[:, 0] if parts > 1 else where[:, 0]
     return r
 
 
 def summed(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey, r: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unnormalised sums of w, w x, w x^2, w^2, (B, 4), and of w (y - y_r), (B, D), of the sparse queries."""
+    """Unnormalised sums of w, w x, w x^2, w^2, (B, parts, 4), and of w (y - y_r), (B, parts, D), of sparse queries."""
     (queries, dimension), parts = field.shape, parts_of(packed, len(field))
     shift, scalars = field.new_empty(queries, parts, dimension), field.new_empty(queries, parts, 4)
     t = tile("differences", dimension, packed.architecture)
@@ -66,7 +67,7 @@ def summed(
         *arguments(packed, field, beta, seen), r, shift, scalars,
         BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    return scalars.sum(1), shift.sum(1)
+    return scalars, shift
 
 
 @triton.jit

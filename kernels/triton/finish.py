@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import CUTOFF, DOUBLE, EXPONENTIAL, UNITS, cutoffs
+from fastthermo.kernels.bounds import EXPONENTIAL, UNITS, cutoffs
+from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, product_error
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import ROUGH, Heads
@@ -25,8 +26,7 @@ from fastthermo.kernels.triton.split import ACCUMULATION, WEIGHT, Halves
 from fastthermo.kernels.triton.tile import relative_energy, row
 
 Tensor = torch.Tensor
-UNIT64, UNIT32 = tl.constexpr(DOUBLE), tl.constexpr(UNITS[4])
-REACH = tl.constexpr(CUTOFF)
+UNIT32 = tl.constexpr(UNITS[4])
 WEIGHTS = tl.constexpr(2 * EXPONENTIAL[4])  # relative error of two weights of the tail
 LEAST = tl.constexpr(2.0**-39)  # rounding of a stored weight, relative to the largest
 
@@ -59,11 +59,6 @@ def finish(
         TAIL_PARTS=tail.shape[1], AVERAGE_PARTS=len(averages), BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
     return Sums(head.dominant, shift, *out)
-
-
-@triton.jit
-def _expm1(x):
-    return x / (1 - tl.minimum(x, 0.9)) + tl.where(x > 0.9, x * 1e200, 0.0)
 
 
 @triton.jit
@@ -106,12 +101,11 @@ def _finish_kernel(
     squares = tl.load(HEAD + 4 * b + 3) + factor * factor * _total(TAIL, b, TAIL_PARTS, 3)
     scale = 1 / (1 + rest)
     least = tl.zeros([BLOCK_D], tl.float64)
-    bad = tl.where(beta > 0, beta - beta, float("nan"))
+    bad = tl.where(beta > 0, beta - beta, float("nan")) + (e_r - e_r)  # of any field that is not finite
     for k in range(0, D, BLOCK_D):
         d = k + tl.arange(0, BLOCK_D)
         inside = d < D
         y, h = row(Y, r, d, inside, D, tl.float64), row(H, b, d, inside, D, tl.float64)
-        bad += tl.sum(h - h, 0)
         pull = y - h
         least += pull * pull
         shift = row(HEAD_SHIFT, b, d, inside, D, tl.float64)
@@ -124,19 +118,17 @@ def _finish_kernel(
     mean_excess = excess * scale
 
     rms = tl.sqrt(2 * (least + mean_excess)) + 1e-300
-    distance = tl.sqrt(2 * least)
-    reach = tl.minimum(tl.sqrt(2 * (least + (REACH + spread) / beta)) + distance, 2 * radius)
-    differences = 2 * beta * (D + 4) * UNIT64 * reach * (reach / 2 + distance)
-    heads = _expm1(2 * (differences + 16 * UNIT64 * (REACH + spread))) / 2
+    differences = difference_error(D, radius, spread, beta, least, 1)
+    heads = expm1(2 * (differences + 16 * UNIT64 * (REACH + spread))) / 2
     eps = tl.load(EPS + b)
-    refined = (tl.minimum(D, 256) + D / 256 + 7) * UNIT64 * radius * (radius / 2 + tl.load(DISTANCE + b))
+    refined = product_error(D, radius, tl.load(DISTANCE + b))
     refined += (REACH + spread) / beta * UNIT32  # by products in float64, then rounded relative to `near`
     eps = tl.where(flag == ROUGH, refined, eps)
     logit = tl.minimum(2 * beta * eps + WEIGHTS, 300.0)
     share = tail * scale
     spread_of_tail = tl.minimum(2 * share * radius / rms, tl.sqrt(share))
     chains = (N + 8) * UNIT64
-    origin = chains * (1 + distance / rms) + share * (added * radius + lost) / rms
+    origin = chains * (1 + tl.sqrt(2 * least) / rms) + share * (added * radius + lost) / rms
     dropped = tl.minimum(rest * DROPPED_RUNNER_UP, DROPPED_LARGEST)
     dropped = N * tl.where(flag > 0, LEAST * scale, 4 * dropped) * radius / rms
     tl.store(OUT + b, tl.log(rest) + bad)
@@ -144,6 +136,6 @@ def _finish_kernel(
     tl.store(OUT + 2 * B + b, mean_excess)
     tl.store(OUT + 3 * B + b, square * scale)
     tl.store(OUT + 4 * B + b, (1 + squares) * scale * scale + bad)
-    tl.store(OUT + 5 * B + b, heads + _expm1(2 * logit) * spread_of_tail + origin + dropped + bad)
+    tl.store(OUT + 5 * B + b, heads + expm1(2 * logit) * spread_of_tail + origin + dropped + bad)
     left_out = tl.where(flag > 0, N * LEAST * scale, 2 * N * DROPPED_RUNNER_UP * rest * scale)
-    tl.store(OUT + 6 * B + b, heads + _expm1(2 * logit) * share + chains + left_out + bad)
+    tl.store(OUT + 6 * B + b, heads + expm1(2 * logit) * share + chains + left_out + bad)

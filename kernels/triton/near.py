@@ -14,16 +14,15 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import CUTOFF, DOUBLE, EXPONENTIAL, UNITS
+from fastthermo.kernels.bounds import EXPONENTIAL, UNITS
+from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1
 from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile
 from fastthermo.kernels.triton.device import launch
-from fastthermo.kernels.triton.finish import _expm1
 from fastthermo.kernels.triton.pack import Packed
 
 BITS = tl.constexpr(1.4426950408889634)
 TILES = tl.constexpr(64)  # that are summed in float32
-UNIT32, UNIT64 = tl.constexpr(UNITS[4]), tl.constexpr(DOUBLE)
-REACH, WEIGHTS = tl.constexpr(CUTOFF), tl.constexpr(EXPONENTIAL[4])
+UNIT32, WEIGHTS = tl.constexpr(UNITS[4]), tl.constexpr(EXPONENTIAL[4])
 
 
 def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "single") -> Sums:
@@ -219,13 +218,11 @@ def _sum(
     second = least * least + 2 * least * excess + square  # <H~^2>
     rms = tl.sqrt(2 * (least + excess)) + 1e-300
     logits = relative * beta * tl.sqrt(tl.maximum(second, 0.0)) + 8 * UNIT32 * spread + WEIGHTS
-    distance = tl.sqrt(2 * least)
-    reach = tl.minimum(tl.sqrt(2 * (least + (REACH + spread) / beta)) + distance, 2 * radius)
-    differences = 2 * beta * (D + 4) * UNIT64 * reach * (reach / 2 + distance) + WEIGHTS + 4 * UNIT32 * (REACH + spread)
+    differences = difference_error(D, radius, spread, beta, least, 1) + WEIGHTS + 4 * UNIT32 * (REACH + spread)
     share = tl.sqrt(rest * scale)
-    force = _expm1(2 * differences) * share if WIDE else (1 + _expm1(2 * worst)) * logits
+    force = expm1(2 * differences) * share if WIDE else (1 + expm1(2 * worst)) * logits
     bound = force + 160 * UNIT32 + N * UNIT64 + 4 * N * 8e-31 * radius / rms
     tl.store(OUT + 5 * B + b, bound + bad, mask=row)
     logits = relative * beta * (2 * least + excess) + 8 * UNIT32 * spread + 2 * WEIGHTS
-    error = _expm1(2 * differences) * share * share if WIDE else (1 + _expm1(2 * worst)) * logits
+    error = expm1(2 * differences) * share * share if WIDE else (1 + expm1(2 * worst)) * logits
     tl.store(OUT + 6 * B + b, error + 160 * UNIT32 + N * (UNIT64 + 2e-30) + bad, mask=row)

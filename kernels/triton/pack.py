@@ -18,7 +18,6 @@ class Codes(NamedTuple):
     codes: torch.Tensor  # (N, D) float16
     rest: torch.Tensor | None  # (N, D) float16; None where it is zero, and of float64 states
     scale: float
-    residual: float  # max |t - codes / scale|
     lost: float  # max |t - (codes + rest) / scale|
     small: float  # max |rest / scale|
 
@@ -59,29 +58,28 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
 
 def _encode(states: torch.Tensor, anchor: torch.Tensor) -> Codes:
     largest = max(float((block.double() - anchor).abs().max()) for block in _blocks(states))
-    scale = 1.0 if states.dtype == torch.uint8 else float(power_of_two(torch.tensor(largest, dtype=torch.float64)))
+    scale = 1.0 if states.dtype == torch.uint8 else _power_of_two(largest)
     codes = torch.empty(states.shape, dtype=torch.float16, device=states.device)
     rest = torch.empty_like(codes) if states.dtype == torch.float32 else None
-    residual = lost = small = 0.0
+    lost = small = 0.0
     for k, block in enumerate(_blocks(states)):
         t = (block.double() - anchor) * scale
         high = _blocks(codes)[k].copy_(t).double()
-        residual = max(residual, _longest(t - high))
+        left = t - high
         if rest is not None:
-            low = _blocks(rest)[k].copy_(t - high).double()
-            lost, small = max(lost, _longest(t - high - low)), max(small, _longest(low))
-    lost = residual if rest is None else lost
-    return Codes(codes, rest, scale, residual * UP / scale, lost * UP / scale, small * UP / scale)
+            low = _blocks(rest)[k].copy_(left).double()
+            small, left = max(small, _longest(low)), left - low
+        lost = max(lost, _longest(left))
+    return Codes(codes, rest, scale, lost * UP / scale, small * UP / scale)
 
 
 def _longest(rows: torch.Tensor) -> float:
     return float(rows.norm(dim=1).max())
 
 
-def power_of_two(largest: torch.Tensor) -> torch.Tensor:
+def _power_of_two(largest: float) -> float:
     """By which numbers up to `largest` fill the range of float16 where it is dense: up to 2^11."""
-    exponent = torch.frexp(largest.clamp_min(1e-60)).exponent
-    return torch.ldexp(torch.ones_like(largest), 11 - exponent)
+    return 2.0 ** (11 - math.frexp(max(largest, 1e-60))[1])
 
 
 def groups(size: int) -> int:

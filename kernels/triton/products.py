@@ -17,7 +17,7 @@ import triton.language as tl
 from fastthermo.kernels.triton.config import WORKSPACE, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.screen import Queries
+from fastthermo.kernels.triton.queries import Queries
 from fastthermo.kernels.triton.tile import row
 
 
@@ -38,17 +38,13 @@ def working_type(packed: Packed, precision: str) -> str:
 
 
 def summed(
-    packed: Packed,
-    field: torch.Tensor,
-    beta: torch.Tensor,
-    dense: Queries,
-    dominant: torch.Tensor,
-    scalars: torch.Tensor,
-    shift: torch.Tensor,
-) -> None:
-    """Write rows of dominant (B,), scalars (B, 4) and shift (B, D) of the dense queries, as in `differences`."""
-    size = len(packed.states)
-    for begin, length in chunks(packed, len(field)):
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, dense: Queries
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Dominant state (B,), sums (B, 1, 4) and shift (B, 1, D) of the dense queries, as in `differences`."""
+    (queries, dimension), size = field.shape, len(packed.states)
+    dominant = torch.empty(queries, dtype=torch.int64, device=field.device)
+    scalars, shift = field.new_empty(queries, 1, 4), field.new_empty(queries, 1, dimension)
+    for begin, length in chunks(packed, queries):
         work = field.new_empty(length, size)
         energies(packed, packed.anchor, field, 1.0, dense, begin, length, work)
         t = tile("row", 0, packed.architecture)
@@ -58,7 +54,8 @@ def summed(
             work, packed.log_weights, beta, dense.places, dense.number, begin, dominant, scalars, size,
             BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
-        average(packed, work, dense, begin, length, dominant, scalars, shift)
+        average(packed, work, dense, begin, length, dominant, scalars[:, 0], shift[:, 0])
+    return dominant, scalars, shift
 
 
 def energies(

@@ -1,11 +1,8 @@
 """Certified screening: float16 products tell which groups of states may matter to a query.
 
-States are t = y - a, queries g = h - a, each rounded to float16 at a scale, t~ and g~, so that by Cauchy-Schwarz
-
-    |t.g - t~.g~ as computed| <= |g - g~| R + |g~| rho + gamma |g~| (R + rho) =: part of eps,
-
-with rho = max |t - t~|, R = max |t| and gamma = (D/8 + 8) 2^-22 of a tensor core that accumulates in float32; the rest
-of eps is the rounding of t.g - |t|^2/2 + log phi / beta, an energy u. A state whose u is below the second best by
+States t = y - a and queries g = h - a are the upper of the two float16 of `split`, which bounds by eps the error of the
+energy u = t.g - |t|^2/2 + log phi / beta, with gamma = (D/8 + 8) 2^-22 of a tensor core that accumulates all dimensions
+in one chain of float32. A state whose u is below the second best by
 2 eps + T/beta weighs less than e^-T of the runner-up. A group keeps the largest u of its states; groups of which none
 matters are dropped, the others listed. Where the list overflows the query is dense: most states matter, at a
 temperature at which float64 products are exact enough; where they are not, all groups count as listed.
@@ -18,27 +15,13 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.bounds import SCREENED
-from fastthermo.kernels.triton.config import GROUP, KEPT, KEPT_SHARE, TOLERANCE, TYPICAL, tile
+from fastthermo.kernels.triton.config import GROUP, KEPT, KEPT_SHARE, TOLERANCE, tile
 from fastthermo.kernels.triton.device import launch
-from fastthermo.kernels.triton.pack import Packed, groups, power_of_two
+from fastthermo.kernels.triton.pack import Packed, groups
+from fastthermo.kernels.triton.queries import Queries, divide, everyone
+from fastthermo.kernels.triton.split import ACCUMULATION, halves
 
-ACCUMULATION = 2.0**-22  # times D/8 + 8: gamma
 DOUBLE_CUTOFF = 700.0  # T in double precision: e^-700 = 1e-304
-
-
-class Queries(NamedTuple):
-    """Some queries: which, first in `places`; how many, on the device."""
-
-    places: torch.Tensor  # (B + 1,) int64
-    number: torch.Tensor  # (1,) int32
-
-    @classmethod
-    def where(cls, flag: torch.Tensor) -> "Queries":
-        place = flag.cumsum(0) - 1
-        size = len(flag)
-        index = torch.zeros(size + 1, dtype=torch.int64, device=flag.device)
-        index.scatter_(0, torch.where(flag, place, size), torch.arange(size, device=flag.device))
-        return cls(index, flag.sum(0, keepdim=True).int())
 
 
 class Survey(NamedTuple):
@@ -55,14 +38,23 @@ class Survey(NamedTuple):
 def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Survey:
     """Without codes all groups are listed: of all states by differences."""
     queries, device = len(field), field.device
-    everything = torch.ones(queries, dtype=torch.bool, device=device)
     if packed.codes is None:
         size = tile("differences", field.shape[1], packed.architecture).n
         kept = torch.full((queries,), -(-len(packed.states) // size), dtype=torch.int32, device=device)
         none = torch.zeros(queries, 0, dtype=torch.int32, device=device)
-        return Survey(none, kept, torch.zeros_like(kept).long(), Queries.where(everything), None, None)
-    bounds, eps = _screen(packed, field, beta)
+        return Survey(none, kept, torch.zeros_like(kept).long(), everyone(kept), None, None)
+    gamma = (field.shape[1] / 8 + 8) * ACCUMULATION
+    g = halves(packed, field, beta, "tf32", gamma=gamma)
     count = groups(len(packed.states))
+    bounds = torch.empty(queries, count, dtype=torch.float32, device=device)
+    t = tile("screen", field.shape[1], packed.architecture)
+    launch(
+        _screen_kernel,
+        (triton.cdiv(queries, t.b), triton.cdiv(len(packed.states), t.n)),
+        g.high, packed.codes.codes, g.unit, packed.half_squares, packed.log_weights, beta, bounds,
+        queries, len(packed.states), field.shape[1], count,
+        GROUP=GROUP, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
     capacity = min(count, max(KEPT, int(KEPT_SHARE * count)))
     listed = torch.empty(queries, capacity, dtype=torch.int32, device=device)
     kept = torch.empty(queries, dtype=torch.int32, device=device)
@@ -71,45 +63,13 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     launch(
         _sift_kernel,
         (queries,),
-        bounds, eps, beta, listed, kept, near, count, capacity,
+        bounds, g.eps, beta, listed, kept, near, count, capacity,
         CUTOFF=DOUBLE_CUTOFF if precision == "double" else SCREENED, GROUP=GROUP, BLOCK_N=t.n,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    precise = products_error(packed, field, beta) <= TOLERANCE[8 if precision == "double" else 4]
-    dense = (kept > capacity) & precise
-    return Survey(listed, kept, near, Queries.where(~dense), Queries.where(dense), dense)
-
-
-def products_error(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
-    """Expected error of a logit by float64 products, (B,)."""
-    distance = (field - packed.anchor).norm(dim=1)
-    return TYPICAL * 2.0**-53 * beta * packed.radius * (packed.radius / 2 + distance)
-
-
-def _screen(packed: Packed, field: torch.Tensor, beta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Largest energy u of every group, (B, groups) float32, and eps (B,) float64."""
-    codes, (queries, dimension) = packed.codes, field.shape
-    assert codes is not None
-    g = field - packed.anchor
-    scale = power_of_two(g.abs().amax(1))
-    rounded = (g * scale[:, None]).half()
-    back = rounded.double() / scale[:, None]
-    length, lost = back.norm(dim=1), (g - back).norm(dim=1)
-    radius, rho = packed.radius, codes.residual
-    gamma = (dimension / 8 + 8) * ACCUMULATION
-    eps = lost * radius + length * (rho + gamma * (radius + rho))
-    eps = 1.01 * (eps + 2.0**-22 * (radius * (radius / 2 + length) + packed.spread / beta))
-    count = groups(len(packed.states))
-    bounds = torch.empty(queries, count, dtype=torch.float32, device=field.device)
-    t = tile("screen", dimension, packed.architecture)
-    launch(
-        _screen_kernel,
-        (triton.cdiv(queries, t.b), triton.cdiv(len(packed.states), t.n)),
-        rounded, codes.codes, (1 / (scale * codes.scale)).float(),
-        packed.half_squares, packed.log_weights, beta, bounds, queries, len(packed.states), dimension, count,
-        GROUP=GROUP, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
-    )  # fmt: skip
-    return bounds, eps
+    wanted = TOLERANCE[8 if precision == "double" else 4] * 2.0**29  # float64 products err by u = 2^-53, not 2^-24
+    dense = (kept > capacity) & (g.typical <= wanted)
+    return Survey(listed, kept, near, *divide(dense), dense)
 
 
 @triton.jit

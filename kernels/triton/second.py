@@ -12,7 +12,8 @@ from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.differences import arguments, parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import energies
-from fastthermo.kernels.triton.screen import Queries, Survey, survey
+from fastthermo.kernels.triton.queries import Queries, divide
+from fastthermo.kernels.triton.screen import Survey, survey
 from fastthermo.kernels.triton.tile import group_of, relative_energy, share
 
 
@@ -38,7 +39,8 @@ def surveyed(packed: Packed, field: torch.Tensor, beta: torch.Tensor, given: Giv
     if seen.is_dense is None:
         return seen
     dense = seen.is_dense & wide(packed, field, given, NARROW)
-    return seen._replace(sparse=Queries.where(~dense), dense=Queries.where(dense), is_dense=dense)
+    sparse, others = divide(dense)
+    return seen._replace(sparse=sparse, dense=others, is_dense=dense)
 
 
 def wide(packed: Packed, field: torch.Tensor, given: Given, share: float) -> torch.Tensor:

@@ -41,13 +41,21 @@ def products_of(packed: Packed, precision: str) -> int:
     return 1 if precision == "tf32" else 2 if packed.codes.rest is None else 3
 
 
-def halves(packed: Packed, vectors: torch.Tensor, beta: torch.Tensor, precision: str, anchored: bool = True) -> Halves:
+def halves(
+    packed: Packed,
+    vectors: torch.Tensor,
+    beta: torch.Tensor,
+    precision: str,
+    anchored: bool = True,
+    gamma: float | None = None,
+) -> Halves:
+    """gamma : of other products than those of `energies`."""
     queries, dimension = vectors.shape
     high = torch.empty(queries, dimension, dtype=torch.float16, device=vectors.device)
     low, unit = torch.empty_like(high), torch.empty(queries, dtype=torch.float32, device=vectors.device)
     length, eps, typical = vectors.new_empty(3, queries)
     block = _tile(packed, queries).d
-    gamma = (3 * block / 8 + 8 + dimension / block) * ACCUMULATION
+    gamma = (3 * block / 8 + 8 + dimension / block) * ACCUMULATION if gamma is None else gamma
     t = tile("halves", dimension, packed.architecture)
     launch(
         _halves_kernel,

@@ -5,7 +5,8 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import chunks
-from fastthermo.kernels.triton.screen import Queries, survey
+from fastthermo.kernels.triton.queries import everyone
+from fastthermo.kernels.triton.screen import survey
 from fastthermo.kernels.triton.second import Given, weights
 
 
@@ -25,7 +26,6 @@ def _top_weights(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # weights down to 1e-300 are asked for in double precision, whatever the runner-up
     seen = survey(packed if precision != "double" else packed._replace(codes=None), field, beta, precision)
-    everything = torch.ones(len(field), dtype=torch.bool, device=field.device)
-    seen = seen._replace(sparse=Queries.where(everything))
+    seen = seen._replace(sparse=everyone(field))
     ordered, index = weights(packed, field, beta, seen, given).sort(dim=1, descending=True, stable=True)
     return ordered[:, :k].contiguous(), index[:, :k].contiguous()

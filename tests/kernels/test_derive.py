@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import torch
 
 from fastthermo.kernels import reference
 from fastthermo.ops.moments import derive

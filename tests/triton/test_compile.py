@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 tl = pytest.importorskip("triton.language")
-from fastthermo.kernels.triton import config, differences  # noqa: E402
+from fastthermo.kernels.triton import config, differences, queries  # noqa: E402
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux"), pytest.mark.slow]
 TARGETS = ("sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
@@ -302,6 +302,16 @@ SUMS = {
     "covariance float64": _covariance("float64", 64, opcode=OF_DOUBLES),
     "covariance float32": _covariance("float32", 32, 64, opcode=dict.fromkeys(("sm_80", "sm_89"), "HMMA")),
 }
+SETTLE = _sums(
+    "settle:_settle_kernel",
+    "Y: *{y}, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, IS_DENSE: *u8, R: *i64, SCALARS: *fp64, SUM: *fp64, "
+    "DENSE_R: *i64, DENSE_SCALARS: *fp64, DENSE_SUM: *fp64, DOMINANT: *i64, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, "
+    "D: i32",
+    _tiles("finish", 784, DENSE=True, PARTS=4),
+)
+DIVIDE = Kernel(
+    "queries:_divide_kernel", "FLAGS: *u8, PLACES: *i64, NUMBERS: *i32, B: i32", [{"BLOCK": queries.BLOCK}], ("FLAGS",)
+)
 DERIVE = _sums(
     "derive:_derive_kernel",
     "Y: *{y}, PHI: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, LOG_REST: *fp64, LEAST: *fp64, "
@@ -314,6 +324,8 @@ KERNELS = (
     | SPLIT
     | {
         "derive": DERIVE,
+        "settle": SETTLE,
+        "divide": DIVIDE,
         "step": _step("fp32", False),
         "step in a graph": _step("fp32", True),
         "step in float64": _step("fp64", False, stack=48),  # of the reduction of large angles, never reached

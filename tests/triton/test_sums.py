@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from fastthermo.kernels import Sums, reference
-from fastthermo.kernels.bounds import ROUNDING, near_error, screened_error
+from fastthermo.kernels.bounds import (
+    ROUNDING,
+    dense_error,
+    dense_log_error,
+    near_error,
+    product_error,
+    screened_error,
+    screened_log_error,
+)
 
 config = pytest.importorskip("fastthermo.kernels.triton.config")
 BETAS = torch.logspace(-3, 5, 12).double()
@@ -95,6 +103,24 @@ def test_bounds_in_the_kernels_are_those_of_the_proof(interpreted: Any, problem:
     assert these.sum() >= 3
     assert (sums.error_bound >= (1 - 1e-6) * want)[these].all()
     assert (sums.error_bound <= (1 + 1e-6) * want + slack)[these].all()
+
+
+def test_bounds_of_float64_sums_are_those_of_the_proof(interpreted: Any, problem: Any) -> None:
+    packed, sums = sums_of(interpreted, problem, "double")
+    dense = interpreted.call("fastthermo.kernels.triton.screen:survey", packed, problem.field, problem.beta, "double")
+    dense = torch.zeros(12, dtype=torch.bool) if dense.is_dense is None else dense.is_dense
+    about, least, excess, rest = (tuple(problem.states.shape), packed.radius, packed.spread), *sums[3:5], sums[2].exp()
+    none = torch.zeros_like(rest)
+    want = screened_error(*about, "double", problem.beta, least, excess, rest, none, none)
+    want_log = screened_log_error(*about, "double", problem.beta, least, rest, none, none)
+    distance, twice, tail = (problem.field - packed.anchor).norm(dim=1), 2 * problem.beta, rest / (1 + rest)
+    product = product_error(problem.states.shape[1], packed.radius, 8, twice, distance)
+    products = dense_error(*about, 8, twice, product, least, excess, tail, 0)
+    products_log = dense_log_error(*about, 8, twice, product, least, tail, 0)
+    want, want_log = torch.where(dense, products, want), torch.where(dense, products_log, want_log)
+    assert ((sums.error_bound - want).abs() <= 1e-6 * want).all()
+    assert ((sums.log_error - want_log).abs() <= 1e-6 * want_log).all()
+    assert not packed.codes or 0 < int(dense.sum()) < 12
 
 
 @pytest.mark.parametrize(("precision", "wanted"), [("fast", 1e-5), ("tf32", 1e-3)])
