@@ -15,13 +15,13 @@ from fastthermo.kernels.bounds import ROUNDING, screened_error, screened_log_err
 from fastthermo.kernels.numba import head, near, screen
 from fastthermo.kernels.numba.assemble import join, replace, sums_of
 from fastthermo.kernels.numba.config import FAR, FIELD_BYTES, NEAR_WORK, SMALL_DIMENSION, even_block
-from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.products import SINGLE, by_products, working_type
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
-    h, b = as_array(field), as_array(beta)
+    h, b = as_array(field), temperatures(packed, beta)
     most = even_block(len(h), FIELD_BYTES // (8 * h.shape[1]))
     if len(h) <= most:
         return _boltzmann(packed, h, b, precision)

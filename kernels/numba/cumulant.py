@@ -14,7 +14,7 @@ from fastthermo.kernels.numba.cumulant_sums import add_dominant, add_head, add_t
 from fastthermo.kernels.numba.differences import ask
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.octets import ROWS
-from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.products import few_digits, guess_of, of_states, plan, working_type
 from fastthermo.kernels.numba.scratch import aligned
@@ -42,7 +42,7 @@ def cumulant(
     left = by_candidates(_few_kernel, packed, field, beta, sums, precision, probed, found)
     needed = np.full(len(left), -1)
     if left.any():
-        needed[left] = _digits(packed, as_array(field)[left], as_array(beta)[left], precision)
+        needed[left] = _digits(packed, as_array(field)[left], temperatures(packed, beta)[left], precision)
     for digits in (0, 2, 3):
         rows = needed == digits
         if rows.any():

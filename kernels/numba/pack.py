@@ -62,6 +62,9 @@ class Packed(NamedTuple):
         )
 
 
+HOT, COLD = 1e-25, 1e30  # beta R^2
+
+
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     array, log_phi = as_array(states), as_array(log_weights)
     anchor = array[int(np.argmin(squares(array, array.mean(0, dtype=np.float64))))].astype(np.float64)
@@ -74,6 +77,13 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
 
 def as_array(tensor: torch.Tensor) -> Any:
     return np.ascontiguousarray(tensor.numpy())
+
+
+def temperatures(packed: Packed, beta: torch.Tensor) -> Any:
+    """beta, in a range that float32 holds: beyond it the weights are, in float64, those of its ends."""
+    if packed.radius == 0:
+        return as_array(beta)
+    return np.clip(as_array(beta), HOT / packed.radius**2, COLD / packed.radius**2)
 
 
 def squares(array: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from fastthermo.kernels.numba.config import second_candidates
 from fastthermo.kernels.numba.differences import differences
 from fastthermo.kernels.numba.head import NEVER
 from fastthermo.kernels.numba.judge import SECOND_REST, tighten_kernel
-from fastthermo.kernels.numba.pack import Packed, as_array
+from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.sparse import collect
@@ -37,7 +37,7 @@ def by_candidates(
     left = np.ones(len(beta), np.bool_)
     if precision == "fast" or not packed.codes.worthwhile(packed) or len(beta) == 0:
         return left
-    h, b, codes = as_array(field), as_array(beta), packed.codes.get(packed)
+    h, b, codes = as_array(field), temperatures(packed, beta), packed.codes.get(packed)
     known = (as_array(sums.dominant), as_array(sums.log_rest), as_array(sums.shift), *given)
     start = _start(packed, h, b, *known[:2]) if precision == "single" else None
     made, width = probe(packed, codes, h, b), second_candidates(packed.states.shape)

@@ -1,5 +1,6 @@
 """The door to the kernels: merging, log-odds, weights and what is refused."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -125,3 +126,21 @@ def test_the_numba_backend_is_refused_away_from_the_cpu() -> None:
 def test_normal_numbers_are_those_of_a_step(states: ops.States) -> None:
     zero = torch.zeros(4, 3).double()
     assert torch.equal(ops.normal(4, 3, 7, 2, 1, 9), ops.step(zero, zero, 0.0, 0.0, 1.0, 7, 2, 9, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dimension", [3, 24])
+def test_every_temperature_that_float64_holds_has_its_limit(dtype: torch.dtype, dimension: int) -> None:
+    y = torch.randn(300, dimension, generator=torch.Generator().manual_seed(0)).to(dtype)
+    states, field = pack(y), y[:3].double() + 0.1
+    how = {"single": dtype == torch.float32}
+    hot, cold = (torch.tensor(x, dtype=torch.float64) for x in ([1e-300, 1e-60, 1e-36], [1e36, 1e60, 1e300]))
+    found = ops.boltzmann(states, field, hot, **how)
+    slack = 3e-6 if how["single"] else 1e-14
+    assert (found.mean - y.double().mean(0)).abs().max() <= slack
+    spread = ops.covariance(states, field, hot, found, **how) - y.double().T.cov(correction=0)
+    assert spread.abs().max() <= 30 * slack
+    found = ops.boltzmann(states, field, cold, **how)
+    assert torch.equal(found.mean, y[torch.cdist(field, y.double()).argmin(1)].double())
+    assert found.entropy.tolist() == pytest.approx([-math.log(300)] * 3)
+    assert (found.log_evidence / cold).tolist() == pytest.approx((-found.energy_min).tolist())
