@@ -10,7 +10,8 @@ UNIT64, REACH = tl.constexpr(DOUBLE), tl.constexpr(CUTOFF)
 
 @triton.jit
 def expm1(x):
-    """At least e^x - 1, for x >= 0."""
+    """At least e^x - 1, for x >= 0; finite."""
+    x = tl.minimum(x, 1e100)
     return x / (1 - tl.minimum(x, 0.9)) + tl.where(x > 0.9, x * 1e200, 0.0)
 
 

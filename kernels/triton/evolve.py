@@ -22,13 +22,13 @@ from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.noise import normals
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.step import signed, step
+from fastthermo.kernels.triton.tile import BITS
 
 FUSED_BYTES = 100_000  # of states, at most
 FUSED_DIMENSION = {torch.float32: 8, torch.float64: 4}  # at most, by the dtype of samples: beyond, registers spill
 SAMPLES, STATES = 4, 32  # a tile: a warp a sample
 CAPTURED = 4  # steps from which a graph pays
 How = tuple[trajectory.Mean, Callable[..., torch.Tensor]]  # mean and step, as `trajectory` takes them
-BITS = tl.constexpr(1.4426950408889634)
 
 
 def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool = False) -> torch.Tensor:

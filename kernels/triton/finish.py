@@ -19,7 +19,7 @@ from fastthermo.kernels.bounds import EXPONENTIAL, UNITS, cutoffs
 from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, product_error
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
-from fastthermo.kernels.triton.heads import ROUGH, Heads
+from fastthermo.kernels.triton.heads import ROUGH, SUMMED, Heads
 from fastthermo.kernels.triton.listed import Listed
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.split import ACCUMULATION, WEIGHT, Halves
@@ -54,7 +54,7 @@ def finish(
         packed.states, packed.log_weights, packed.anchor, packed.facts, field, beta, g.length, g.eps,
         found.near, found.origin, found.flags, *head, tail, averages, shift, out,
         queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale,
-        (3 * 64 / 8 + 8 + added) * ACCUMULATION,
+        (3 * 64 / 8 + 8 + added + SUMMED.value / 4) * ACCUMULATION,
         DROPPED_RUNNER_UP=math.exp(-runner_up), DROPPED_LARGEST=math.exp(-largest),
         TAIL_PARTS=tail.shape[1], AVERAGE_PARTS=len(averages), BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
@@ -122,7 +122,7 @@ def _finish_kernel(
     heads = expm1(2 * (differences + 16 * UNIT64 * (REACH + spread))) / 2
     eps = tl.load(EPS + b)
     refined = product_error(D, radius, tl.load(DISTANCE + b))
-    refined += (REACH + spread) / beta * UNIT32  # by products in float64, then rounded relative to `near`
+    refined += 4 * (REACH + spread) / beta * UNIT32  # by products in float64, then float32 relative to `near`
     eps = tl.where(flag == ROUGH, refined, eps)
     logit = tl.minimum(2 * beta * eps + WEIGHTS, 300.0)
     share = tail * scale

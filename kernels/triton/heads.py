@@ -1,6 +1,6 @@
 """Which states of a query are summed by float64 differences, its heads, from the energies of all to float32 precision.
 
-With z_n = log phi_n - beta e_n, each in error by at most beta eps, expected `typical`:
+With z_n = log phi_n - beta e_n in float32, each in error by at most beta eps, expected `typical`:
 
 1. A state below the runner-up by 2 beta eps + T, and below the largest by 2 beta eps + T', is left out of all sums
    (`bounds.cutoffs`). Where what remains fits the list, it is all there is to sum.
@@ -27,10 +27,10 @@ from fastthermo.kernels.triton.config import FEW_PROGRAMS, SPLIT_TOLERANCE, most
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.split import Halves, packed_weight
-from fastthermo.kernels.triton.tile import share
+from fastthermo.kernels.triton.tile import BITS, share, slope
 
-BITS = tl.constexpr(1 / math.log(2))
 DENSE, ROUGH = tl.constexpr(1), tl.constexpr(2)  # the tail matters; its energies are to be refined
+SUMMED = tl.constexpr(4)  # weights that are added in float32
 
 
 class Heads(NamedTuple):
@@ -50,7 +50,7 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
     """Of rows of energies `work` (B, pitch), in which heads are marked."""
     queries, size, device = len(work), len(packed.states), work.device
     parts = row_parts(queries, size)
-    stats = beta.new_empty(queries, parts, 8)
+    stats = torch.empty(queries, parts, 8, device=device)
     counts = torch.empty(queries, parts, 4, dtype=torch.int32, device=device)
     capacity = min(most_heads(packed.architecture), size)
     found = Heads(
@@ -61,9 +61,9 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
         torch.empty(queries, dtype=torch.int32, device=device),
     )
     t = tile("row", 0, packed.architecture)
-    rows = (work, packed.log_weights, beta)
+    rows = (work, packed.log_bits, beta)
     sizes = (size, work.shape[1])
-    options = {"BLOCK_N": t.n, "num_warps": t.warps, "num_stages": t.stages}
+    options = {"UNIFORM": packed.uniform, "BLOCK_N": t.n, "num_warps": t.warps, "num_stages": t.stages}
     launch(_stats_kernel, (queries, parts), *rows, stats, *sizes, **options)
     runner_up, largest = (1.001 * x / math.log(2) for x in cutoffs((size, 1), "single"))
     limits = {
@@ -71,9 +71,10 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
         "LARGEST": largest,
         "TOLERANCE": SPLIT_TOLERANCE if precision == "single" else math.inf,
         "PARTS": parts,
+        "CAPACITY": math.log2(capacity - 1),
     }
     given = (*rows, stats, g.eps, g.typical, counts)
-    launch(_count_kernel, (queries, parts), *given, *sizes, capacity, **limits, **options)
+    launch(_count_kernel, (queries, parts), *given, *sizes, **limits, **options)
     launch(_list_kernel, (queries, parts), *given, *found, *sizes, capacity, **limits, **options)
     return found
 
@@ -90,37 +91,37 @@ def weigh(packed: Packed, beta: torch.Tensor, work: torch.Tensor, found: Heads) 
     launch(
         _weigh_kernel,
         (queries, parts),
-        work, packed.log_weights, beta, work.view(torch.int32), found.near, found.origin, found.flags, out,
+        work, packed.log_bits, beta, work.view(torch.int32), found.near, found.origin, found.flags, out,
         size, work.shape[1],
-        BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
+        UNIFORM=packed.uniform, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return out
 
 
 @triton.jit
-def logits(WORK, PHI, beta, b, n, N, PITCH):
-    """Of states n, in bits; -inf of others."""
-    e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
-    prior = tl.load(PHI + n, mask=n < N, other=float("-inf"))
-    return (prior - beta * e.to(tl.float64)) * BITS
+def logits(WORK, PHI, c, b, n, N, PITCH, UNIFORM: tl.constexpr):
+    """Of states n, in bits; -inf of others. PHI: log phi in bits, 0 where UNIFORM."""
+    z = c * tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
+    if not UNIFORM:
+        z += tl.load(PHI + n, mask=n < N, other=float("-inf"))
+    return z
 
 
 @triton.jit
-def _stats_kernel(WORK, PHI, BETA, STATS, N, PITCH, BLOCK_N: tl.constexpr):
+def _stats_kernel(WORK, PHI, BETA, STATS, N, PITCH, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr):
     """Of a part of a row: largest logit, second largest, sum relative to the largest, its place and energy."""
     b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
-    beta = tl.load(BETA + b)
-    best = tl.full([BLOCK_N], float("-inf"), tl.float64)
+    c = slope(tl.load(BETA + b))
+    best = tl.full([BLOCK_N], -3e38, tl.float32)  # below every logit
     second = best
     total = tl.zeros([BLOCK_N], tl.float32)
     where = tl.zeros([BLOCK_N], tl.int32) + N
     for j in range(low, high):
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-        z = logits(WORK, PHI, beta, b, n, N, PITCH)
+        z = logits(WORK, PHI, c, b, n, N, PITCH, UNIFORM)
         new = tl.maximum(best, z)
-        base = tl.where(new == float("-inf"), 0.0, new)
-        total = total * tl.exp2((best - base).to(tl.float32)) + tl.exp2((z - base).to(tl.float32))
+        total = total * tl.exp2(best - new) + tl.exp2(z - new)
         second = tl.maximum(second, tl.minimum(best, z))
         where = tl.where(z > best, n, where)
         best = new
@@ -128,20 +129,20 @@ def _stats_kernel(WORK, PHI, BETA, STATS, N, PITCH, BLOCK_N: tl.constexpr):
     near = tl.min(tl.where(best == top, where, N), 0)
     owner = tl.argmax(best, 0)
     lane = tl.arange(0, BLOCK_N)
-    runner_up = tl.maximum(tl.max(second, 0), tl.max(tl.where(lane == owner, float("-inf"), best), 0))
-    base = tl.where(top == float("-inf"), 0.0, top)
+    runner_up = tl.maximum(tl.max(second, 0), tl.max(tl.where(lane == owner, -3e38, best), 0))
     at = STATS + (b * parts + part) * 8
     tl.store(at, top)
     tl.store(at + 1, runner_up)
-    tl.store(at + 2, tl.sum(total * tl.exp2((best - base).to(tl.float32)), 0).to(tl.float64))
-    tl.store(at + 3, near.to(tl.float64))
-    tl.store(at + 4, tl.load(WORK + b * PITCH + near, mask=near < N, other=0).to(tl.float64))
+    tl.store(at + 2, tl.sum(total * tl.exp2(best - top), 0))
+    tl.store(at + 3, near.to(tl.float32, bitcast=True))
+    tl.store(at + 4, tl.load(WORK + b * PITCH + near, mask=near < N, other=0))
 
 
 @triton.jit
 def thresholds(
-    STATS, EPS, TYPICAL, b, beta, capacity,
+    STATS, EPS, TYPICAL, b, beta,
     RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
+    CAPACITY: tl.constexpr,
 ):  # fmt: skip
     """Logits from which states are not left out, from which they are heads, and from which they are heads that fit."""
     part = tl.arange(0, PARTS)
@@ -149,32 +150,39 @@ def thresholds(
     tops, seconds, sums = tl.load(at), tl.load(at + 1), tl.load(at + 2)
     top = tl.max(tops, 0)
     owner = tl.argmax(tops, 0)
-    runner_up = tl.maximum(tl.max(seconds, 0), tl.max(tl.where(part == owner, float("-inf"), tops), 0))
-    total = tl.sum(sums * tl.exp2(tl.maximum(tops - top, -1000.0)), 0)
+    runner_up = tl.maximum(tl.max(seconds, 0), tl.max(tl.where(part == owner, -3e38, tops), 0)).to(tl.float64)
+    total = tl.log2(tl.sum(sums * tl.exp2(tops - top), 0))
+    top = top.to(tl.float64)
     slack = 2 * BITS * beta * tl.load(EPS + b)
     kept = tl.minimum(runner_up - RUNNER_UP, top - LARGEST) - slack
     ratio = tl.minimum(TOLERANCE / tl.load(TYPICAL + b), 1.0)
-    heads = tl.minimum(top + tl.log2(total) + 2 * tl.log2(ratio), top)
-    fitting = tl.minimum(top + tl.log2(total / (capacity - 1)), top)
-    return kept, heads, fitting
+    heads = tl.minimum(top + total + 2 * tl.log2(ratio), top)
+    fitting = tl.minimum(top + total - CAPACITY, top)
+    return _single(kept), _single(heads), _single(fitting)
+
+
+@triton.jit
+def _single(x):
+    return tl.maximum(x, -3e38).to(tl.float32)
 
 
 @triton.jit
 def _count_kernel(
-    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, N, PITCH, capacity,
+    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, N, PITCH,
     RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    CAPACITY: tl.constexpr, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     beta = tl.load(BETA + b)
-    kept, heads, fitting = thresholds(STATS, EPS, TYPICAL, b, beta, capacity, RUNNER_UP, LARGEST, TOLERANCE, PARTS)
+    kept, heads, fitting = thresholds(STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY)
+    c = slope(beta)
     low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)
     count = tl.zeros([BLOCK_N], tl.int32)
     count_heads, count_fitting = count, count
     for j in range(low, high):
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-        z = logits(WORK, PHI, beta, b, n, N, PITCH)
-        count += ((z >= kept) & (z > float("-inf"))).to(tl.int32)
+        z = logits(WORK, PHI, c, b, n, N, PITCH, UNIFORM)
+        count += (z >= kept).to(tl.int32)
         count_heads += (z >= heads).to(tl.int32)
         count_fitting += (z >= fitting).to(tl.int32)
     at = COUNTS + (b * PARTS + part) * 4
@@ -187,11 +195,11 @@ def _count_kernel(
 def _list_kernel(
     WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, LISTS, KEPT, NEAR, ORIGIN, FLAGS, N, PITCH, capacity,
     RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    CAPACITY: tl.constexpr, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     beta = tl.load(BETA + b)
-    least, heads, fitting = thresholds(STATS, EPS, TYPICAL, b, beta, capacity, RUNNER_UP, LARGEST, TOLERANCE, PARTS)
+    least, heads, fitting = thresholds(STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY)
     parts = tl.arange(0, PARTS)
     given = COUNTS + (b * PARTS + parts) * 4
     counts, counts_heads, counts_fitting = tl.load(given), tl.load(given + 1), tl.load(given + 2)
@@ -199,11 +207,12 @@ def _list_kernel(
     least = tl.where(flag == 0, least, tl.where(flag == DENSE, heads, fitting))
     counts = tl.where(flag == 0, counts, tl.where(flag == DENSE, counts_heads, counts_fitting))
     place = tl.sum(tl.where(parts < part, counts, 0), 0)
+    c = slope(beta)
     low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)
     for j in range(low, high):
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-        z = logits(WORK, PHI, beta, b, n, N, PITCH)
-        keep = (z >= least) & (z > float("-inf"))
+        z = logits(WORK, PHI, c, b, n, N, PITCH, UNIFORM)
+        keep = z >= least
         number = tl.sum(keep.to(tl.int32), 0)
         if number > 0:
             free = place + tl.cumsum(keep.to(tl.int32), 0) - 1
@@ -214,40 +223,51 @@ def _list_kernel(
     if part == 0:
         tops = tl.load(STATS + (b * PARTS + parts) * 8)
         found = STATS + (b * PARTS + tl.argmax(tops, 0)) * 8
-        tl.store(NEAR + b, tl.minimum(tl.load(found + 3).to(tl.int64), N - 1))
-        tl.store(ORIGIN + b, tl.load(found + 4))
+        near = tl.load(found + 3).to(tl.int32, bitcast=True)
+        tl.store(NEAR + b, tl.minimum(near, N - 1).to(tl.int64))
+        tl.store(ORIGIN + b, tl.load(found + 4).to(tl.float64))
         tl.store(KEPT + b, tl.minimum(tl.sum(counts, 0), capacity))
         tl.store(FLAGS + b, flag)
 
 
 @triton.jit
-def weight(e, PHI, n, N, prior, beta, origin):
-    """w relative to `near`, in float32, and x; 0 of infinite energies."""
+def weight(e, PHI, n, N, prior, c, origin, UNIFORM: tl.constexpr):
+    """w relative to `near`, and x = e - e_near, in float32; 0 of infinite energies."""
     there = e < float("inf")
-    x = tl.where(there, e.to(tl.float64) - origin, 0.0)
-    z = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * x
-    return tl.where(there, tl.exp2((z * BITS).to(tl.float32)), 0.0), x
+    x = tl.where(there, e - origin, 0.0)
+    z = c * x
+    if not UNIFORM:
+        z += tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior
+    return tl.where(there, tl.exp2(z), 0.0), x
 
 
 @triton.jit
-def _weigh_kernel(WORK, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, SUMS, N, PITCH, BLOCK_N: tl.constexpr):
+def few(x, BLOCK_N: tl.constexpr):
+    """Sums of neighbours, in float64."""
+    return tl.sum(tl.reshape(x, [BLOCK_N // SUMMED, SUMMED]), 1).to(tl.float64)
+
+
+@triton.jit
+def _weigh_kernel(
+    WORK, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, SUMS, N, PITCH, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
     b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    flag, beta, prior = tl.load(FLAGS + b), tl.load(BETA + b), tl.load(PHI + tl.load(NEAR + b))
-    origin = tl.where(flag == ROUGH, 0.0, tl.load(ORIGIN + b))
+    flag, c, prior = tl.load(FLAGS + b), slope(tl.load(BETA + b)), tl.load(PHI + tl.load(NEAR + b))
+    origin = tl.where(flag == ROUGH, 0.0, tl.load(ORIGIN + b)).to(tl.float32)
     low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
     high = tl.where(flag > 0, high, low)
-    rest = tl.zeros([BLOCK_N], tl.float64)
+    rest = tl.zeros([BLOCK_N // SUMMED], tl.float64)
     excess, square, squares = rest, rest, rest
     for j in range(low, high):
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
         e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
-        w, x = weight(e, PHI, n, N, prior, beta, origin)
+        w, x = weight(e, PHI, n, N, prior, c, origin, UNIFORM)
         tl.store(OUT + b * PITCH + n, packed_weight(w), mask=n < PITCH)
-        w = w.to(tl.float64)
-        rest += w
-        excess += w * x
-        square += w * x * x
-        squares += w * w
+        wx = w * x
+        rest += few(w, BLOCK_N)
+        excess += few(wx, BLOCK_N)
+        square += few(wx * x, BLOCK_N)
+        squares += few(w * w, BLOCK_N)
     at = SUMS + (b * parts + part) * 4
     tl.store(at, tl.sum(rest, 0))
     tl.store(at + 1, tl.sum(excess, 0))

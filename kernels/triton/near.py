@@ -19,8 +19,8 @@ from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, e
 from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.tile import BITS, slope
 
-BITS = tl.constexpr(1.4426950408889634)
 TILES = tl.constexpr(64)  # that are summed in float32
 UNIT32, WEIGHTS = tl.constexpr(UNITS[4]), tl.constexpr(EXPONENTIAL[4])
 
@@ -104,7 +104,7 @@ def _near_kernel(
     b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     row = b < B
     beta = tl.load(BETA + b, mask=row, other=1)
-    c = (beta * (-0.5 * BITS)).to(tl.float32)[:, None]
+    c = 0.5 * slope(beta)[:, None]
     bad = tl.where(beta > 0, beta - beta, float("nan"))
     high, low = (), ()
     for d in tl.static_range(D):

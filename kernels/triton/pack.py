@@ -26,6 +26,7 @@ class Packed(NamedTuple):
     states: torch.Tensor  # (N, D) float32, float64 or uint8
     log_weights: torch.Tensor  # (N,) float64, the largest 0
     log_bits: torch.Tensor  # (N,) float32: log_weights to base 2
+    uniform: bool  # all log_weights 0
     anchor: torch.Tensor  # (D,) float64: the state nearest the mean, so that t is exact for bytes
     anchor_index: int
     half_squares: torch.Tensor  # (N,) float64: |t|^2 / 2
@@ -53,7 +54,8 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     facts = torch.tensor(numbers, dtype=torch.float64, device=states.device)
     log_phi = log_phi - finite.max()
     log_bits = (log_phi / math.log(2)).float()
-    return Packed(states, log_phi, log_bits, anchor, nearest, squares / 2, radius, spread, facts, codes, arch)
+    uniform = spread == 0 and len(finite) == len(states)
+    return Packed(states, log_phi, log_bits, uniform, anchor, nearest, squares / 2, radius, spread, facts, codes, arch)
 
 
 def _encode(states: torch.Tensor, anchor: torch.Tensor) -> Codes:

@@ -4,8 +4,9 @@ With g = h - a, t = y - a, g ~ g1 + g2 and t ~ t1 + t2, scaled by powers of two,
 
     |t.g - (t1.g1 + t1.g2 + t2.g1) as computed| <= |g - g1 - g2| R + |g| max |t - t1 - t2| + |g2| max |t2| + gamma |g| R
 
-by Cauchy-Schwarz, R = max |t|: `eps`, with the rounding of the energy |t|^2/2 - t.g. Tensor cores accumulate a block of
-dimensions at a time, the three products of a block in one chain: gamma = (3 block / 8 + 8 + D / block) 2^-22.
+by Cauchy-Schwarz, R = max |t|: `eps`, with the rounding of the energy |t|^2/2 - t.g and of what is made of it. Tensor
+cores accumulate a block of dimensions at a time, the three products of a block in one chain: gamma = (3 block / 8 + 8 +
+D / block) 2^-22.
 """
 
 from typing import NamedTuple
@@ -148,7 +149,7 @@ def _halves_kernel(
     if PRODUCTS == 1:
         eps += g_small * radius + length * t_small
     size = radius * (radius / 2 + length)
-    eps += 2.4e-7 * (size + spread / beta)  # 2^-22
+    eps += 9.6e-7 * (size + spread / beta)  # 2^-20: of the energy, twice it in `heads`, and of logits in float32
     tl.store(UNIT + b, (1 / (scale * t_scale)).to(tl.float32))
     tl.store(LENGTH + b, length)
     tl.store(EPS + b, 1.01 * eps)

@@ -1,7 +1,11 @@
 """What kernels share: states in float64, their energies relative to a reference, and the list of groups that matter."""
 
+import math
+
 import triton
 import triton.language as tl
+
+BITS = tl.constexpr(1 / math.log(2))
 
 
 @triton.jit
@@ -67,3 +71,10 @@ def share(count, part, parts):
     """Where a part of `count` begins and ends."""
     each = tl.cdiv(count, parts)
     return part * each, tl.minimum((part + 1) * each, count)
+
+
+@triton.jit
+def slope(beta):
+    """-beta in bits, in float32: not zero, which would make NaN of infinite energies, and finite."""
+    c = (beta * -BITS).to(tl.float32)
+    return tl.where(beta > 0, tl.minimum(tl.maximum(c, -1e38), -1e-37), c)

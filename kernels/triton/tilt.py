@@ -19,7 +19,7 @@ from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.refine import energies_of
 from fastthermo.kernels.triton.second import Given
 from fastthermo.kernels.triton.split import WEIGHT, average, energies, halves, packed_weight
-from fastthermo.kernels.triton.tile import share
+from fastthermo.kernels.triton.tile import share, slope
 
 Tensor = torch.Tensor
 
@@ -68,9 +68,9 @@ def tail_of(
     launch(
         _tilt_kernel,
         (queries, parts),
-        work, *along, packed.log_weights, beta, work.view(torch.int32), found.near, found.origin, found.flags,
+        work, *along, packed.log_bits, beta, work.view(torch.int32), found.near, found.origin, found.flags,
         delta - given.excess, offsets, energy_probes, bound, sums, size, pitch(packed),
-        K=count, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
+        K=count, UNIFORM=packed.uniform, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return Tail(found, work, scale * bound, centre, sums.sum(1) * (scale * bound)[:, None])
 
@@ -91,12 +91,12 @@ def cumulant(
 @triton.jit
 def _tilt_kernel(
     WORK, FIRST, SECOND, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, GAP, OFFSETS, U, BOUND, SUMS, N, PITCH,
-    K: tl.constexpr, BLOCK_N: tl.constexpr,
+    K: tl.constexpr, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """FIRST and SECOND hold -t.v_k."""
     b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    beta, prior, bound = tl.load(BETA + b), tl.load(PHI + tl.load(NEAR + b)), 1 / tl.load(BOUND + b)
-    origin, shift = tl.load(ORIGIN + b), tl.load(GAP + b)
+    c, prior, bound = slope(tl.load(BETA + b)), tl.load(PHI + tl.load(NEAR + b)), 1 / tl.load(BOUND + b)
+    origin, shift = tl.load(ORIGIN + b).to(tl.float32), tl.load(GAP + b)
     low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
     high = tl.where(tl.load(FLAGS + b) > 0, high, low)
     total = tl.zeros([BLOCK_N], tl.float64)
@@ -105,8 +105,8 @@ def _tilt_kernel(
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
         at = b * PITCH + n
         e = tl.load(WORK + at, mask=n < PITCH, other=float("inf"))
-        w, x = weight(e, PHI, n, N, prior, beta, origin)
-        gap = x + shift
+        w, x = weight(e, PHI, n, N, prior, c, origin, UNIFORM)
+        gap = x.to(tl.float64) + shift
         p = w.to(tl.float64) * bound
         if K >= 1:
             along = -tl.load(FIRST + at, mask=n < N, other=0).to(tl.float64) - tl.load(OFFSETS + b * K)

@@ -93,11 +93,11 @@ def _sums(name: str, signature: str, tiles: dict[str, list[dict[str, Any]]], y: 
 
 
 HALVES = "T: *fp16, T_LOW: *fp16"
-ROWS = "WORK: *fp32, PHI: *fp64, BETA: *fp64"
+ROWS = "WORK: *fp32, PHI: *fp32, BETA: *fp64"
 SINGLES = "LISTS: *i32, KEPT: *i32"
 SIZES = "N: i32, D: i32, CAPACITY: i32"
-COUNTED = f"{ROWS}, STATS: *fp64, EPS: *fp64, TYPICAL: *fp64, COUNTS: *i32"
-LIMITS = {"RUNNER_UP": 30.0, "LARGEST": 30.0, "TOLERANCE": 1e-7, "PARTS": 2}
+COUNTED = f"{ROWS}, STATS: *fp32, EPS: *fp64, TYPICAL: *fp64, COUNTS: *i32"
+LIMITS = {"RUNNER_UP": 30.0, "LARGEST": 30.0, "TOLERANCE": 1e-7, "PARTS": 2, "CAPACITY": 10.0, "UNIFORM": False}
 DOUBLES = "V: *fp64, Y: *{y}, ANCHOR: *fp64, HALF: *fp64"
 
 
@@ -145,8 +145,8 @@ SPLIT = {
         _tiles("features", 64, HALVES=2),
         opcode=MMA,
     ),
-    "stats": _sums("heads:_stats_kernel", f"{ROWS}, STATS: *fp64, N: i32, PITCH: i32", _tiles("row", 0)),
-    "count": _sums("heads:_count_kernel", f"{COUNTED}, N: i32, PITCH: i32, capacity: i32", _tiles("row", 0, **LIMITS)),
+    "stats": _sums("heads:_stats_kernel", f"{ROWS}, STATS: *fp32, N: i32, PITCH: i32", _tiles("row", 0, UNIFORM=False)),
+    "count": _sums("heads:_count_kernel", f"{COUNTED}, N: i32, PITCH: i32", _tiles("row", 0, **LIMITS)),
     "list": _sums(
         "heads:_list_kernel",
         f"{COUNTED}, {SINGLES}, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, N: i32, PITCH: i32, capacity: i32",
@@ -155,13 +155,13 @@ SPLIT = {
     "weigh the tail": _sums(
         "heads:_weigh_kernel",
         f"{ROWS}, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, SUMS: *fp64, N: i32, PITCH: i32",
-        _tiles("row", 0),
+        _tiles("row", 0, UNIFORM=False),
     ),
     "tilt the tail": _sums(
         "tilt:_tilt_kernel",
-        "WORK: *fp32, FIRST: *fp32, SECOND: *fp32, PHI: *fp64, BETA: *fp64, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, "
+        "WORK: *fp32, FIRST: *fp32, SECOND: *fp32, PHI: *fp32, BETA: *fp64, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, "
         "FLAGS: *i32, GAP: *fp64, OFFSETS: *fp64, U: *fp64, BOUND: *fp64, SUMS: *fp64, N: i32, PITCH: i32",
-        _tiles("row", 0, K=2),
+        _tiles("row", 0, K=2, UNIFORM=False),
     ),
     **{
         f"refine {y}": _sums(

@@ -31,6 +31,7 @@ PROBLEMS = {  # N, D, dtype
     "float64": (300, 40, torch.float64),
     "bytes": (300, 50, torch.uint8),
     "long rows": (270, 130, torch.float32),
+    "states alike": (600, 24, torch.float32),
 }
 
 
@@ -43,6 +44,8 @@ def problem(request: pytest.FixtureRequest) -> SimpleNamespace:
     states = ((40 * y + 128).clamp(0, 255) if dtype == torch.uint8 else y).to(dtype)
     log_weights = torch.randn(size, generator=generator).double().log_softmax(0)
     log_weights[[2, size - 1]] = -torch.inf
+    if request.param == "states alike":
+        log_weights = torch.full_like(log_weights, -3.0)
     beta = BETAS / unit**2
     noise = torch.randn(len(beta), dimension, generator=generator).double()
     field = states[:12].double() + noise / beta[:, None].sqrt()
@@ -80,6 +83,19 @@ def test_forces_are_exact_under_their_bound(interpreted: Any, problem: Any, prec
     got, want = (s.energy_min + s.excess for s in (sums, problem.truth))
     assert ((got - want).abs() <= 3e-6 * want).all()
     assert ((sums.participation - problem.truth.participation).abs() <= 1e-5).all()
+
+
+@pytest.mark.parametrize("dimension", [3, 24])
+def test_temperatures_beyond_the_range_of_float32(interpreted: Any, dimension: int) -> None:
+    states = torch.randn(300, dimension, generator=torch.Generator().manual_seed(3))
+    weights = torch.zeros(300).double()
+    beta = torch.tensor([1e-300, 1e-42, 1e-36, 1e36, 1e42, 1e300], dtype=torch.float64)
+    field = states[:6].double() + 0.1
+    found = interpreted.boltzmann(interpreted.pack(states, weights), field, beta, "single")
+    want = reference.boltzmann(reference.pack(states, weights), field, beta)
+    gap = (states[found.dominant].double() + found.shift) - (states[want.dominant].double() + want.shift)
+    assert (gap.norm(dim=1) <= 1e-6 * (2 * (want.energy_min + want.excess)).sqrt()).all()
+    assert not torch.stack([*found[2:5], *found[6:]]).isnan().any()
 
 
 def test_bounds_in_the_kernels_are_those_of_the_proof(interpreted: Any, problem: Any) -> None:
