@@ -12,14 +12,15 @@ import triton.language as tl
 from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import features, listed
 from fastthermo.kernels.triton.boltzmann import is_split
-from fastthermo.kernels.triton.config import NARROW_SPLIT, PROGRAMS, tile
+from fastthermo.kernels.triton.config import NARROW_DIGITS, NARROW_ROUGH, NARROW_SPLIT, PROGRAMS, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.differences import parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import chunks, factor, multiplied, working_type
 from fastthermo.kernels.triton.queries import Queries, divide
 from fastthermo.kernels.triton.screen import Survey
-from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights, wide
+from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights
+from fastthermo.kernels.triton.split import WEIGHT
 from fastthermo.kernels.triton.tile import group_of, row, share
 from fastthermo.kernels.triton.tilt import tail_of
 
@@ -43,9 +44,11 @@ def _split_covariance(
     none = field.new_empty(len(field), 0, field.shape[1])
     tail = tail_of(packed, field, beta, given, none, none[:, :, 0], precision)
     p, _ = listed.tilted(packed, field, beta, tail.found, given, none, none[:, :, 0])
-    out.copy_(listed.spread(packed, tail.found, given.dominant, p, given.shift))
-    out += features.spread(packed, tail, precision)
-    narrow = (tail.found.flags > 0) & ~wide(packed, field, given, NARROW_SPLIT)
+    listed.spread(packed, tail.found, given.dominant, p, given.shift, out)
+    features.add_spread(packed, tail, precision, out)
+    share, digits = tail.sums[:, 0], 2.0**-25 * 2.0**-WEIGHT * len(packed.states) ** 0.5 / NARROW_DIGITS
+    error = packed.radius**2 * (NARROW_SPLIT**2 * share + digits * tail.scale) + tail.rough * share / NARROW_ROUGH
+    narrow = (tail.scale > 0) & (tail.trace <= error)
     by_products(packed, field, beta, given, precision, divide(narrow)[1], out)
 
 

@@ -13,51 +13,73 @@ from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.split import WEIGHT
-from fastthermo.kernels.triton.tile import share
+from fastthermo.kernels.triton.tile import row, share
 from fastthermo.kernels.triton.tilt import Tail
 
 ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(16)
 SCALE = tl.constexpr(2.0**-8)  # of features: |t| is up to 2^11
 PROGRAMS = 1056
+SIDE = 32  # of a square of C
 
 
-def spread(packed: Packed, tail: Tail, precision: str) -> torch.Tensor:
-    """Sum over the tail of p (t - m)(t - m)^T, (B, D, D)."""
+def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) -> None:
+    """out (B, D, D) += sum over the tail of p (t - m)(t - m)^T."""
     codes, (queries, dimension), size = packed.codes, tail.centre.shape, len(packed.states)
     assert codes is not None
-    column, tiles = places(dimension, tail.centre.device)
+    wide = triton.cdiv(dimension, COLUMNS.value)
+    tiles = sum(wide - k // 2 for k in range(triton.cdiv(dimension, ROWS.value)))
     t = tile("features", dimension, packed.architecture)
     rows = triton.cdiv(queries, t.b)
     parts = max(1, min(32, triton.cdiv(size, t.n), PROGRAMS // (rows * tiles)))
-    out = torch.empty(parts, queries, tiles * 128, dtype=torch.float32, device=tail.work.device)
+    second = torch.empty(parts, queries, tiles * 128, dtype=torch.float32, device=tail.work.device)
     launch(
         _features_kernel,
         (tiles * rows, parts),
         tail.work.view(torch.int32), tail.found.flags, codes.codes, codes.codes if codes.rest is None else codes.rest,
-        out, queries, size, dimension, tail.work.shape[1], tiles,
+        second, queries, size, dimension, tail.work.shape[1], tiles,
         HALVES=1 if codes.rest is None else 2, BLOCK_B=t.b, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    unit = 2.0 ** (8 - WEIGHT) / codes.scale**2
-    second = out.sum(0, dtype=torch.float64)[:, column.flatten()].unflatten(1, (dimension, dimension))
-    first, m = tail.averages(packed, precision), tail.centre
-    mixed = first[:, :, None] * m[:, None, :]
-    found = second * (unit * tail.scale)[:, None, None] - mixed - mixed.mT
-    found += tail.sums[:, :1, None] * (m[:, :, None] * m[:, None, :])
-    return torch.where(tail.scale[:, None, None] > 0, found, 0.0)
+    blocks = triton.cdiv(dimension, SIDE)
+    launch(
+        _centre_kernel,
+        (blocks * blocks, queries),
+        second, tail.averages(packed, precision), tail.centre, tail.scale, tail.sums, out,
+        queries, dimension, tiles, blocks, 2.0 ** (8 - WEIGHT) / codes.scale**2,
+        PARTS=parts, SIDE=SIDE, num_warps=4,
+    )  # fmt: skip
 
 
-def places(dimension: int, device: torch.device) -> tuple[torch.Tensor, int]:
-    """Where t_i t_j stands, (D, D), and how many tiles there are."""
-    index = torch.arange(dimension, device=device)
-    i, j = index[:, None].expand(dimension, dimension), index[None, :].expand(dimension, dimension)
-    above = j // COLUMNS.value >= i // COLUMNS.value
-    i, j = torch.where(above, i, j), torch.where(above, j, i)
-    wide = triton.cdiv(dimension, COLUMNS.value)
-    row = i // ROWS.value
-    before = row * wide - (row // 2) * ((row - 1).clamp_min(0) // 2)  # tiles of earlier rows, wide - k // 2 each
-    tiles = sum(wide - k // 2 for k in range(triton.cdiv(dimension, ROWS.value)))
-    place = before + j // COLUMNS.value - row // 2
-    return place * 128 + (i % ROWS.value) * COLUMNS.value + j % COLUMNS.value, tiles
+@triton.jit
+def _centre_kernel(
+    S2, S1, CENTRE, SCALE, SUMS, OUT, B, D, TILES, blocks, unit: tl.float64, PARTS: tl.constexpr, SIDE: tl.constexpr
+):  # fmt: skip
+    """A square of C of a query."""
+    b = tl.program_id(1).to(tl.int64)
+    scale = tl.load(SCALE + b)
+    if scale > 0:
+        i = tl.program_id(0) // blocks * SIDE + tl.arange(0, SIDE)
+        j = tl.program_id(0) % blocks * SIDE + tl.arange(0, SIDE)
+        m_i, m_j = row(CENTRE, b, i, i < D, D, tl.float64)[:, None], row(CENTRE, b, j, j < D, D, tl.float64)[None, :]
+        f_i, f_j = row(S1, b, i, i < D, D, tl.float64)[:, None], row(S1, b, j, j < D, D, tl.float64)[None, :]
+        inside = (i < D)[:, None] & (j < D)[None, :]
+        column = _place(i[:, None], j[None, :], tl.cdiv(D, COLUMNS))
+        total = tl.zeros([SIDE, SIDE], tl.float64)
+        for part in range(PARTS):
+            at = (part * B.to(tl.int64) + b) * (TILES * ROWS * COLUMNS) + column
+            total += tl.load(S2 + at, mask=inside, other=0).to(tl.float64)
+        at = (b * D + i[:, None]) * D + j[None, :]
+        found = total * (unit * scale) - f_i * m_j - m_i * f_j + tl.load(SUMS + 2 * b) * (m_i * m_j)
+        tl.store(OUT + at, tl.load(OUT + at, mask=inside, other=0) + found, mask=inside)
+
+
+@triton.jit
+def _place(i, j, wide):
+    """Where t_i t_j stands in a row of tiles."""
+    above = j // COLUMNS >= i // COLUMNS
+    i, j = tl.where(above, i, j), tl.where(above, j, i)
+    tall = i // ROWS
+    before = tall * wide - (tall // 2) * (tl.maximum(tall - 1, 0) // 2)  # tiles of earlier rows, wide - k // 2 each
+    return (before + j // COLUMNS - tall // 2) * (ROWS * COLUMNS) + i % ROWS * COLUMNS + j % COLUMNS
 
 
 @triton.jit

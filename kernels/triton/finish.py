@@ -2,7 +2,7 @@
 
 Tail weights are relative to the state `near`; relative to r they are
 
-    exp((log phi_near - beta e_near) - (log phi_r - beta e_r)) times as large,
+    exp((log phi_near - beta e_near) - (log phi_r - beta e_r)) 2^-lift times as large,
 
 e_r from float64 differences, e_near what the tail was computed with. The bounds are those of `bounds.screened_error`,
 where there is no tail, and of `bounds.dense_error` with the error of a tail's logit from `split`.
@@ -52,7 +52,7 @@ def finish(
         _finish_kernel,
         (queries,),
         packed.states, packed.log_weights, packed.anchor, packed.facts, field, beta, g.length, g.eps,
-        found.near, found.origin, found.flags, *head, tail, averages, shift, out,
+        found.near, found.origin, found.flags, found.lift, *head, tail, averages, shift, out,
         queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale,
         (3 * 64 / 8 + 8 + added + SUMMED.value / 4) * ACCUMULATION,
         DROPPED_RUNNER_UP=math.exp(-runner_up), DROPPED_LARGEST=math.exp(-largest),
@@ -81,7 +81,7 @@ def average_of(AVERAGE, b, d, B, D, PARTS: tl.constexpr, BLOCK_D: tl.constexpr):
 
 @triton.jit
 def _finish_kernel(
-    Y, PHI, ANCHOR, FACTS, H, BETA, DISTANCE, EPS, NEAR, ORIGIN, FLAGS, DOMINANT, HEAD, HEAD_SHIFT, TAIL, AVERAGE,
+    Y, PHI, ANCHOR, FACTS, H, BETA, DISTANCE, EPS, NEAR, ORIGIN, FLAGS, LIFT, DOMINANT, HEAD, HEAD_SHIFT, TAIL, AVERAGE,
     SHIFT, OUT, B, N, D, anchor, unit, added,
     DROPPED_RUNNER_UP: tl.constexpr, DROPPED_LARGEST: tl.constexpr,
     TAIL_PARTS: tl.constexpr, AVERAGE_PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -91,7 +91,8 @@ def _finish_kernel(
     radius, spread, lost = tl.load(FACTS), tl.load(FACTS + 1), tl.load(FACTS + 3)
     e_r = tl.sum(relative_energy(Y, H, b, anchor, r + tl.zeros([1], tl.int64), N, D, True, 1, BLOCK_D), 0)
     delta = tl.load(ORIGIN + b) - e_r
-    factor = tl.exp((tl.load(PHI + near) - tl.load(PHI + r)) - beta * delta)
+    lifted = tl.exp2(-tl.load(LIFT + b)).to(tl.float64)
+    factor = lifted * tl.exp((tl.load(PHI + near) - tl.load(PHI + r)) - beta * delta)
     factor = tl.where(flag > 0, factor, 0.0)
     t0, t1, t2 = _total(TAIL, b, TAIL_PARTS, 0), _total(TAIL, b, TAIL_PARTS, 1), _total(TAIL, b, TAIL_PARTS, 2)
     tail = factor * t0
@@ -130,12 +131,12 @@ def _finish_kernel(
     chains = (N + 8) * UNIT64
     origin = chains * (1 + tl.sqrt(2 * least) / rms) + share * (added * radius + lost) / rms
     dropped = tl.minimum(rest * DROPPED_RUNNER_UP, DROPPED_LARGEST)
-    dropped = N * tl.where(flag > 0, LEAST * scale, 4 * dropped) * radius / rms
+    dropped = N * tl.where(flag > 0, LEAST * lifted * scale, 4 * dropped) * radius / rms
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)
     tl.store(OUT + 2 * B + b, mean_excess)
     tl.store(OUT + 3 * B + b, square * scale)
     tl.store(OUT + 4 * B + b, (1 + squares) * scale * scale + bad)
     tl.store(OUT + 5 * B + b, heads + expm1(2 * logit) * spread_of_tail + origin + dropped + bad)
-    left_out = tl.where(flag > 0, N * LEAST * scale, 2 * N * DROPPED_RUNNER_UP * rest * scale)
+    left_out = tl.where(flag > 0, N * LEAST * lifted * scale, 2 * N * DROPPED_RUNNER_UP * rest * scale)
     tl.store(OUT + 6 * B + b, heads + expm1(2 * logit) * share + chains + left_out + bad)

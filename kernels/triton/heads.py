@@ -39,6 +39,9 @@ class Heads(NamedTuple):
     near: torch.Tensor  # (B,) int64: the state of largest weight, as far as float32 tells
     origin: torch.Tensor  # (B,): its energy relative to the anchor's
     flags: torch.Tensor  # (B,) int32: 0 no tail, DENSE, ROUGH
+    lift: (
+        torch.Tensor
+    )  # (B,) float32: weights of the tail are stored times 2^lift, which float16 then holds to more digits
 
 
 def row_parts(queries: int, size: int) -> int:
@@ -59,6 +62,7 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
         torch.empty(queries, dtype=torch.int64, device=device),
         torch.empty_like(beta),
         torch.empty(queries, dtype=torch.int32, device=device),
+        torch.empty(queries, device=device),
     )
     t = tile("row", 0, packed.architecture)
     rows = (work, packed.log_bits, beta)
@@ -82,7 +86,7 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
 def weigh(packed: Packed, beta: torch.Tensor, work: torch.Tensor, found: Heads) -> torch.Tensor:
     """Sums of w, w x, w x^2, w^2 of the tail, (B, parts, 4), x = e - e_near; rows of `work` become packed weights.
 
-    Rows of rough queries hold energies relative to e_near.
+    w are 2^lift times the weights relative to `near`. Rows of rough queries hold energies relative to e_near.
     """
     queries, size = len(work), len(packed.states)
     parts = row_parts(queries, size)
@@ -91,7 +95,7 @@ def weigh(packed: Packed, beta: torch.Tensor, work: torch.Tensor, found: Heads) 
     launch(
         _weigh_kernel,
         (queries, parts),
-        work, packed.log_bits, beta, work.view(torch.int32), found.near, found.origin, found.flags, out,
+        work, packed.log_bits, beta, work.view(torch.int32), found.near, found.origin, found.flags, found.lift, out,
         size, work.shape[1],
         UNIFORM=packed.uniform, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
@@ -144,7 +148,8 @@ def thresholds(
     RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
     CAPACITY: tl.constexpr,
 ):  # fmt: skip
-    """Logits from which states are not left out, from which they are heads, and from which they are heads that fit."""
+    """Logits from which states are not left out, from which they are heads, and from which they are heads that fit;
+    and how many bits the largest of a tail is below the largest of all, if that is sure, but one."""
     part = tl.arange(0, PARTS)
     at = STATS + (b * PARTS + part) * 8
     tops, seconds, sums = tl.load(at), tl.load(at + 1), tl.load(at + 2)
@@ -158,7 +163,8 @@ def thresholds(
     ratio = tl.minimum(TOLERANCE / tl.load(TYPICAL + b), 1.0)
     heads = tl.minimum(top + total + 2 * tl.log2(ratio), top)
     fitting = tl.minimum(top + total - CAPACITY, top)
-    return _single(kept), _single(heads), _single(fitting)
+    lift = tl.where(slack < 2, tl.minimum(tl.maximum(top - heads - 1, 0.0), 60.0), 0.0)
+    return _single(kept), _single(heads), _single(fitting), lift.to(tl.float32)
 
 
 @triton.jit
@@ -174,7 +180,7 @@ def _count_kernel(
 ):  # fmt: skip
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     beta = tl.load(BETA + b)
-    kept, heads, fitting = thresholds(STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY)
+    kept, heads, fitting, _ = thresholds(STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY)
     c = slope(beta)
     low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)
     count = tl.zeros([BLOCK_N], tl.int32)
@@ -193,13 +199,15 @@ def _count_kernel(
 
 @triton.jit
 def _list_kernel(
-    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, LISTS, KEPT, NEAR, ORIGIN, FLAGS, N, PITCH, capacity,
+    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, LISTS, KEPT, NEAR, ORIGIN, FLAGS, LIFT, N, PITCH, capacity,
     RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
     CAPACITY: tl.constexpr, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     beta = tl.load(BETA + b)
-    least, heads, fitting = thresholds(STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY)
+    least, heads, fitting, lift = thresholds(
+        STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY
+    )
     parts = tl.arange(0, PARTS)
     given = COUNTS + (b * PARTS + parts) * 4
     counts, counts_heads, counts_fitting = tl.load(given), tl.load(given + 1), tl.load(given + 2)
@@ -228,14 +236,15 @@ def _list_kernel(
         tl.store(ORIGIN + b, tl.load(found + 4).to(tl.float64))
         tl.store(KEPT + b, tl.minimum(tl.sum(counts, 0), capacity))
         tl.store(FLAGS + b, flag)
+        tl.store(LIFT + b, tl.where(flag == DENSE, lift, 0.0))
 
 
 @triton.jit
-def weight(e, PHI, n, N, prior, c, origin, UNIFORM: tl.constexpr):
-    """w relative to `near`, and x = e - e_near, in float32; 0 of infinite energies."""
+def weight(e, PHI, n, N, prior, c, origin, lift, UNIFORM: tl.constexpr):
+    """2^lift w, w relative to `near`, and x = e - e_near, in float32; 0 of infinite energies."""
     there = e < float("inf")
     x = tl.where(there, e - origin, 0.0)
-    z = c * x
+    z = c * x + lift
     if not UNIFORM:
         z += tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior
     return tl.where(there, tl.exp2(z), 0.0), x
@@ -249,11 +258,11 @@ def few(x, BLOCK_N: tl.constexpr):
 
 @triton.jit
 def _weigh_kernel(
-    WORK, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, SUMS, N, PITCH, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr
+    WORK, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, LIFT, SUMS, N, PITCH, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr
 ):  # fmt: skip
     b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     flag, c, prior = tl.load(FLAGS + b), slope(tl.load(BETA + b)), tl.load(PHI + tl.load(NEAR + b))
-    origin = tl.where(flag == ROUGH, 0.0, tl.load(ORIGIN + b)).to(tl.float32)
+    origin, lift = tl.where(flag == ROUGH, 0.0, tl.load(ORIGIN + b)).to(tl.float32), tl.load(LIFT + b)
     low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
     high = tl.where(flag > 0, high, low)
     rest = tl.zeros([BLOCK_N // SUMMED], tl.float64)
@@ -261,7 +270,7 @@ def _weigh_kernel(
     for j in range(low, high):
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
         e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
-        w, x = weight(e, PHI, n, N, prior, c, origin, UNIFORM)
+        w, x = weight(e, PHI, n, N, prior, c, origin, lift, UNIFORM)
         tl.store(OUT + b * PITCH + n, packed_weight(w), mask=n < PITCH)
         wx = w * x
         rest += few(w, BLOCK_N)

@@ -91,10 +91,9 @@ def moved(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor | N
     )  # fmt: skip
 
 
-def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor) -> Tensor:
-    """Sum over the lists of p (y - y_r - centre)(y - y_r - centre)^T, (B, D, D), p >= 0."""
+def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor, out: Tensor) -> None:
+    """out (B, D, D) = sum over the lists of p (y - y_r - centre)(y - y_r - centre)^T, p >= 0."""
     queries, dimension = centre.shape
-    out = centre.new_empty(queries, dimension, dimension)
     t = tile("covariance float32", dimension, packed.architecture)
     blocks = triton.cdiv(dimension, t.d)
     launch(
@@ -103,7 +102,6 @@ def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor) -
         packed.states, found.lists, found.kept, r, p, centre, out, len(packed.states), dimension, p.shape[1],
         BLOCK_N=t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages, **multiplied(packed, "float32"),
     )  # fmt: skip
-    return out
 
 
 def list_parts(queries: int) -> int:

@@ -22,7 +22,13 @@ def refine(packed: Packed, field: torch.Tensor, work: torch.Tensor, found: Heads
     (queries, dimension), size = field.shape, len(packed.states)
     t = tile("products float64", dimension, packed.architecture)
     blocks = triton.cdiv(max(queries, 1), t.b)
-    energies_of(packed, field, found.near, found.origin, found.flags)
+    o = tile("finish", dimension, packed.architecture)
+    launch(
+        _origin_kernel,
+        (queries,),
+        packed.states, field, found.near, found.flags, found.origin, size, dimension, packed.anchor_index,
+        BLOCK_D=o.d, num_warps=o.warps,
+    )  # fmt: skip
     launch(
         _refine_kernel,
         (blocks, min(max(PROGRAMS, 2 * FEW_PROGRAMS // blocks), triton.cdiv(size, t.n))),
@@ -32,24 +38,10 @@ def refine(packed: Packed, field: torch.Tensor, work: torch.Tensor, found: Heads
     )  # fmt: skip
 
 
-def energies_of(
-    packed: Packed, field: torch.Tensor, n: torch.Tensor, out: torch.Tensor, flags: torch.Tensor | None = None
-) -> None:
-    """out (B,): energies of states n (B,) relative to the anchor's, by differences; or of rough queries alone."""
-    t = tile("finish", field.shape[1], packed.architecture)
-    launch(
-        _origin_kernel,
-        (len(field),),
-        packed.states, field, n, n if flags is None else flags, out,
-        len(packed.states), field.shape[1], packed.anchor_index,
-        ALL=flags is None, BLOCK_D=t.d, num_warps=t.warps,
-    )  # fmt: skip
-
-
 @triton.jit
-def _origin_kernel(Y, H, NEAR, FLAGS, ORIGIN, N, D, anchor, ALL: tl.constexpr, BLOCK_D: tl.constexpr):
+def _origin_kernel(Y, H, NEAR, FLAGS, ORIGIN, N, D, anchor, BLOCK_D: tl.constexpr):
     b = tl.program_id(0).to(tl.int64)
-    if ALL or tl.load(FLAGS + b) == ROUGH:
+    if tl.load(FLAGS + b) == ROUGH:
         near = tl.load(NEAR + b) + tl.zeros([1], tl.int64)
         e = relative_energy(Y, H, b, anchor, near, N, D, True, 1, BLOCK_D)
         tl.store(ORIGIN + b, tl.sum(e, 0))

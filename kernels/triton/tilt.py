@@ -16,10 +16,9 @@ from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import Heads, row_parts, weight
 from fastthermo.kernels.triton.listed import moved, tilted
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.refine import energies_of
 from fastthermo.kernels.triton.second import Given
 from fastthermo.kernels.triton.split import WEIGHT, average, energies, halves, packed_weight
-from fastthermo.kernels.triton.tile import share, slope
+from fastthermo.kernels.triton.tile import row, share, slope
 
 Tensor = torch.Tensor
 
@@ -31,6 +30,8 @@ class Tail(NamedTuple):
     work: Tensor  # (B, pitch) float32: packed p
     scale: Tensor  # (B,), 0 where no tail matters
     centre: Tensor  # (B, D): m - a
+    trace: Tensor  # (B,): <|y - m|^2>, of all states
+    rough: Tensor  # (B,): what is expected of the error of <|y - m|^2> for the error of weights, were all in the tail
     sums: Tensor  # (B, 2): of p and p (H~ - <H~>)
 
     def averages(self, packed: Packed, precision: str) -> Tensor:
@@ -44,35 +45,37 @@ class Tail(NamedTuple):
 def tail_of(
     packed: Packed, field: Tensor, beta: Tensor, given: Given, probes: Tensor, energy_probes: Tensor, precision: str
 ) -> Tail:
-    (queries, count), size = probes.shape[:2], len(packed.states)
+    (queries, count), (size, dimension) = probes.shape[:2], packed.states.shape
     g, work, found = headed(packed, field, beta, precision)
-    r = given.dominant
-    centre = packed.states[r].double() - packed.anchor + given.shift
-    own = torch.empty_like(beta)
-    energies_of(packed, field, r, own)
-    delta = found.origin - own  # energy of `near` relative to r's
-    logit = packed.log_weights[found.near] - packed.log_weights[r] - beta * delta
-    scale = torch.where(found.flags > 0, given.norm * logit.exp(), 0.0)
-    reach = 2 * packed.radius * (packed.radius / 2 + g.length)  # of energies
-    along, bound = [], torch.ones_like(beta)
+    along, lengths = [], []
     for k in range(count):
         v = halves(packed, probes[:, k].contiguous(), beta, precision, anchored=False)
         along.append(torch.empty_like(work))
+        lengths.append(v.length)
         energies(packed, v, precision, along[-1], square=False)
-        bound *= 2 * packed.radius * v.length + energy_probes[:, k].abs() * reach + 1e-300
-    offsets = (probes * centre[:, None]).sum(2)
+    centre, scalars = torch.empty_like(field), field.new_empty(7, queries)
+    t = tile("finish", dimension, packed.architecture)
+    launch(
+        _prepare_kernel,
+        (queries,),
+        packed.states, packed.anchor, packed.log_weights, packed.facts, field, beta, *given,
+        found.near, found.origin, found.flags, found.lift, g.length, g.typical, *lengths, *[g.length] * (2 - count),
+        probes, energy_probes, centre, scalars,
+        queries, size, dimension, packed.anchor_index,
+        K=count, BLOCK_D=t.d, num_warps=t.warps,
+    )  # fmt: skip
     parts = row_parts(queries, size)
     sums = field.new_empty(queries, parts, 2)
-    along += [work] * (2 - count)
     t = tile("row", 0, packed.architecture)
     launch(
         _tilt_kernel,
         (queries, parts),
-        work, *along, packed.log_bits, beta, work.view(torch.int32), found.near, found.origin, found.flags,
-        delta - given.excess, offsets, energy_probes, bound, sums, size, pitch(packed),
+        work, *along, *[work] * (2 - count), packed.log_bits, beta, work.view(torch.int32), found.near, found.origin,
+        found.flags, found.lift, scalars, energy_probes, sums, queries, size, pitch(packed),
         K=count, UNIFORM=packed.uniform, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    return Tail(found, work, scale * bound, centre, sums.sum(1) * (scale * bound)[:, None])
+    scale, trace, rough = scalars[0], scalars[1], scalars[6]
+    return Tail(found, work, scale, centre, trace, rough, sums.sum(1) * scale[:, None])
 
 
 def cumulant(
@@ -89,33 +92,82 @@ def cumulant(
 
 
 @triton.jit
+def _prepare_kernel(
+    Y, ANCHOR, PHI, FACTS, H, BETA, DOMINANT, NORM, SHIFT, EXCESS, NEAR, ORIGIN, FLAGS, LIFT, LENGTH, TYPICAL,
+    FIRST, SECOND, V, U, CENTRE, SCALARS, B, N, D, anchor, K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """CENTRE; SCALARS (7, B): scale, trace, H~ - <H~> less x, a bound of a_1 .. a_K, v_1, v_2 times m - a, and rough.
+
+    LENGTH, FIRST, SECOND: |h - a|, |v_1|, |v_2|.
+    """
+    b = tl.program_id(0).to(tl.int64)
+    r, near, beta, excess = tl.load(DOMINANT + b), tl.load(NEAR + b), tl.load(BETA + b), tl.load(EXCESS + b)
+    radius = tl.load(FACTS)
+    square = tl.zeros([BLOCK_D], tl.float64)
+    own, away, first, second = square, square, square, square
+    for k in range(0, D, BLOCK_D):
+        d = k + tl.arange(0, BLOCK_D)
+        inside = d < D
+        a, h = tl.load(ANCHOR + d, mask=inside, other=0), row(H, b, d, inside, D, tl.float64)
+        y = row(Y, r, d, inside, D, tl.float64)
+        s, shift = y - a, row(SHIFT, b, d, inside, D, tl.float64)
+        own += s * (0.5 * s + (a - h))
+        square += shift * (2 * (y - h) + shift)
+        away += (y - h) * (y - h)
+        centre = s + shift
+        tl.store(CENTRE + b * D + d, centre, mask=inside)
+        if K >= 1:
+            first += centre * row(V, b * K, d, inside, D, tl.float64)
+        if K == 2:
+            second += centre * row(V, b * K + 1, d, inside, D, tl.float64)
+    delta = tl.load(ORIGIN + b) - tl.sum(own, 0)  # energy of `near` relative to r's
+    reach = 2 * radius * (radius / 2 + tl.load(LENGTH + b))  # of energies
+    bound = tl.full([], 1, tl.float64)
+    if K >= 1:
+        bound *= 2 * radius * tl.load(FIRST + b) + tl.abs(tl.load(U + b * K)) * reach + 1e-300
+    if K == 2:
+        bound *= 2 * radius * tl.load(SECOND + b) + tl.abs(tl.load(U + b * K + 1)) * reach + 1e-300
+    lifted = tl.exp2(-tl.load(LIFT + b)).to(tl.float64)
+    scale = tl.load(NORM + b) * bound * lifted * tl.exp(tl.load(PHI + near) - tl.load(PHI + r) - beta * delta)
+    tl.store(SCALARS + b, tl.where(tl.load(FLAGS + b) > 0, scale, 0.0))
+    tl.store(SCALARS + B + b, 2 * excess - tl.sum(square, 0))
+    tl.store(SCALARS + 2 * B + b, delta - excess)
+    tl.store(SCALARS + 3 * B + b, bound)
+    tl.store(SCALARS + 4 * B + b, tl.sum(first, 0))
+    tl.store(SCALARS + 5 * B + b, tl.sum(second, 0))
+    local = tl.minimum(2 * tl.sum(away, 0) + 80 / beta, radius * radius)  # |y - m|^2 of states that matter
+    tl.store(SCALARS + 6 * B + b, tl.load(TYPICAL + b) * local)
+
+
+@triton.jit
 def _tilt_kernel(
-    WORK, FIRST, SECOND, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, GAP, OFFSETS, U, BOUND, SUMS, N, PITCH,
+    WORK, FIRST, SECOND, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, LIFT, SCALARS, U, SUMS, B, N, PITCH,
     K: tl.constexpr, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """FIRST and SECOND hold -t.v_k."""
     b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    c, prior, bound = slope(tl.load(BETA + b)), tl.load(PHI + tl.load(NEAR + b)), 1 / tl.load(BOUND + b)
-    origin, shift = tl.load(ORIGIN + b).to(tl.float32), tl.load(GAP + b)
+    c, prior, at = slope(tl.load(BETA + b)), tl.load(PHI + tl.load(NEAR + b)), SCALARS + b
+    origin, shift, bound = tl.load(ORIGIN + b).to(tl.float32), tl.load(at + 2 * B), 1 / tl.load(at + 3 * B)
+    first, second, lift = tl.load(at + 4 * B), tl.load(at + 5 * B), tl.load(LIFT + b)
     low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
     high = tl.where(tl.load(FLAGS + b) > 0, high, low)
     total = tl.zeros([BLOCK_N], tl.float64)
     total_energy = total
     for j in range(low, high):
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-        at = b * PITCH + n
-        e = tl.load(WORK + at, mask=n < PITCH, other=float("inf"))
-        w, x = weight(e, PHI, n, N, prior, c, origin, UNIFORM)
+        place = b * PITCH + n
+        e = tl.load(WORK + place, mask=n < PITCH, other=float("inf"))
+        w, x = weight(e, PHI, n, N, prior, c, origin, lift, UNIFORM)
         gap = x.to(tl.float64) + shift
         p = w.to(tl.float64) * bound
         if K >= 1:
-            along = -tl.load(FIRST + at, mask=n < N, other=0).to(tl.float64) - tl.load(OFFSETS + b * K)
+            along = -tl.load(FIRST + place, mask=n < N, other=0).to(tl.float64) - first
             p *= along + tl.load(U + b * K) * gap
         if K == 2:
-            along = -tl.load(SECOND + at, mask=n < N, other=0).to(tl.float64) - tl.load(OFFSETS + b * K + 1)
+            along = -tl.load(SECOND + place, mask=n < N, other=0).to(tl.float64) - second
             p *= along + tl.load(U + b * K + 1) * gap
         p = tl.where(e < float("inf"), p, 0.0)
-        tl.store(OUT + at, packed_weight(p.to(tl.float32)), mask=n < PITCH)
+        tl.store(OUT + place, packed_weight(p.to(tl.float32)), mask=n < PITCH)
         total += p
         total_energy += p * gap
     tl.store(SUMS + (b * parts + part) * 2, tl.sum(total, 0))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 tl = pytest.importorskip("triton.language")
-from fastthermo.kernels.triton import config, differences, queries  # noqa: E402
+from fastthermo.kernels.triton import config, differences, features, queries  # noqa: E402
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux"), pytest.mark.slow]
 TARGETS = ("sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
@@ -145,22 +145,37 @@ SPLIT = {
         _tiles("features", 64, HALVES=2),
         opcode=MMA,
     ),
+    "prepare": _sums(
+        "tilt:_prepare_kernel",
+        "Y: *{y}, ANCHOR: *fp64, PHI: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, NORM: *fp64, "
+        "SHIFT: *fp64, EXCESS: *fp64, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, LENGTH: *fp64, "
+        "TYPICAL: *fp64, FIRST: *fp64, SECOND: *fp64, V: *fp64, U: *fp64, CENTRE: *fp64, SCALARS: *fp64, B: i32, "
+        "N: i32, D: i32, anchor: i32",
+        _tiles("finish", 784, K=2),
+        stack=8,
+    ),
+    "centre": _sums(
+        "features:_centre_kernel",
+        "S2: *fp32, S1: *fp64, CENTRE: *fp64, SCALE: *fp64, SUMS: *fp64, OUT: *fp64, B: i32, D: i32, TILES: i32, "
+        "blocks: i32, unit: fp64",
+        _tiles("finish", 64, PARTS=3, SIDE=features.SIDE),
+    ),
     "stats": _sums("heads:_stats_kernel", f"{ROWS}, STATS: *fp32, N: i32, PITCH: i32", _tiles("row", 0, UNIFORM=False)),
     "count": _sums("heads:_count_kernel", f"{COUNTED}, N: i32, PITCH: i32", _tiles("row", 0, **LIMITS)),
     "list": _sums(
         "heads:_list_kernel",
-        f"{COUNTED}, {SINGLES}, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, N: i32, PITCH: i32, capacity: i32",
+        f"{COUNTED}, {SINGLES}, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, N: i32, PITCH: i32, capacity: i32",
         _tiles("row", 0, **LIMITS),
     ),
     "weigh the tail": _sums(
         "heads:_weigh_kernel",
-        f"{ROWS}, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, SUMS: *fp64, N: i32, PITCH: i32",
+        f"{ROWS}, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, SUMS: *fp64, N: i32, PITCH: i32",
         _tiles("row", 0, UNIFORM=False),
     ),
     "tilt the tail": _sums(
         "tilt:_tilt_kernel",
         "WORK: *fp32, FIRST: *fp32, SECOND: *fp32, PHI: *fp32, BETA: *fp64, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, "
-        "FLAGS: *i32, GAP: *fp64, OFFSETS: *fp64, U: *fp64, BOUND: *fp64, SUMS: *fp64, N: i32, PITCH: i32",
+        "FLAGS: *i32, LIFT: *fp32, SCALARS: *fp64, U: *fp64, SUMS: *fp64, B: i32, N: i32, PITCH: i32",
         _tiles("row", 0, K=2, UNIFORM=False),
     ),
     **{
@@ -178,7 +193,7 @@ SPLIT = {
     "origin": _sums(
         "refine:_origin_kernel",
         "Y: *{y}, H: *fp64, NEAR: *i64, FLAGS: *i32, ORIGIN: *fp64, N: i32, D: i32, anchor: i32",
-        _tiles("finish", 784, ALL=False),
+        _tiles("finish", 784),
     ),
     "relative": _sums(
         "listed:_relative_kernel",
@@ -211,8 +226,9 @@ SPLIT = {
     "finish": _sums(
         "finish:_finish_kernel",
         "Y: *{y}, PHI: *fp64, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, DISTANCE: *fp64, EPS: *fp64, "
-        "NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, DOMINANT: *i64, HEAD: *fp64, HEAD_SHIFT: *fp64, TAIL: *fp64, "
-        "AVERAGE: *fp32, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, D: i32, anchor: i32, unit: fp32, added: fp32",
+        "NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, DOMINANT: *i64, HEAD: *fp64, HEAD_SHIFT: *fp64, "
+        "TAIL: *fp64, AVERAGE: *fp32, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, D: i32, anchor: i32, unit: fp32, "
+        "added: fp32",
         _tiles("finish", 784, DROPPED_RUNNER_UP=1e-9, DROPPED_LARGEST=1e-9, TAIL_PARTS=2, AVERAGE_PARTS=4),
     ),
 }
