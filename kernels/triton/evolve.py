@@ -1,9 +1,11 @@
 """Trajectories on a GPU, where launches would take most of the time: in one kernel, or as a graph replayed.
 
 Of few states in few dimensions, one kernel takes many steps. A program keeps its samples in registers and goes over the
-states, which stay in the cache of its multiprocessor, twice a step: for the largest logit, in float32, to which all
-others need only be near; then for the weights, from float64 differences, so that near-ties are told apart. With
-s_n = y_n - h the mean is h + sum w s / sum w.
+states, which stay in the cache of its multiprocessor. With s_n = y_n - h the mean is h + sum w s / sum w. In float32,
+w = phi exp(-beta |s|^2 / 2) as it stands is in range unless a sample is far from all states, beta H~ > 17, and s is
+y - h as in `near`. Samples that are far, and those of float64, take the states twice: for the largest logit, in
+float32, to which all others need only be near; then for the weights, from float64 differences, so that near-ties are
+told apart.
 
 Of others, a step is captured once in a CUDA graph that reads its row of the schedule from the device.
 """
@@ -18,16 +20,17 @@ import triton.language as tl
 
 from fastthermo.kernels import Noise, Schedule, trajectory
 from fastthermo.kernels.triton.boltzmann import boltzmann
+from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.noise import normals
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.step import signed, step
-from fastthermo.kernels.triton.tile import BITS
+from fastthermo.kernels.triton.tile import BITS, slope
 
 FUSED_BYTES = 100_000  # of states, at most
 FUSED_DIMENSION = {torch.float32: 8, torch.float64: 4}  # at most, by the dtype of samples: beyond, registers spill
-SAMPLES, STATES = 4, 32  # a tile: a warp a sample
 CAPTURED = 4  # steps from which a graph pays
+FAR = tl.constexpr(2.0**-24)  # of the sum of exp(-beta H~), with the largest phi as 1
 How = tuple[trajectory.Mean, Callable[..., torch.Tensor]]  # mean and step, as `trajectory` takes them
 
 
@@ -92,21 +95,25 @@ def _fused(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, wh
     x, (rows, dimension) = x.contiguous(), x.shape
     out, path = torch.empty_like(x), _room(x, schedule, whole)
     key = signed(noise.seed), noise.first_step, noise.first_sample, noise.stream
+    single = torch.float64 not in (x.dtype, packed.states.dtype)
+    t = tile("steps in float32" if single else "steps", dimension, packed.architecture)
     launch(
         _evolve_kernel,
-        (triton.cdiv(rows, SAMPLES),),
-        x, packed.states.double(), packed.log_weights, out, path, schedule.table.contiguous(),
-        rows, len(packed.states), len(schedule.table), *key,
-        D=dimension, WIDE=x.dtype == torch.float64, KEEP=whole, BLOCK_B=SAMPLES, BLOCK_N=STATES, num_stages=1,
+        (triton.cdiv(rows, t.b),),
+        x, packed.states.float() if single else packed.states.double(), packed.log_weights, packed.log_bits, out, path,
+        schedule.table.contiguous(), rows, len(packed.states), len(schedule.table), *key,
+        D=dimension, WIDE=x.dtype == torch.float64, SINGLE=single, UNIFORM=packed.uniform, KEEP=whole,
+        BLOCK_B=t.b, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return out if path is None else path
 
 
 @triton.jit(do_not_specialize=["rows", "states", "steps", "seed", "first_step", "first_sample", "stream"])
 def _evolve_kernel(
-    X, Y, PHI, OUT, PATH, TABLE, rows: tl.int64, states: tl.int32, steps: tl.int32,
+    X, Y, PHI, LOG_BITS, OUT, PATH, TABLE, rows: tl.int64, states: tl.int32, steps: tl.int32,
     seed: tl.int64, first_step: tl.int64, first_sample: tl.int64, stream: tl.int64,
-    D: tl.constexpr, WIDE: tl.constexpr, KEEP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+    D: tl.constexpr, WIDE: tl.constexpr, SINGLE: tl.constexpr, UNIFORM: tl.constexpr, KEEP: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """TABLE (T, 5): a, b, c, 1/alpha, beta."""
     number: tl.constexpr = tl.float64 if WIDE else tl.float32
@@ -117,13 +124,23 @@ def _evolve_kernel(
     for i in range(steps):
         a, b, c = tl.load(TABLE + 5 * i), tl.load(TABLE + 5 * i + 1), tl.load(TABLE + 5 * i + 2)
         inverse, beta = tl.load(TABLE + 5 * i + 3), tl.load(TABLE + 5 * i + 4)
-        total, force = _average(Y, PHI, x, inverse, beta, states, D, number, BLOCK_B, BLOCK_N)
+        if SINGLE:
+            force = _in_single(Y, LOG_BITS, x, inverse, beta, states, UNIFORM, D, BLOCK_B, BLOCK_N)
+            far = (row < rows) & ~(force[D] >= FAR)
+            if tl.max(far.to(tl.int32), 0) > 0:
+                others = _average(Y, PHI, x, inverse, beta, states, D, number, BLOCK_B, BLOCK_N)
+                chosen = ()
+                for d in tl.static_range(D + 1):
+                    chosen = chosen + (tl.where(far, others[d], force[d]),)  # type: ignore[assignment]
+                force = chosen
+        else:
+            force = _average(Y, PHI, x, inverse, beta, states, D, number, BLOCK_B, BLOCK_N)
         moved = ()
         for d in tl.static_range(D):
             if d % 4 == 0:
                 draw = tl.full([BLOCK_B], d // 4, tl.uint32)
                 z = normals(seed, first_step + i, first_sample + row, draw, stream, WIDE)
-            mean = x[d] * inverse + (tl.sum(force[d], 1) / total).to(tl.float64)
+            mean = x[d] * inverse + (force[d] / force[D]).to(tl.float64)
             value = (a * x[d] + b * mean + c * z[d % 4].to(tl.float64)).to(number)
             if KEEP:
                 tl.store(PATH + (i * rows + row) * D + d, value, mask=row < rows)
@@ -134,11 +151,61 @@ def _evolve_kernel(
 
 
 @triton.jit
+def _in_single(
+    Y, LOG_BITS, x, inverse, beta, states,
+    UNIFORM: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Sums of w (y - h) a dimension, then of w, (BLOCK_B,), w times any number."""
+    c = 0.5 * slope(beta)
+    high, low, sums = (), (), ()
+    for d in tl.static_range(D):
+        h = x[d] * inverse
+        high = high + (h.to(tl.float32)[:, None],)  # type: ignore[assignment]
+        low = low + ((h - h.to(tl.float32).to(tl.float64)).to(tl.float32)[:, None],)  # type: ignore[assignment]
+    for _ in tl.static_range(D + 1):
+        sums = sums + (tl.zeros([BLOCK_B, BLOCK_N], tl.float32),)  # type: ignore[assignment]
+    whole = states // BLOCK_N * BLOCK_N
+    for start in range(0, whole, BLOCK_N):
+        sums = _added(Y, LOG_BITS, start, states, high, low, c, sums, False, UNIFORM, D, BLOCK_N)
+    if whole < states:
+        sums = _added(Y, LOG_BITS, whole, states, high, low, c, sums, True, UNIFORM, D, BLOCK_N)
+    totals = ()
+    for d in tl.static_range(D + 1):
+        totals = totals + (tl.sum(sums[d], 1),)  # type: ignore[assignment]
+    return totals
+
+
+@triton.jit
+def _added(
+    Y, LOG_BITS, start, states, high, low, c, sums,
+    RAGGED: tl.constexpr, UNIFORM: tl.constexpr, D: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    n = start + tl.arange(0, BLOCK_N)[None, :]
+    s = ()
+    for d in tl.static_range(D):
+        y = tl.load(Y + n * D + d, mask=n < states, other=0) if RAGGED else tl.load(Y + n * D + d)
+        s = s + ((y - high[d]) - low[d],)  # type: ignore[assignment]
+    e = s[0] * s[0]
+    for d in tl.static_range(1, D):
+        e += s[d] * s[d]
+    z = c * e
+    if not UNIFORM:
+        z += tl.load(LOG_BITS + n, mask=n < states, other=float("-inf"))
+    w = tl.exp2(z)
+    if RAGGED and UNIFORM:
+        w = tl.where(n < states, w, 0.0)
+    new = ()
+    for d in tl.static_range(D):
+        new = new + (sums[d] + w * s[d],)  # type: ignore[assignment]
+    return new + (sums[D] + w,)
+
+
+@triton.jit
 def _average(
     Y, PHI, x, inverse, beta, states,
     D: tl.constexpr, number: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """sum w, (BLOCK_B,), and for each dimension w (y - h), (BLOCK_B, BLOCK_N), to be summed."""
+    """As `in_single`, of float64 differences."""
     scale = -0.5 * BITS * beta
     top = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
     for start in range(0, states, BLOCK_N):
@@ -168,9 +235,12 @@ def _average(
         for d in tl.static_range(D):
             new = new + (force[d] + w * _difference(Y, n, states, x[d] * inverse, d, D).to(number),)  # type: ignore[assignment]
         force = new
-    return tl.sum(total, 1), force
+    totals = ()
+    for d in tl.static_range(D):
+        totals = totals + (tl.sum(force[d], 1),)  # type: ignore[assignment]
+    return totals + (tl.sum(total, 1),)
 
 
 @triton.jit
 def _difference(Y, n, states, h, d: tl.constexpr, D: tl.constexpr):
-    return tl.load(Y + n * D + d, mask=n < states, other=0) - h[:, None]
+    return tl.load(Y + n * D + d, mask=n < states, other=0).to(tl.float64) - h[:, None]

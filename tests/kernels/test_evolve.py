@@ -49,6 +49,14 @@ def test_steps_in_one_go_are_those_of_the_reference(backend: Any, dimension: int
     assert torch.equal(backend.evolve(packed, p.x, p.schedule, KEY), path[-1])
 
 
+@pytest.mark.parametrize("size", [64, 65])
+def test_steps_among_equal_weights_are_those_of_the_reference(backend: Any, size: int) -> None:
+    p = problem(2, torch.float32, size)
+    p.log_weights = torch.zeros(size).double()
+    path = backend.evolve(backend.pack(p.states, p.log_weights), p.x, p.schedule, KEY, True)
+    assert apart(path, p, p.schedule) < 2e-6
+
+
 @pytest.mark.parametrize("two", [False, True])
 def test_steps_take_a_second_mean_and_the_units_of_the_data(backend: Any, two: bool) -> None:
     p = problem(3, torch.float64, rows=2)

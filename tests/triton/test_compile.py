@@ -48,10 +48,12 @@ def _step(number: str, graph: bool, stack: int = 0) -> Kernel:
 
 
 def _fused(number: str, *dimensions: int, stack: int = 0) -> Kernel:
-    arrays = f"X: *{number}, Y: *fp64, PHI: *fp64, OUT: *{number}, PATH: *{number}, TABLE: *fp64"
+    single = number == "fp32"
+    arrays = f"X: *{number}, Y: *{number}, PHI: *fp64, LOG_BITS: *fp32, OUT: *{number}, PATH: *{number}, TABLE: *fp64"
     sizes = "rows: i64, states: i32, steps: i32, seed: i64, first_step: i64, first_sample: i64, stream: i64"
-    tile = {"WIDE": number == "fp64", "KEEP": True, "BLOCK_B": 4, "BLOCK_N": 32, "num_stages": 1}
-    tiles = [tile | {"D": dimension} for dimension in dimensions]
+    tiles = _tiles(
+        "steps in float32" if single else "steps", *dimensions, WIDE=not single, SINGLE=single, UNIFORM=True, KEEP=True
+    )
     return Kernel("evolve:_evolve_kernel", f"{arrays}, {sizes}", tiles, ("X", "Y", "OUT", "PATH"), stack=stack)
 
 
@@ -77,7 +79,7 @@ def _tiles(kernel: str, *dimensions: int, **constants: Any) -> dict[str, list[di
         block = min(differences.SUMMED, 1 << (dimension - 1).bit_length())
         sizes = {"BLOCK_B": t.b, "BLOCK_N": t.n, "BLOCK_D": t.d, "BLOCK_S": block}
         sizes |= {"BLOCK_S": t.d} if kernel.startswith("covariance") else {}
-        sizes |= {"D": dimension} if kernel.startswith("near") else {}
+        sizes |= {"D": dimension} if kernel.startswith(("near", "steps")) else {}
         if target.startswith("gfx") and constants.get("PRECISION") == "tf32x3":
             sizes |= {"PRECISION": "ieee"}
         return constants | sizes | {"num_warps": t.warps, "num_stages": t.stages}
@@ -345,7 +347,7 @@ KERNELS = (
         "step": _step("fp32", False),
         "step in a graph": _step("fp32", True),
         "step in float64": _step("fp64", False, stack=48),  # of the reduction of large angles, never reached
-        "steps in one kernel": _fused("fp32", 2, 8),
+        "steps in one kernel": _fused("fp32", 2, 4, 8),
         "steps in one kernel, float64": _fused("fp64", 2, 4, stack=64),
     }
 )
