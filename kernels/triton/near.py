@@ -2,9 +2,9 @@
 
 With e_n = |y_n - h|^2 the logits in bits are z_n = log2 phi_n - beta log2(e)/2 e_n. The first pass finds the dominant
 state r, the second sums w_n = 2^(z_n - z_r) over all others: some tiles in float32, lane by lane, then in float64. A
-field has more digits than float32: y - h = (y - high) - low, so that the relative error of e is at most (D + 4) u.
-Where that is too coarse for a query, beta H~_r > FAR, the program takes both passes again by float64 differences,
-H~_n - H~_r = sum_d s (s/2 + y_r - h), s = y_n - y_r.
+field has more digits than float32: s = y - h = (y - high) - low, so that the relative error of e is at most (D + 4) u.
+Where that is too coarse for a query, beta H~_r > FAR, a second kernel, which has registers for it, takes both passes
+again by float64 differences, H~_n - H~_r = sum_d s (s/2 + y_r - h), s = y_n - y_r.
 """
 # ruff: noqa: RUF005
 # mypy: disable-error-code="assignment"
@@ -29,16 +29,17 @@ def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
     """In precision "fast" without float64 for far queries."""
     queries, dimension = field.shape
     dominant = torch.empty(queries, dtype=torch.int64, device=field.device)
-    shift, out = torch.empty_like(field), field.new_empty(7, queries)
+    shift, out, far = torch.empty_like(field), field.new_empty(7, queries), torch.empty_like(dominant)
     t = tile("near few" if queries < FEW_QUERIES else "near", dimension, packed.architecture)
-    launch(
-        _near_kernel,
-        (triton.cdiv(queries, t.b),),
-        packed.states, packed.log_weights, packed.log_bits, packed.facts, field, beta, dominant, shift, out,
-        queries, len(packed.states),
-        FAR=FAR if precision == "single" else float("inf"), D=dimension, BLOCK_B=t.b, BLOCK_N=t.n,
-        num_warps=t.warps, num_stages=t.stages,
-    )  # fmt: skip
+    for wide in (False,) if precision == "fast" else (False, True):
+        launch(
+            _near_kernel,
+            (triton.cdiv(queries, t.b),),
+            packed.states, packed.log_weights, packed.log_bits, packed.facts, field, beta, dominant, shift, out, far,
+            queries, len(packed.states),
+            WIDE=wide, UNIFORM=packed.uniform, FAR=FAR, D=dimension, BLOCK_B=t.b, BLOCK_N=t.n,
+            num_warps=t.warps, num_stages=t.stages,
+        )  # fmt: skip
     return Sums(dominant, shift, *out)
 
 
@@ -48,14 +49,20 @@ def _column(Y, n, inside, d: tl.constexpr, D: tl.constexpr, number: tl.constexpr
 
 
 @triton.jit
-def _squares(Y, n, inside, high, low, D: tl.constexpr):
-    """|y_n - h|^2 in float32; n broadcasts against (BLOCK_B, 1)."""
-    s = (_column(Y, n, inside, 0, D, tl.float32) - high[0][:, None]) - low[0][:, None]
-    e = s * s
+def _pulls(Y, n, inside, high, low, D: tl.constexpr):
+    """y_n - h in float32, a tuple of D columns; n broadcasts against (BLOCK_B, 1)."""
+    s = ()
+    for d in tl.static_range(D):
+        s = s + ((_column(Y, n, inside, d, D, tl.float32) - high[d]) - low[d],)
+    return s
+
+
+@triton.jit
+def _square(s, D: tl.constexpr):
+    total = s[0] * s[0]
     for d in tl.static_range(1, D):
-        s = (_column(Y, n, inside, d, D, tl.float32) - high[d][:, None]) - low[d][:, None]
-        e += s * s
-    return e
+        total += s[d] * s[d]
+    return total
 
 
 @triton.jit
@@ -89,81 +96,70 @@ def _rows(Y, H, b, row, r, D: tl.constexpr):
 
 
 @triton.jit
-def _half_square(x, D: tl.constexpr):
-    total = x[0] * x[0]
-    for d in tl.static_range(1, D):
-        total += x[d] * x[d]
-    return total / 2
-
-
-@triton.jit
 def _near_kernel(
-    Y, PHI, LOG_BITS, FACTS, H, BETA, DOMINANT, SHIFT, OUT, B, N,
-    FAR: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+    Y, PHI, LOG_BITS, FACTS, H, BETA, DOMINANT, SHIFT, OUT, FLAGS, B, N,
+    WIDE: tl.constexpr, UNIFORM: tl.constexpr, FAR: tl.constexpr, D: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
+    """WIDE: of far queries, which it was found out without."""
     b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     row = b < B
-    beta = tl.load(BETA + b, mask=row, other=1)
-    c = 0.5 * slope(beta)[:, None]
-    bad = tl.where(beta > 0, beta - beta, float("nan"))
-    high, low = (), ()
-    for d in tl.static_range(D):
-        h = tl.load(H + b.to(tl.int64) * D + d, mask=row, other=0)
-        bad += h - h
-        high = high + (h.to(tl.float32),)
-        low = low + ((h - high[d].to(tl.float64)).to(tl.float32),)
-    best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
-    where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
-    for start in range(0, N, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)[None, :]
-        prior = tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
-        z = c * _squares(Y, n, n < N, high, low, D) + prior
-        better = z > best
-        where = tl.where(better, n, where)
-        best = tl.where(better, z, best)
-    r = _place(best, where, N)
-    own, pull = _rows(Y, H, b, row, r, D)
-    wide = tl.max((row & ~(beta * _half_square(pull, D) <= FAR)).to(tl.int32), 0) > 0
-    if wide:
+    if WIDE:
+        row = tl.load(FLAGS + b, mask=row, other=0) != 0
+    if not WIDE or tl.max(row.to(tl.int32), 0) > 0:
+        beta = tl.load(BETA + b, mask=row, other=1)
+        c = 0.5 * slope(beta)[:, None]
+        bad = tl.where(beta > 0, beta - beta, float("nan"))
+        high, low = (), ()
+        for d in tl.static_range(D):
+            h = tl.load(H + b.to(tl.int64) * D + d, mask=row, other=0)
+            bad += h - h
+            high = high + (h.to(tl.float32)[:, None],)
+            low = low + ((h - h.to(tl.float32).to(tl.float64)).to(tl.float32)[:, None],)
         best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
-        prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
+        where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
+        own, pull, prior_r = high, high, c
+        if WIDE:
+            r = tl.load(DOMINANT + b, mask=row, other=0)
+            own, pull = _rows(Y, H, b, row, r, D)
+            prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
         for start in range(0, N, BLOCK_N):
             n = start + tl.arange(0, BLOCK_N)[None, :]
-            prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
-            z = ((prior - beta[:, None] * _differences(Y, n, n < N, own, pull, D)) * BITS).to(tl.float32)
+            if WIDE:
+                prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
+                x = _differences(Y, n, n < N, own, pull, D)
+                z = ((prior - beta[:, None] * x) * BITS).to(tl.float32)
+            else:
+                z = c * _square(_pulls(Y, n, n < N, high, low, D), D)
+                z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
             better = z > best
             where = tl.where(better, n, where)
             best = tl.where(better, z, best)
         r = _place(best, where, N)
+        own, pull = _rows(Y, H, b, row, r, D)
+        if not WIDE:
+            far = row & ~(beta * (0.5 * _square(pull, D)) <= FAR)
+            tl.store(FLAGS + b, far.to(tl.int64), mask=row)
         _sum(
-            Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
-            True, D, BLOCK_B, BLOCK_N,
-        )  # fmt: skip
-    else:
-        _sum(
-            Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
-            False, D, BLOCK_B, BLOCK_N,
+            Y, PHI, LOG_BITS, FACTS, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, own, pull, high, low, B, N,
+            WIDE, UNIFORM, D, BLOCK_B, BLOCK_N,
         )  # fmt: skip
 
 
 @triton.jit
 def _sum(
-    Y, PHI, LOG_BITS, FACTS, H, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, high, low, B, N,
-    WIDE: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
+    Y, PHI, LOG_BITS, FACTS, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, own, pull, high, low, B, N,
+    WIDE: tl.constexpr, UNIFORM: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    own, pull = _rows(Y, H, b, row, r, D)
-    least = _half_square(pull, D)
-    near = ()
-    for d in tl.static_range(D):
-        near = near + (own[d].to(tl.float32),)
-    e_r = _squares(Y, r[:, None], row[:, None], high, low, D)
+    least = 0.5 * _square(pull, D)
+    e_r = _square(_pulls(Y, r[:, None], row[:, None], high, low, D), D)
     prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
     bits_r = tl.load(LOG_BITS + r, mask=row, other=0)[:, None]
     rest = tl.zeros([BLOCK_B], tl.float64)
     excess, square, squares = rest, rest, rest
-    shift = ()
+    pulled = ()
     for _ in tl.static_range(D):
-        shift = shift + (rest,)
+        pulled = pulled + (rest,)
     nothing = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
     for begin in range(0, N, TILES * BLOCK_N):
         a0, a1, a2, a3 = nothing, nothing, nothing, nothing
@@ -172,15 +168,18 @@ def _sum(
             moved = moved + (nothing,)
         for start in range(begin, tl.minimum(begin + TILES * BLOCK_N, N), BLOCK_N):
             n = start + tl.arange(0, BLOCK_N)[None, :]
+            s = _pulls(Y, n, n < N, high, low, D)
             if WIDE:
                 prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
                 x64 = _differences(Y, n, n < N, own, pull, D)
                 w = tl.exp2(((prior - beta[:, None] * x64) * BITS).to(tl.float32))
                 x = 2 * x64.to(tl.float32)
             else:
-                x = _squares(Y, n, n < N, high, low, D) - e_r
-                bits = tl.load(LOG_BITS + n, mask=n < N, other=float("-inf")) - bits_r
-                w = tl.exp2(c * x + bits)
+                x = _square(s, D) - e_r
+                z = c * x
+                if not UNIFORM:
+                    z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf")) - bits_r
+                w = tl.exp2(z)
             w = tl.where((n != r[:, None]) & (n < N), w, 0.0)
             wx = w * x
             a0 += w
@@ -189,8 +188,7 @@ def _sum(
             a3 += w * w
             new = ()
             for d in tl.static_range(D):
-                t = _column(Y, n, n < N, d, D, tl.float32) - near[d][:, None]
-                new = new + (moved[d] + w * t,)
+                new = new + (moved[d] + w * s[d],)
             moved = new
         rest += tl.sum(a0, 1).to(tl.float64)
         excess += tl.sum(a1, 1).to(tl.float64)
@@ -198,12 +196,12 @@ def _sum(
         squares += tl.sum(a3, 1).to(tl.float64)
         total = ()
         for d in tl.static_range(D):
-            total = total + (shift[d] + tl.sum(moved[d], 1).to(tl.float64),)
-        shift = total
+            total = total + (pulled[d] + tl.sum(moved[d], 1).to(tl.float64),)
+        pulled = total
     scale = 1 / (1 + rest)
     excess, square = 0.5 * excess * scale, 0.25 * square * scale
     for d in tl.static_range(D):
-        tl.store(SHIFT + b.to(tl.int64) * D + d, shift[d] * scale + bad, mask=row)
+        tl.store(SHIFT + b.to(tl.int64) * D + d, (pulled[d] - rest * pull[d]) * scale + bad, mask=row)
     tl.store(DOMINANT + b, r.to(tl.int64), mask=row)
     tl.store(OUT + b, tl.log(rest) + bad, mask=row)
     tl.store(OUT + B + b, least + bad, mask=row)

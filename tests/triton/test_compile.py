@@ -238,14 +238,20 @@ SUMS = {
     "near": _sums(
         "near:_near_kernel",
         "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
-        "OUT: *fp64, B: i32, N: i32",
-        _tiles("near", 2, 4, 8, 16, FAR=config.FAR),
+        "OUT: *fp64, FLAGS: *i64, B: i32, N: i32",
+        _tiles("near", 2, 4, 8, 16, FAR=config.FAR, WIDE=False, UNIFORM=False),
+    ),
+    "near, far queries": _sums(
+        "near:_near_kernel",
+        "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
+        "OUT: *fp64, FLAGS: *i64, B: i32, N: i32",
+        _tiles("near", 2, 4, 8, 16, FAR=config.FAR, WIDE=True, UNIFORM=False),
     ),
     "near, few queries": _sums(
         "near:_near_kernel",
         "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
-        "OUT: *fp64, B: i32, N: i32",
-        _tiles("near few", 2, 8, 16, FAR=config.FAR),
+        "OUT: *fp64, FLAGS: *i64, B: i32, N: i32",
+        _tiles("near few", 2, 8, 16, FAR=config.FAR, WIDE=True, UNIFORM=False),
         stack=8,
     ),
     "screen": _sums(
