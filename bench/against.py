@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cases import Problem, StepProblem
+from cases import Task
 from contest import Entry, Output, UnableError
 from machine import ROOT, git
 
@@ -82,7 +82,7 @@ class Worker:
             raise error
         return answer
 
-    def entries(self, problem: Problem | StepProblem) -> list[Entry]:
+    def entries(self, problem: Task) -> list[Entry]:
         """What that revision can do, under names that end with its label."""
         self.problem = problem
         return [
@@ -90,7 +90,7 @@ class Worker:
             for name, provides in self.ask("entries", problem)
         ]
 
-    def _prepare(self, name: str, problem: Problem | StepProblem) -> RemoteRun:
+    def _prepare(self, name: str, problem: Task) -> RemoteRun:
         return RemoteRun(self, *self.ask("prepare", name, None if problem is self.problem else problem))
 
     def __enter__(self) -> Worker:

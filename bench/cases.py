@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from data import MAKERS, Data
 
@@ -23,6 +24,7 @@ TARGETS: dict[str, Callable[[int], float]] = {
     "cold": lambda n: 1.001,
 }
 ANY = "any"  # the temperature of a case that has none
+STEPS = 64  # of a trajectory
 
 
 class Work(NamedTuple):
@@ -37,7 +39,8 @@ class Work(NamedTuple):
 class Case:
     """Sizes B, N, D and `quick`, a small form of them; `data` names a maker of data.py.
 
-    op : what every contestant computes: mean (and log Z), covariance, response (C v, given the mean), step.
+    op : what every contestant computes: mean (and log Z), covariance, response (C v, given the mean), step, trajectory
+        (steps, each with its mean).
     """
 
     name: str
@@ -51,7 +54,7 @@ class Case:
 
     @property
     def temperatures(self) -> tuple[str, ...]:
-        return (ANY,) if self.op == "step" else tuple(TARGETS)
+        return (ANY,) if self.op in ("step", "trajectory") else tuple(TARGETS)
 
     @property
     def work(self) -> Work:
@@ -62,6 +65,7 @@ class Case:
             "covariance": Work(4 * b * n * d + b * n * d * d, b * n, io + 4 * b * d * d),
             "response": Work(6 * b * n * d, b * n, io + 8 * b * d),
             "step": Work(0, 2 * b * d, 12 * b * d),  # a normal number: half a log, a sine or cosine, its random word
+            "trajectory": Work(STEPS * 4 * b * n * d, STEPS * b * (n + 2 * d), io),
         }[self.op]
 
     def small(self) -> Case:
@@ -84,6 +88,7 @@ _TABLE = (
     Case("response", "response", 1024, 60000, 784, "grey_images", (40, 1500)),
     Case("step", "step", 65536, 0, 64, "", (1000, 0)),
     Case("step784", "step", 1024, 0, 784, "", (60, 0)),
+    Case("trajectory", "trajectory", 65536, 1000, 2, "moons", (300, 1000)),
     Case("mnist4096", "mean", 4096, 60000, 784, "grey_images", (40, 1500), gpu=True),
     Case("cifar4096", "mean", 4096, 50000, 3072, "natural_images", (10, 700), gpu=True),
     Case("million", "mean", 1, 1281167, 3072, "natural_images", (1, 700), gpu=True),
@@ -135,21 +140,76 @@ class StepProblem:
         return f"{self.case.name}: one step a x + b mean + c z of shape {tuple(self.x.shape)}"
 
 
+@dataclass(frozen=True, eq=False)
+class TrajectoryProblem:
+    """Ancestral steps x' = a x + b <y> + c z of a variance-preserving process, <y> at x / alpha and beta.
+
+    x (B, D) float32, samples at the first time; table (T, 5) float64, on the CPU: a, b, c, 1/alpha, beta.
+    """
+
+    case: Case
+    states: Tensor
+    x: Tensor
+    table: Tensor
+    source: str
+    temperature: str = ANY
+    sigma: float | None = None
+    n_eff: float | None = None
+
+    @property
+    def title(self) -> str:
+        c = self.case
+        return f"{c.name}: {len(self.table)} steps; B {c.queries}, N {c.states}, D {c.dimension}; {self.source}"
+
+    def at(self, k: int) -> TrajectoryProblem:
+        """Step k alone, without noise, from noised data."""
+        *_, inverse, beta = self.table[k].tolist()
+        random = torch.Generator().manual_seed(k)
+        index = torch.randint(len(self.states), (len(self.x),), generator=random).to(self.x.device)
+        noise = torch.randn(self.x.shape, generator=random).to(self.x.device)
+        table = self.table[k : k + 1].clone()
+        table[0, 2] = 0
+        return replace(self, x=(self.states[index] + beta**-0.5 * noise) / inverse, table=table)
+
+    def mean_problem(self, k: int) -> Problem:
+        """What the mean of step k is."""
+        alone = self.at(k)
+        *_, inverse, beta = alone.table[0].tolist()
+        return Problem(
+            self.case, f"step {k}", beta**-0.5, 0.0, self.source, self.states, None, alone.x * inverse, alone.x
+        )
+
+
 def load(case: Case, device: str = "cpu") -> Data | None:
     """States of a case on a device; none for steps."""
     return MAKERS[case.data](case.states, case.dimension).to(device) if case.data else None
 
 
-def problem(case: Case, data: Data | None, temperature: str, device: str = "cpu") -> Problem | StepProblem:
+Task = Problem | StepProblem | TrajectoryProblem
+
+
+def problem(case: Case, data: Data | None, temperature: str, device: str = "cpu") -> Task:
     """Queries of a case at a temperature, on the device that holds the states."""
     random = torch.Generator().manual_seed(0)
     noise, probes = (torch.randn(case.queries, case.dimension, generator=random).to(device) for _ in range(2))
     if data is None:
         return StepProblem(case, noise, probes)
+    if case.op == "trajectory":
+        table = torch.from_numpy(_schedule())
+        return TrajectoryProblem(case, data.states, noise, table, data.source)
     index = torch.randint(case.states, (case.queries,), generator=random).to(device)
     sigma, n_eff = temper(data.states, index[:PROBES], noise[:PROBES], TARGETS[temperature](case.states))
     field = data.states[index] + sigma * noise
     return Problem(case, temperature, sigma, n_eff, data.source, data.states, data.as_bytes, field, probes)
+
+
+def _schedule() -> np.ndarray:
+    from fastthermo import VariancePreserving
+    from fastthermo.sampling.schemes import tables
+
+    table, _ = tables("ancestral", VariancePreserving(), np.geomspace(0.95, 0.01, STEPS + 1))
+    assert table is not None
+    return table
 
 
 def temper(states: Tensor, index: Tensor, noise: Tensor, target: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import Problem, StepProblem
+from cases import Problem, StepProblem, Task, TrajectoryProblem
 from contest import Entry, Output, Run
 from data import BYTE
 
@@ -22,14 +22,19 @@ FAST, TF32 = "fastthermo (all, fast)", "fastthermo (all, tf32)"
 SINGLE = {"single": True}  # results are wanted to float32 accuracy
 
 
-def entries(problem: Problem | StepProblem) -> list[Entry]:
+def entries(problem: Task) -> list[Entry]:
     """Contestants of a case. The conversion of queries to float64 is in the timed call."""
 
     def entry(name: str, provides: tuple[str, ...], prepare: Callable[..., Run], **options: Any) -> Entry:
         return Entry(name, provides, partial(prepare, **options), ours=True)
 
     op = problem.case.op
-    own = {"step": ("sample", _step), "covariance": ("covariance", _covariance), "response": ("response", _response)}
+    own = {
+        "step": ("sample", _step),
+        "trajectory": ("sample", _trajectory),
+        "covariance": ("covariance", _covariance),
+        "response": ("response", _response),
+    }
     found = [entry(ONLY, own[op][:1], own[op][1])] if op in own else []
     if op in ("mean", "response"):
         both = ("mean", "log_evidence")
@@ -100,3 +105,8 @@ def _step(problem: StepProblem) -> Run:
         lambda: {"sample": ops.step(problem.x, problem.mean, *problem.coefficients, 0, 0)},
         len(problem.x),
     )
+
+
+def _trajectory(problem: TrajectoryProblem) -> Run:
+    law, schedule = _law(problem.states), ops.Schedule(problem.table.to(problem.x.device))
+    return Run(lambda: {"sample": ops.evolve(law, problem.x, schedule, ops.Noise(0))}, len(problem.x))

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from cases import ANY, CASES, TARGETS
+from cases import ANY, CASES, STEPS, TARGETS
 from machine import QUIET, ROOT, slug
 from ours import ALL, BYTES, ONLY
 
@@ -72,7 +72,7 @@ def _machine_table(rows: Latest) -> str:
         "| case | B, N, D | " + " | ".join(TARGETS) + " | error | its peer's | fastest peer |",
         "|---|---|" + "--:|" * (len(TARGETS) + 2) + "---|",
     ]
-    steps = []
+    steps: dict[str, list[str]] = {"step": [], "trajectory": []}
     for name, case in CASES.items():
         found = [row for t in case.temperatures if (row := headline(rows, name, t)) is not None]
         if not found:
@@ -80,14 +80,19 @@ def _machine_table(rows: Latest) -> str:
         peers = [rows[name, row["temperature"], row["best_peer"]] for row in found]
         errors = [f"{max(row['error'] for row in group):.0e}" for group in (found, peers)]
         rivals = ", ".join(dict.fromkeys(row["best_peer"] for row in found))
-        if case.op == "step":
-            steps.append(f"{' x '.join(_sizes(found[0]))}: {found[0]['ratio']:.2g} ({rivals}, error {errors[0]})")
+        if case.op in steps:
+            sizes = " x ".join(_sizes(found[0]))
+            steps[case.op].append(f"{sizes}: {found[0]['ratio']:.2g} ({rivals}, error {errors[0]})")
             continue
         ratios = [_ratios(rows, name, t) for t in TARGETS]
         cells = (name, ", ".join(_sizes(found[0])), *ratios, *errors, rivals)
         lines.append(f"| {' | '.join(cells)} |")
-    steps_line = f"\nSteps a x + b mean + c z, float32: {'; '.join(steps)}." if steps else ""
-    return "\n".join(lines) + f"\n{steps_line}\n{_caption(rows.values())}"
+    titles = {
+        "step": "Steps a x + b mean + c z, float32",
+        "trajectory": f"{STEPS} steps of a sampler, each with its mean",
+    }
+    ends = [f"{titles[op]}: {'; '.join(found)}." for op, found in steps.items() if found]
+    return "\n".join([*lines, "", *ends, _caption(rows.values())])
 
 
 def _sizes(row: Row) -> list[str]:

@@ -17,13 +17,19 @@ import ours
 import peers
 import torch
 from against import Worker, worktree
-from cases import ANY, CASES, TARGETS, Case, Problem, StepProblem, load, problem
+from cases import ANY, CASES, TARGETS, Case, Problem, Task, TrajectoryProblem, load, problem
 from contest import Entry, Run, UnableError
 from timing import Rates, Times, measure_rates, race
 from tqdm import tqdm
-from truth import errors, noise_error, step_error, truth
+from truth import errors, noise_error, step_error, trajectory_error, truth
 
-QUANTITY = {"mean": "mean", "covariance": "covariance", "response": "response", "step": "sample"}
+QUANTITY = {
+    "mean": "mean",
+    "covariance": "covariance",
+    "response": "response",
+    "step": "sample",
+    "trajectory": "sample",
+}
 EXACT = 0.05  # a rival with a larger error has not done the case
 OURS, THEIRS = 1e-5, 1e-2  # errors above which the quick form fails
 NOISE = 6.0  # standard deviations
@@ -31,7 +37,7 @@ Row = dict[str, Any]
 
 
 def run_problem(
-    task: Problem | StepProblem, entries: list[Entry], rates: Rates, rounds: int, seconds: float, progress: bool = True
+    task: Task, entries: list[Entry], rates: Rates, rounds: int, seconds: float, progress: bool = True
 ) -> list[Row]:
     """A row for every entry: times, error, ratio to the fastest rival (above 1: faster than it), share of the floor."""
     rows, runs = [], {}
@@ -54,8 +60,12 @@ def run_problem(
     return rated(rows, times, task, rates)
 
 
-def accuracy(task: Problem | StepProblem, entry: Entry, run: Run, exact: dict[str, torch.Tensor]) -> Row:
+def accuracy(task: Task, entry: Entry, run: Run, exact: dict[str, torch.Tensor]) -> Row:
     """Errors of a run's results: of the case's quantity, and of log Z."""
+    if isinstance(task, TrajectoryProblem):
+        alone = [task.at(k) for k in (0, len(task.table) // 2, len(task.table) - 1)]
+        found = (trajectory_error(part, entry.prepare(part).output()["sample"]) for part in alone)
+        return {"error": max(found)}
     output = run.output()
     if isinstance(task, Problem):
         found = errors(task, exact, output)
@@ -67,7 +77,7 @@ def accuracy(task: Problem | StepProblem, entry: Entry, run: Run, exact: dict[st
     return {"error": step_error(task, output["sample"], alone), "error_noise": noise_error(alone)}
 
 
-def rated(rows: list[Row], times: dict[str, Times], task: Problem | StepProblem, rates: Rates) -> list[Row]:
+def rated(rows: list[Row], times: dict[str, Times], task: Task, rates: Rates) -> list[Row]:
     """Rows with milliseconds, ratios of medians, and shares of the floor."""
     floor = rates.floor(task.case.work)
     for row in rows:
@@ -159,7 +169,7 @@ def run_cases(options: argparse.Namespace, entries: Callable[[Any], list[Entry]]
     return good
 
 
-def _facts(task: Problem | StepProblem, rates: Rates) -> Row:
+def _facts(task: Task, rates: Rates) -> Row:
     case = task.case
     sizes = {"queries": case.queries, "states": case.states, "dimension": case.dimension}
     physics = {"temperature": task.temperature, "n_eff": task.n_eff, "sigma": task.sigma, "data": task.source}
@@ -237,7 +247,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _everybody(quick: bool, device: str) -> Callable[[Any], list[Entry]]:
-    def entries(task: Problem | StepProblem) -> list[Entry]:
+    def entries(task: Task) -> list[Entry]:
         everybody = (*ours.entries(task), *peers.PEERS[task.case.op])
         return [e for e in everybody if device in e.devices and not (quick and e.compiles)]
 
@@ -249,7 +259,7 @@ def _revisions(revision: str, stack: contextlib.ExitStack) -> Callable[[Any], li
     now = stack.enter_context(Worker(machine.ROOT, "now"))
     then = stack.enter_context(Worker(other, revision))
 
-    def entries(task: Problem | StepProblem) -> list[Entry]:
+    def entries(task: Task) -> list[Entry]:
         # the other revision is the rival, so that ratios are taken to it
         return now.entries(task) + [dataclasses.replace(e, ours=False) for e in then.entries(task)]
 

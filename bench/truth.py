@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from cases import Problem, StepProblem
+from cases import Problem, StepProblem, TrajectoryProblem
 
 Tensor = torch.Tensor
 ROWS = 8  # queries checked: the first and the last few
@@ -73,6 +73,16 @@ def step_error(problem: StepProblem, output: Tensor, noise: Tensor) -> float:
     n = len(output)
     exact = a * problem.x[:n].double() + b * problem.mean[:n].double() + c * noise.double()
     return float((output.double() - exact).abs().max() / exact.square().mean().sqrt())
+
+
+def trajectory_error(problem: TrajectoryProblem, output: Tensor) -> float:
+    """Largest error of the checked rows after one step without noise, against float64, relative to sqrt(<x^2>)."""
+    rows = checked_rows(len(problem.x))
+    a, b, _, inverse, beta = problem.table[0].tolist()
+    x = problem.x[rows].double()
+    square = torch.cdist(inverse * x, problem.states.double(), compute_mode="donot_use_mm_for_euclid_dist") ** 2
+    exact = a * x + b * torch.softmax(-beta / 2 * square, 1) @ problem.states.double()
+    return float((output[rows].double() - exact).abs().max() / exact.square().mean().sqrt())
 
 
 def noise_error(noise: Tensor) -> float:

@@ -6,7 +6,7 @@ centred, and beta is multiplied into the queries.
 
 from contest import Entry
 
-from peers import covariance, mean, response, step
+from peers import covariance, mean, response, step, trajectory
 
 PEERS: dict[str, tuple[Entry, ...]] = {
     "mean": (
@@ -33,5 +33,9 @@ PEERS: dict[str, tuple[Entry, ...]] = {
         Entry("torch.compile", ("sample",), step.compiled, compiles=True),
         Entry("torchsde", ("sample",), step.torchsde),
         Entry("torch.randn alone", (), step.noise_alone),
+    ),
+    "trajectory": (
+        Entry("chunked torch", ("sample",), trajectory.eager),
+        Entry("torch.compile", ("sample",), trajectory.compiled, compiles=True),
     ),
 }

@@ -98,6 +98,17 @@ def test_temperatures_beyond_the_range_of_float32(interpreted: Any, dimension: i
     assert not torch.stack([*found[2:5], *found[6:]]).isnan().any()
 
 
+def test_a_far_query_leaves_the_answers_beside_it_alone(interpreted: Any) -> None:
+    states, beta = torch.randn(300, 3, generator=torch.Generator().manual_seed(3)), torch.ones(6).double()
+    field = states[:6].double() + 0.1
+    packed = interpreted.pack(states, torch.zeros(300).double())
+    alone = interpreted.boltzmann(packed, field, beta, "single")
+    field[2] += 1e3
+    for x, y in zip(alone, interpreted.boltzmann(packed, field, beta, "single"), strict=True):
+        assert torch.equal(x[[0, 1, 3, 4, 5]], y[[0, 1, 3, 4, 5]])
+        assert not torch.equal(x[2], y[2])
+
+
 def test_bounds_in_the_kernels_are_those_of_the_proof(interpreted: Any, problem: Any) -> None:
     """Kernels hold the formulas of `bounds` again; where the sums are of one kind they give the same numbers."""
     if not problem.single:
