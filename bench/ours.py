@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from cases import Problem, StepProblem, Task, TrajectoryProblem
-from contest import Entry, Output, Run
+from contest import Entry, Output, Run, captured
 from data import BYTE
 
 from fastthermo import ops
 
 Tensor = torch.Tensor
 ONLY, ALL, BYTES = "fastthermo", "fastthermo (all)", "fastthermo (all, bytes)"
-FAST, TF32 = "fastthermo (all, fast)", "fastthermo (all, tf32)"
+FAST, TF32, GRAPH = (f"fastthermo (all, {way})" for way in ("fast", "tf32", "graph"))
 SINGLE = {"single": True}  # results are wanted to float32 accuracy
 
 
@@ -44,6 +44,7 @@ def entries(problem: Task) -> list[Entry]:
         if op == "mean" and isinstance(problem, Problem) and problem.field.is_cuda:
             found.append(entry(FAST, both, _mean, precision="fast"))
             found.append(entry(TF32, both, _mean, precision="tf32"))
+            found.append(entry(GRAPH, both, _mean, graph=True))
     return found
 
 
@@ -63,7 +64,7 @@ def _law(states: Tensor) -> ops.States:
     return ops.States(states, torch.full((size,), -math.log(size), dtype=torch.float64, device=states.device))
 
 
-def _mean(problem: Problem, as_bytes: bool = False, precision: str = "exact") -> Run:
+def _mean(problem: Problem, as_bytes: bool = False, precision: str = "exact", graph: bool = False) -> Run:
     unit = BYTE if as_bytes else 1.0
     law = _law(problem.as_bytes if as_bytes and problem.as_bytes is not None else problem.states)
     beta = problem.field.new_full((len(problem.field),), problem.beta / unit**2, dtype=torch.float64)
@@ -73,7 +74,7 @@ def _mean(problem: Problem, as_bytes: bool = False, precision: str = "exact") ->
         result = _call(ops.boltzmann, law, field * unit if as_bytes else field, beta, precision=precision, **SINGLE)
         return {"mean": result.mean / unit if as_bytes else result.mean, "log_evidence": result.log_evidence}
 
-    return Run(call, len(beta))
+    return Run(captured(call) if graph else call, len(beta))
 
 
 def _covariance(problem: Problem) -> Run:

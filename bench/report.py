@@ -125,7 +125,7 @@ def origin(rows: Iterable[Row]) -> str:
     commits = ", ".join(f"{commit} on {date}" for commit, date in sorted(runs, key=lambda run: run[1]))
     flags = f", {machine['flags'][-1]}" if machine["flags"] else ""
     cpu = f"{machine['cpu']} ({machine['core']}), {machine['threads']} threads{flags}"
-    return f"{cpu}, torch {versions['torch']}, commit {commits}"
+    return f"{machine.get('gpu', cpu)}, torch {versions['torch']}, commit {commits}"
 
 
 def figure(machines: dict[str, Latest]) -> Figure:

@@ -15,6 +15,7 @@ PEERS: dict[str, tuple[Entry, ...]] = {
         Entry("scaled_dot_product_attention", ("mean",), mean.attention),
         Entry("KeOps", ("mean",), mean.keops, compiles=True),
         Entry("FlexAttention", ("mean", "log_evidence"), mean.flex_attention, compiles=True, devices=("cuda",)),
+        Entry("chunked torch, graph", ("mean", "log_evidence"), mean.graphed, devices=("cuda",)),
         Entry("chunked torch, tf32", ("mean", "log_evidence"), mean.tf32, devices=("cuda",)),
         Entry("KernelDensity", ("log_evidence",), mean.kernel_density, devices=("cpu",)),
     ),
