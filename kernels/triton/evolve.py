@@ -197,7 +197,7 @@ def _added(
     new = ()
     for d in tl.static_range(D):
         new = new + (sums[d] + w * s[d],)  # type: ignore[assignment]
-    return new + (sums[D] + w,)
+    return new + (sums[D] + w,)  # type: ignore[misc]
 
 
 @triton.jit
