@@ -10,6 +10,7 @@ told apart.
 Of others, a step is captured once in a CUDA graph that reads its row of the schedule from the device.
 """
 # ruff: noqa: RUF005
+# mypy: disable-error-code="assignment, misc"
 
 from collections.abc import Callable
 from functools import partial
@@ -120,7 +121,7 @@ def _evolve_kernel(
     row = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
     x = ()
     for d in tl.static_range(D):
-        x = x + (tl.load(X + row * D + d, mask=row < rows, other=0).to(tl.float64),)  # type: ignore[assignment]
+        x = x + (tl.load(X + row * D + d, mask=row < rows, other=0).to(tl.float64),)
     for i in range(steps):
         a, b, c = tl.load(TABLE + 5 * i), tl.load(TABLE + 5 * i + 1), tl.load(TABLE + 5 * i + 2)
         inverse, beta = tl.load(TABLE + 5 * i + 3), tl.load(TABLE + 5 * i + 4)
@@ -131,7 +132,7 @@ def _evolve_kernel(
                 others = _average(Y, PHI, x, inverse, beta, states, D, number, BLOCK_B, BLOCK_N)
                 chosen = ()
                 for d in tl.static_range(D + 1):
-                    chosen = chosen + (tl.where(far, others[d], force[d]),)  # type: ignore[assignment]
+                    chosen = chosen + (tl.where(far, others[d], force[d]),)
                 force = chosen
         else:
             force = _average(Y, PHI, x, inverse, beta, states, D, number, BLOCK_B, BLOCK_N)
@@ -144,7 +145,7 @@ def _evolve_kernel(
             value = (a * x[d] + b * mean + c * z[d % 4].to(tl.float64)).to(number)
             if KEEP:
                 tl.store(PATH + (i * rows + row) * D + d, value, mask=row < rows)
-            moved = moved + (value.to(tl.float64),)  # type: ignore[assignment]
+            moved = moved + (value.to(tl.float64),)
         x = moved
     for d in tl.static_range(D):
         tl.store(OUT + row * D + d, x[d].to(number), mask=row < rows)
@@ -160,10 +161,10 @@ def _in_single(
     high, low, sums = (), (), ()
     for d in tl.static_range(D):
         h = x[d] * inverse
-        high = high + (h.to(tl.float32)[:, None],)  # type: ignore[assignment]
-        low = low + ((h - h.to(tl.float32).to(tl.float64)).to(tl.float32)[:, None],)  # type: ignore[assignment]
+        high = high + (h.to(tl.float32)[:, None],)
+        low = low + ((h - h.to(tl.float32).to(tl.float64)).to(tl.float32)[:, None],)
     for _ in tl.static_range(D + 1):
-        sums = sums + (tl.zeros([BLOCK_B, BLOCK_N], tl.float32),)  # type: ignore[assignment]
+        sums = sums + (tl.zeros([BLOCK_B, BLOCK_N], tl.float32),)
     whole = states // BLOCK_N * BLOCK_N
     for start in range(0, whole, BLOCK_N):
         sums = _added(Y, LOG_BITS, start, states, high, low, c, sums, False, UNIFORM, D, BLOCK_N)
@@ -171,7 +172,7 @@ def _in_single(
         sums = _added(Y, LOG_BITS, whole, states, high, low, c, sums, True, UNIFORM, D, BLOCK_N)
     totals = ()
     for d in tl.static_range(D + 1):
-        totals = totals + (tl.sum(sums[d], 1),)  # type: ignore[assignment]
+        totals = totals + (tl.sum(sums[d], 1),)
     return totals
 
 
@@ -184,7 +185,7 @@ def _added(
     s = ()
     for d in tl.static_range(D):
         y = tl.load(Y + n * D + d, mask=n < states, other=0) if RAGGED else tl.load(Y + n * D + d)
-        s = s + ((y - high[d]) - low[d],)  # type: ignore[assignment]
+        s = s + ((y - high[d]) - low[d],)
     e = s[0] * s[0]
     for d in tl.static_range(1, D):
         e += s[d] * s[d]
@@ -196,8 +197,8 @@ def _added(
         w = tl.where(n < states, w, 0.0)
     new = ()
     for d in tl.static_range(D):
-        new = new + (sums[d] + w * s[d],)  # type: ignore[assignment]
-    return new + (sums[D] + w,)  # type: ignore[misc]
+        new = new + (sums[d] + w * s[d],)
+    return new + (sums[D] + w,)
 
 
 @triton.jit
@@ -221,7 +222,7 @@ def _average(
     total = tl.zeros([BLOCK_B, BLOCK_N], number)
     force = ()
     for _ in tl.static_range(D):
-        force = force + (total,)  # type: ignore[assignment]
+        force = force + (total,)
     for start in range(0, states, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
         e = tl.zeros([BLOCK_B, BLOCK_N], tl.float64)
@@ -233,11 +234,11 @@ def _average(
         total += w
         new = ()
         for d in tl.static_range(D):
-            new = new + (force[d] + w * _difference(Y, n, states, x[d] * inverse, d, D).to(number),)  # type: ignore[assignment]
+            new = new + (force[d] + w * _difference(Y, n, states, x[d] * inverse, d, D).to(number),)
         force = new
     totals = ()
     for d in tl.static_range(D):
-        totals = totals + (tl.sum(force[d], 1),)  # type: ignore[assignment]
+        totals = totals + (tl.sum(force[d], 1),)
     return totals + (tl.sum(total, 1),)
 
 
