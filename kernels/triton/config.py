@@ -44,7 +44,7 @@ TILES = MappingProxyType(
         ("near", 16): Tile(4, 32, 1, 4, 1),
         ("near few", 4): Tile(1, 512, 1, 4, 1),
         ("near few", 8): Tile(1, 512, 1, 4, 1),
-        ("near few", 16): Tile(1, 128, 1, 4, 1),
+        ("near few", 16): Tile(1, 256, 1, 4, 1),
         ("steps in float32", 2): Tile(32, 32, 1, 4, 1),
         ("steps in float32", 4): Tile(16, 32, 1, 4, 1),
         ("steps in float32", 8): Tile(4, 32, 1, 4, 1),
