@@ -1,5 +1,6 @@
 """Tiles and thresholds, as frozen tables: nothing is tuned at run time."""
 
+from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -104,6 +105,7 @@ def most_heads(architecture: str) -> int:
     return HEADS.get(architecture, MOST_HEADS)
 
 
+@cache
 def tile(kernel: str, dimension: int, architecture: str) -> Tile:
     for (name, largest), row in TILES.items():
         if name == kernel and (largest is None or dimension <= largest):

@@ -13,7 +13,7 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import features, listed
 from fastthermo.kernels.triton.boltzmann import is_split
 from fastthermo.kernels.triton.config import NARROW_DIGITS, NARROW_ROUGH, NARROW_SPLIT, PROGRAMS, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.differences import parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import chunks, factor, multiplied, working_type
@@ -108,7 +108,7 @@ def _launch(
 
 
 def _pairs(dimension: int, block: int) -> int:
-    blocks = triton.cdiv(dimension, block)
+    blocks = cdiv(dimension, block)
     return blocks * (blocks + 1) // 2
 
 

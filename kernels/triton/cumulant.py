@@ -12,7 +12,7 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import tilt
 from fastthermo.kernels.triton.boltzmann import is_split, query_chunks, split_chunks
 from fastthermo.kernels.triton.config import PROGRAMS, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
 from fastthermo.kernels.triton.differences import SUMMED, parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import average, chunks
@@ -85,10 +85,10 @@ def _by_differences(
     (queries, dimension), parts = field.shape, parts_of(packed, len(field))
     out, energy = field.new_empty(queries, parts, dimension), field.new_empty(queries, parts)
     t = tile("differences", dimension, packed.architecture)
-    block = min(SUMMED, triton.next_power_of_2(dimension))
+    block = min(SUMMED, power_of_two(dimension))
     launch(
         _cumulant_kernel,
-        (min(queries, PROGRAMS), parts, triton.cdiv(dimension, block)),
+        (min(queries, PROGRAMS), parts, cdiv(dimension, block)),
         *lists(packed, field, beta, seen, given), given.shift, given.excess, probes, energy_probes, out, energy,
         K=probes.shape[1], BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip

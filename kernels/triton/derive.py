@@ -6,7 +6,7 @@ import triton.language as tl
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.triton.config import tile
-from fastthermo.kernels.triton.device import architecture, launch
+from fastthermo.kernels.triton.device import architecture, cdiv, launch
 
 SCALARS = 5
 
@@ -20,7 +20,7 @@ def derive(
     columns = (sums.dominant, sums.shift, sums.log_rest, sums.energy_min, sums.excess, sums.excess_square)
     launch(
         _derive_kernel,
-        (triton.cdiv(queries, t.b),),
+        (cdiv(queries, t.b),),
         states, log_weights, *(x.contiguous() for x in (field, beta, *columns)), scalars, vectors,
         queries, dimension, *states.stride(), *log_weights.stride(),
         BLOCK_B=t.b, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,

@@ -1,5 +1,6 @@
 """The device of a tensor: which architecture, and how a kernel is launched there."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ OLDEST = (8, 0)
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # decided when kernels are defined
 
 
+@cache
 def architecture(device: torch.device) -> str:
     """ "sm_90", ..., "gfx942", or "cpu" where kernels are interpreted; raises RuntimeError where none is supported."""
     if device.type == "cpu":
@@ -24,6 +26,16 @@ def architecture(device: torch.device) -> str:
             f"sm_{properties.major}{properties.minor}: use backend='reference'"
         )
     return f"sm_{properties.major}{properties.minor}"
+
+
+def cdiv(count: int, size: int) -> int:
+    """How many blocks of a size hold so many."""
+    return -(-count // size)
+
+
+def power_of_two(x: int) -> int:
+    """The next one, or x itself."""
+    return 1 << (x - 1).bit_length()
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import FEW_PROGRAMS, PROGRAMS, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.tile import group_of, relative_energy, row, share
@@ -60,10 +60,10 @@ def summed(
     (queries, dimension), parts = field.shape, parts_of(packed, len(field))
     shift, scalars = field.new_empty(queries, parts, dimension), field.new_empty(queries, parts, 4)
     t = tile("differences", dimension, packed.architecture)
-    block = min(SUMMED, triton.next_power_of_2(dimension))
+    block = min(SUMMED, power_of_two(dimension))
     launch(
         _sum_kernel,
-        (min(queries, PROGRAMS), parts, triton.cdiv(dimension, block)),
+        (min(queries, PROGRAMS), parts, cdiv(dimension, block)),
         *arguments(packed, field, beta, seen), r, shift, scalars,
         BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip

@@ -22,7 +22,7 @@ import triton.language as tl
 from fastthermo.kernels import Noise, Schedule, trajectory
 from fastthermo.kernels.triton.boltzmann import boltzmann
 from fastthermo.kernels.triton.config import tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.noise import normals
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.step import signed, step
@@ -100,7 +100,7 @@ def _fused(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, wh
     t = tile("steps in float32" if single else "steps", dimension, packed.architecture)
     launch(
         _evolve_kernel,
-        (triton.cdiv(rows, t.b),),
+        (cdiv(rows, t.b),),
         x, packed.states.float() if single else packed.states.double(), packed.log_weights, packed.log_bits, out, path,
         schedule.table.contiguous(), rows, len(packed.states), len(schedule.table), *key,
         D=dimension, WIDE=x.dtype == torch.float64, SINGLE=single, UNIFORM=packed.uniform, KEEP=whole,

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.split import WEIGHT
 from fastthermo.kernels.triton.tile import row, share
@@ -26,11 +26,11 @@ def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) ->
     """out (B, D, D) += sum over the tail of p (t - m)(t - m)^T."""
     codes, (queries, dimension), size = packed.codes, tail.centre.shape, len(packed.states)
     assert codes is not None
-    wide = triton.cdiv(dimension, COLUMNS.value)
-    tiles = sum(wide - k // 2 for k in range(triton.cdiv(dimension, ROWS.value)))
+    wide = cdiv(dimension, COLUMNS.value)
+    tiles = sum(wide - k // 2 for k in range(cdiv(dimension, ROWS.value)))
     t = tile("features", dimension, packed.architecture)
-    rows = triton.cdiv(queries, t.b)
-    parts = max(1, min(32, triton.cdiv(size, t.n), PROGRAMS // (rows * tiles)))
+    rows = cdiv(queries, t.b)
+    parts = max(1, min(32, cdiv(size, t.n), PROGRAMS // (rows * tiles)))
     second = torch.empty(parts, queries, tiles * 128, dtype=torch.float32, device=tail.work.device)
     launch(
         _features_kernel,
@@ -39,7 +39,7 @@ def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) ->
         second, queries, size, dimension, tail.work.shape[1], tiles,
         HALVES=1 if codes.rest is None else 2, BLOCK_B=t.b, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    blocks = triton.cdiv(dimension, SIDE)
+    blocks = cdiv(dimension, SIDE)
     launch(
         _centre_kernel,
         (blocks * blocks, queries),

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import FEW_PROGRAMS, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
 from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import multiplied
@@ -48,7 +48,7 @@ def summed(packed: Packed, field: Tensor, beta: Tensor, found: Heads) -> Listed:
         (queries,),
         packed.log_weights, beta, found.lists, found.kept, x, best[1], where[1], out.dominant, out.scalars,
         len(packed.states), capacity,
-        PARTS=parts, BLOCK=triton.next_power_of_2(capacity), num_warps=4, num_stages=1,
+        PARTS=parts, BLOCK=power_of_two(capacity), num_warps=4, num_stages=1,
     )  # fmt: skip
     moved(packed, found, out.dominant, x, None, out.shift)
     return out
@@ -84,7 +84,7 @@ def moved(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor | N
     t = tile("moved", dimension, packed.architecture)
     launch(
         _moved_kernel,
-        (queries, triton.cdiv(dimension, t.d)),
+        (queries, cdiv(dimension, t.d)),
         packed.states, found.lists, found.kept, r, p, out if centre is None else centre, out,
         len(packed.states), dimension, p.shape[1],
         CENTRED=centre is not None, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
@@ -95,7 +95,7 @@ def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor, o
     """out (B, D, D) = sum over the lists of p (y - y_r - centre)(y - y_r - centre)^T, p >= 0."""
     queries, dimension = centre.shape
     t = tile("covariance float32", dimension, packed.architecture)
-    blocks = triton.cdiv(dimension, t.d)
+    blocks = cdiv(dimension, t.d)
     launch(
         _spread_kernel,
         (blocks * (blocks + 1) // 2, queries),

@@ -17,7 +17,7 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import EXPONENTIAL, UNITS
 from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1
 from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.tile import BITS, slope
 
@@ -34,7 +34,7 @@ def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
     for wide in (False,) if precision == "fast" else (False, True):
         launch(
             _near_kernel,
-            (triton.cdiv(queries, t.b),),
+            (cdiv(queries, t.b),),
             packed.states, packed.log_weights, packed.log_bits, packed.facts, field, beta, dominant, shift, out, far,
             queries, len(packed.states),
             WIDE=wide, UNIFORM=packed.uniform, FAR=FAR, D=dimension, BLOCK_B=t.b, BLOCK_N=t.n,

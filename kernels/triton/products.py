@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import WORKSPACE, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.queries import Queries
 from fastthermo.kernels.triton.tile import row
@@ -72,7 +72,7 @@ def energies(
     t = tile("products float64", vectors.shape[1], packed.architecture)
     launch(
         _products_kernel,
-        (triton.cdiv(length, t.b), triton.cdiv(len(packed.states), t.n)),
+        (cdiv(length, t.b), cdiv(len(packed.states), t.n)),
         vectors, packed.states, packed.anchor, packed.half_squares, rows.places, rows.number, begin, length, out,
         len(packed.states), vectors.shape[1],
         FIELDS=origin is not None, SQUARE=square != 0, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d,
@@ -95,7 +95,7 @@ def average(
     t = tile("average float64", dimension, packed.architecture)
     launch(
         _average_kernel,
-        (triton.cdiv(length, t.b), triton.cdiv(dimension, t.d)),
+        (cdiv(length, t.b), cdiv(dimension, t.d)),
         work, packed.states, packed.anchor, rows.places, rows.number, begin, length, dominant, scalars, shift,
         len(packed.states), dimension, scalars.shape[1],
         BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,

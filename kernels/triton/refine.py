@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import FEW_PROGRAMS, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.heads import ROUGH, Heads
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import product
@@ -21,7 +21,7 @@ def refine(packed: Packed, field: torch.Tensor, work: torch.Tensor, found: Heads
     """Energies of rough queries relative to e_near, computed in float64, and e_near itself."""
     (queries, dimension), size = field.shape, len(packed.states)
     t = tile("products float64", dimension, packed.architecture)
-    blocks = triton.cdiv(max(queries, 1), t.b)
+    blocks = cdiv(max(queries, 1), t.b)
     o = tile("finish", dimension, packed.architecture)
     launch(
         _origin_kernel,
@@ -31,7 +31,7 @@ def refine(packed: Packed, field: torch.Tensor, work: torch.Tensor, found: Heads
     )  # fmt: skip
     launch(
         _refine_kernel,
-        (blocks, min(max(PROGRAMS, 2 * FEW_PROGRAMS // blocks), triton.cdiv(size, t.n))),
+        (blocks, min(max(PROGRAMS, 2 * FEW_PROGRAMS // blocks), cdiv(size, t.n))),
         field, packed.states, packed.anchor, packed.half_squares, found.origin, found.flags, work,
         queries, size, dimension, work.shape[1],
         BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,

@@ -16,7 +16,7 @@ import triton.language as tl
 
 from fastthermo.kernels.bounds import SCREENED
 from fastthermo.kernels.triton.config import GROUP, KEPT, KEPT_SHARE, TOLERANCE, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed, groups
 from fastthermo.kernels.triton.queries import Queries, divide, everyone
 from fastthermo.kernels.triton.split import ACCUMULATION, halves
@@ -50,7 +50,7 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     t = tile("screen", field.shape[1], packed.architecture)
     launch(
         _screen_kernel,
-        (triton.cdiv(queries, t.b), triton.cdiv(len(packed.states), t.n)),
+        (cdiv(queries, t.b), cdiv(len(packed.states), t.n)),
         g.high, packed.codes.codes, g.unit, packed.half_squares, packed.log_weights, beta, bounds,
         queries, len(packed.states), field.shape[1], count,
         GROUP=GROUP, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import TYPICAL, Tile, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.tile import share
 
@@ -75,7 +75,7 @@ def energies(packed: Packed, g: Halves, precision: str, work: torch.Tensor, squa
     size = len(packed.states)
     launch(
         _energies_kernel,
-        (triton.cdiv(queries, t.b) * triton.cdiv(size, t.n),),
+        (cdiv(queries, t.b) * cdiv(size, t.n),),
         g.high, g.low, codes.codes, codes.codes if codes.rest is None else codes.rest, g.unit, packed.half_squares,
         work, queries, size, dimension, work.shape[1],
         PRODUCTS=products_of(packed, precision), SQUARE=square, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d,
@@ -90,8 +90,8 @@ def average(packed: Packed, work: torch.Tensor, flags: torch.Tensor, precision: 
     assert codes is not None
     t = tile("split average few" if queries <= FEW else "split average", dimension, packed.architecture)
     size = len(packed.states)
-    rows, columns = triton.cdiv(queries, t.b), triton.cdiv(dimension, t.d)
-    tiles = triton.cdiv(size, t.n)
+    rows, columns = cdiv(queries, t.b), cdiv(dimension, t.d)
+    tiles = cdiv(size, t.n)
     parts = max(1, min(64, tiles, max(1056 // (rows * columns), tiles // 256)))
     out = torch.empty(parts, queries, dimension, dtype=torch.float32, device=work.device)
     launch(
@@ -102,7 +102,7 @@ def average(packed: Packed, work: torch.Tensor, flags: torch.Tensor, precision: 
         PRODUCTS=products_of(packed, precision), BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    return out, triton.cdiv(tiles, parts)
+    return out, cdiv(tiles, parts)
 
 
 def _tile(packed: Packed, queries: int) -> Tile:

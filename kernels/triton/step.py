@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
 from fastthermo.kernels.triton.noise import in_order, normals
 
 GROUPS = 256  # of four numbers, a program
@@ -31,12 +31,12 @@ def step(
     if on_device:
         factors, place, numbers = torch.stack((a, b, c)).double(), step, (0.0, 0.0, 0.0, 0)
     key = signed(seed), first_sample, stream
-    groups = triton.cdiv(dimension, 4)
-    block_g = min(triton.next_power_of_2(groups), 64)
+    groups = cdiv(dimension, 4)
+    block_g = min(power_of_two(groups), 64)
     block_b = GROUPS // block_g
     launch(
         _step_kernel,
-        (triton.cdiv(rows, block_b), triton.cdiv(groups, block_g)),
+        (cdiv(rows, block_b), cdiv(groups, block_g)),
         x, mean, out, factors, place, rows, dimension, *numbers, *key,
         BLOCK_B=block_b, BLOCK_G=block_g, WIDE=x.dtype == torch.float64, ON_DEVICE=on_device,
     )  # fmt: skip
