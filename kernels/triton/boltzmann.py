@@ -14,7 +14,7 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import differences, products
 from fastthermo.kernels.triton.config import SMALL_DIMENSION, WORKSPACE
 from fastthermo.kernels.triton.finish import finish
-from fastthermo.kernels.triton.heads import Heads, heads, weigh
+from fastthermo.kernels.triton.heads import Heads, heads
 from fastthermo.kernels.triton.listed import summed
 from fastthermo.kernels.triton.near import near
 from fastthermo.kernels.triton.pack import Packed, groups
@@ -23,6 +23,7 @@ from fastthermo.kernels.triton.refine import refine
 from fastthermo.kernels.triton.screen import survey
 from fastthermo.kernels.triton.settle import Parts, settle
 from fastthermo.kernels.triton.split import FEW, Halves, average, energies, halves
+from fastthermo.kernels.triton.tail import weigh
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:

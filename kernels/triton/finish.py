@@ -19,10 +19,11 @@ from fastthermo.kernels.bounds import EXPONENTIAL, UNITS, cutoffs
 from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, product_error
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
-from fastthermo.kernels.triton.heads import ROUGH, SUMMED, Heads
+from fastthermo.kernels.triton.heads import ROUGH, Heads
 from fastthermo.kernels.triton.listed import Listed
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.split import ACCUMULATION, WEIGHT, Halves
+from fastthermo.kernels.triton.tail import SUMMED
 from fastthermo.kernels.triton.tile import relative_energy, row
 
 Tensor = torch.Tensor

@@ -8,11 +8,9 @@ With z_n = log phi_n - beta e_n in float32, each in error by at most beta eps, e
    others, the tail, change the force by typical sqrt(sum of their w^2) <= typical sqrt(tau), relative to its rms.
    Where so many do not fit the list, the energies of the tail are computed again, in float64 (`refine`).
 
-Three passes over a row, each by several programs where queries are few: largest logits and their sum; counts; lists.
-Heads are marked in the row by an infinite energy. `weigh` makes of a row weights of the tail and sums them, relative to
-the state `near` of largest weight:
-
-    w_n = exp((log phi_n - log phi_near) - beta (e_n - e_near)).
+Passes over a row: largest logits and their sum; lists, of 1., of 2., or of as many as fit, given up where too many
+come. Where queries are few several programs share a row, and count before they list. Heads are marked in the row by an
+infinite energy.
 """
 
 import math
@@ -26,11 +24,10 @@ from fastthermo.kernels.bounds import cutoffs
 from fastthermo.kernels.triton.config import FEW_PROGRAMS, SPLIT_TOLERANCE, most_heads, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.split import Halves, packed_weight
+from fastthermo.kernels.triton.split import Halves
 from fastthermo.kernels.triton.tile import BITS, share, slope
 
 DENSE, ROUGH = tl.constexpr(1), tl.constexpr(2)  # the tail matters; its energies are to be refined
-SUMMED = tl.constexpr(4)  # weights that are added in float32
 
 
 class Heads(NamedTuple):
@@ -78,28 +75,10 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
         "CAPACITY": math.log2(capacity - 1),
     }
     given = (*rows, stats, g.eps, g.typical, counts)
-    launch(_count_kernel, (queries, parts), *given, *sizes, **limits, **options)
+    if parts > 1:
+        launch(_count_kernel, (queries, parts), *given, *sizes, **limits, **options)
     launch(_list_kernel, (queries, parts), *given, *found, *sizes, capacity, **limits, **options)
     return found
-
-
-def weigh(packed: Packed, beta: torch.Tensor, work: torch.Tensor, found: Heads) -> torch.Tensor:
-    """Sums of w, w x, w x^2, w^2 of the tail, (B, parts, 4), x = e - e_near; rows of `work` become packed weights.
-
-    w are 2^lift times the weights relative to `near`. Rows of rough queries hold energies relative to e_near.
-    """
-    queries, size = len(work), len(packed.states)
-    parts = row_parts(queries, size)
-    out = beta.new_empty(queries, parts, 4)
-    t = tile("row", 0, packed.architecture)
-    launch(
-        _weigh_kernel,
-        (queries, parts),
-        work, packed.log_bits, beta, work.view(torch.int32), found.near, found.origin, found.flags, found.lift, out,
-        size, work.shape[1],
-        UNIFORM=packed.uniform, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
-    )  # fmt: skip
-    return out
 
 
 @triton.jit
@@ -208,77 +187,60 @@ def _list_kernel(
     least, heads, fitting, lift = thresholds(
         STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY
     )
-    parts = tl.arange(0, PARTS)
-    given = COUNTS + (b * PARTS + parts) * 4
-    counts, counts_heads, counts_fitting = tl.load(given), tl.load(given + 1), tl.load(given + 2)
-    flag = tl.where(tl.sum(counts, 0) <= capacity, 0, tl.where(tl.sum(counts_heads, 0) <= capacity, DENSE, ROUGH))
-    least = tl.where(flag == 0, least, tl.where(flag == DENSE, heads, fitting))
-    counts = tl.where(flag == 0, counts, tl.where(flag == DENSE, counts_heads, counts_fitting))
-    place = tl.sum(tl.where(parts < part, counts, 0), 0)
     c = slope(beta)
     low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)
-    for j in range(low, high):
-        n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-        z = logits(WORK, PHI, c, b, n, N, PITCH, UNIFORM)
-        keep = z >= least
-        number = tl.sum(keep.to(tl.int32), 0)
-        if number > 0:
-            free = place + tl.cumsum(keep.to(tl.int32), 0) - 1
-            keep = keep & (free < capacity)
-            tl.store(LISTS + b * capacity + free, n, mask=keep)
-            tl.store(WORK + b * PITCH + n, float("inf"), mask=keep & (flag > 0))
-            place += number
+    row = LISTS + b * capacity
+    if PARTS == 1:
+        first = low * 0
+        flag = first
+        kept = _listed(WORK, PHI, row, b, c, least, low, high, first, N, PITCH, capacity, UNIFORM, BLOCK_N)
+        if kept > capacity:
+            flag = first + DENSE
+            kept = _listed(WORK, PHI, row, b, c, heads, low, high, first, N, PITCH, capacity, UNIFORM, BLOCK_N)
+            if kept > capacity:
+                flag = first + ROUGH
+                kept = _listed(WORK, PHI, row, b, c, fitting, low, high, first, N, PITCH, capacity, UNIFORM, BLOCK_N)
+        last = tl.minimum(kept, capacity)
+    else:
+        parts = tl.arange(0, PARTS)
+        given = COUNTS + (b * PARTS + parts) * 4
+        counts, counts_heads, counts_fitting = tl.load(given), tl.load(given + 1), tl.load(given + 2)
+        flag = tl.where(tl.sum(counts, 0) <= capacity, 0, tl.where(tl.sum(counts_heads, 0) <= capacity, DENSE, ROUGH))
+        least = tl.where(flag == 0, least, tl.where(flag == DENSE, heads, fitting))
+        counts = tl.where(flag == 0, counts, tl.where(flag == DENSE, counts_heads, counts_fitting))
+        first, kept = tl.sum(tl.where(parts < part, counts, 0), 0), tl.sum(counts, 0)
+        last = _listed(WORK, PHI, row, b, c, least, low, high, first, N, PITCH, capacity, UNIFORM, BLOCK_N)
+        last = tl.minimum(last, capacity)
+    if flag > 0:
+        tl.debug_barrier()  # what other threads listed
+        for begin in range(first, last, BLOCK_N):
+            place = begin + tl.arange(0, BLOCK_N)
+            n = tl.load(row + place, mask=place < last, other=0)
+            tl.store(WORK + b * PITCH + n, float("inf"), mask=place < last)
     if part == 0:
-        tops = tl.load(STATS + (b * PARTS + parts) * 8)
+        tops = tl.load(STATS + (b * PARTS + tl.arange(0, PARTS)) * 8)
         found = STATS + (b * PARTS + tl.argmax(tops, 0)) * 8
         near = tl.load(found + 3).to(tl.int32, bitcast=True)
         tl.store(NEAR + b, tl.minimum(near, N - 1).to(tl.int64))
         tl.store(ORIGIN + b, tl.load(found + 4).to(tl.float64))
-        tl.store(KEPT + b, tl.minimum(tl.sum(counts, 0), capacity))
+        tl.store(KEPT + b, tl.minimum(kept, capacity))
         tl.store(FLAGS + b, flag)
         tl.store(LIFT + b, tl.where(flag == DENSE, lift, 0.0))
 
 
 @triton.jit
-def weight(e, PHI, n, N, prior, c, origin, lift, UNIFORM: tl.constexpr):
-    """2^lift w, w relative to `near`, and x = e - e_near, in float32; 0 of infinite energies."""
-    there = e < float("inf")
-    x = tl.where(there, e - origin, 0.0)
-    z = c * x + lift
-    if not UNIFORM:
-        z += tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior
-    return tl.where(there, tl.exp2(z), 0.0), x
-
-
-@triton.jit
-def few(x, BLOCK_N: tl.constexpr):
-    """Sums of neighbours, in float64."""
-    return tl.sum(tl.reshape(x, [BLOCK_N // SUMMED, SUMMED]), 1).to(tl.float64)
-
-
-@triton.jit
-def _weigh_kernel(
-    WORK, PHI, BETA, OUT, NEAR, ORIGIN, FLAGS, LIFT, SUMS, N, PITCH, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr
+def _listed(
+    WORK, PHI, ROW, b, c, least, low, high, place, N, PITCH, capacity, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr
 ):  # fmt: skip
-    b, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    flag, c, prior = tl.load(FLAGS + b), slope(tl.load(BETA + b)), tl.load(PHI + tl.load(NEAR + b))
-    origin, lift = tl.where(flag == ROUGH, 0.0, tl.load(ORIGIN + b)).to(tl.float32), tl.load(LIFT + b)
-    low, high = share(tl.cdiv(N, BLOCK_N), part, parts)
-    high = tl.where(flag > 0, high, low)
-    rest = tl.zeros([BLOCK_N // SUMMED], tl.float64)
-    excess, square, squares = rest, rest, rest
-    for j in range(low, high):
+    """List states of logit `least` and above from `place` on; where the list ends, or would if it were long enough."""
+    j = low
+    while (j < high) & (place <= capacity):
         n = j * BLOCK_N + tl.arange(0, BLOCK_N)
-        e = tl.load(WORK + b * PITCH + n, mask=n < PITCH, other=float("inf"))
-        w, x = weight(e, PHI, n, N, prior, c, origin, lift, UNIFORM)
-        tl.store(OUT + b * PITCH + n, packed_weight(w), mask=n < PITCH)
-        wx = w * x
-        rest += few(w, BLOCK_N)
-        excess += few(wx, BLOCK_N)
-        square += few(wx * x, BLOCK_N)
-        squares += few(w * w, BLOCK_N)
-    at = SUMS + (b * parts + part) * 4
-    tl.store(at, tl.sum(rest, 0))
-    tl.store(at + 1, tl.sum(excess, 0))
-    tl.store(at + 2, tl.sum(square, 0))
-    tl.store(at + 3, tl.sum(squares, 0))
+        keep = logits(WORK, PHI, c, b, n, N, PITCH, UNIFORM) >= least
+        number = tl.sum(keep.to(tl.int32), 0)
+        if number > 0:
+            free = place + tl.cumsum(keep.to(tl.int32), 0) - 1
+            tl.store(ROW + free, n, mask=keep & (free < capacity))
+            place += number
+        j += 1
+    return place

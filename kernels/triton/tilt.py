@@ -13,11 +13,12 @@ import triton.language as tl
 from fastthermo.kernels.triton.boltzmann import headed, pitch
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
-from fastthermo.kernels.triton.heads import Heads, row_parts, weight
+from fastthermo.kernels.triton.heads import Heads, row_parts
 from fastthermo.kernels.triton.listed import moved, tilted
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.second import Given
 from fastthermo.kernels.triton.split import WEIGHT, average, energies, halves, packed_weight
+from fastthermo.kernels.triton.tail import weight
 from fastthermo.kernels.triton.tile import row, share, slope
 
 Tensor = torch.Tensor

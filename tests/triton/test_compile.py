@@ -169,8 +169,13 @@ SPLIT = {
         f"{COUNTED}, {SINGLES}, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, N: i32, PITCH: i32, capacity: i32",
         _tiles("row", 0, **LIMITS),
     ),
+    "list of a row": _sums(
+        "heads:_list_kernel",
+        f"{COUNTED}, {SINGLES}, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, N: i32, PITCH: i32, capacity: i32",
+        _tiles("row", 0, **LIMITS | {"PARTS": 1}),
+    ),
     "weigh the tail": _sums(
-        "heads:_weigh_kernel",
+        "tail:_weigh_kernel",
         f"{ROWS}, OUT: *i32, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, SUMS: *fp64, N: i32, PITCH: i32",
         _tiles("row", 0, UNIFORM=False),
     ),

@@ -180,6 +180,19 @@ def test_second_passes_are_exact(interpreted: Any, problem: Any, precision: str,
         assert ((energies - want_energies).abs()[wide] <= (wanted * scale * problem.rms)[wide]).all()
 
 
+def test_rows_that_programs_share_give_the_same_sums(interpreted: Any) -> None:
+    states = torch.randn(8300, 24, generator=torch.Generator().manual_seed(1))
+    weights, beta = torch.zeros(8300).double(), torch.tensor([0.01, 0.3, 1.0, 3.0, 30.0]).double()
+    field = states[8000:8005].double() + 0.2
+    assert interpreted.call("fastthermo.kernels.triton.heads:row_parts", 5, 8300) > 1
+    sums = interpreted.boltzmann(interpreted.pack(states, weights), field, beta, "single")
+    want = reference.boltzmann(reference.pack(states, weights), field, beta)
+    assert torch.equal(sums.dominant, want.dominant)
+    rms = (2 * (want.energy_min + want.excess)).sqrt()
+    assert ((sums.shift - want.shift).norm(dim=1) <= 1e-6 * rms).all()
+    assert ((sums.shift - want.shift).norm(dim=1) <= sums.error_bound * rms).all()
+
+
 @pytest.fixture(scope="module")
 def headed(interpreted: Any) -> SimpleNamespace:
     """Which states of twelve queries are heads, and the exact logits of all; half of the queries are far from all."""
