@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import warnings
@@ -28,6 +29,9 @@ from torch.autograd import forward_ad
 
 settings.register_profile("fastthermo", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("fastthermo")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in background jobs of a shell; tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FLOAT64 = 1e-12  # relative rounding allowed to a float64 result
 LONG = np.longdouble

@@ -1,8 +1,11 @@
 """Boltzmann problems that break naive sums, with their exact answers, for every backend."""
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -211,3 +214,48 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         return call(*arguments)
 
     return run
+
+
+SPIN = """
+import json, os, signal, sys, threading, time
+import numpy as np, torch
+from numba import njit
+from fastthermo.kernels.numba.pool import run
+
+@njit(nogil=True)
+def spin(low, high, length, out):
+    for q in range(low, high):
+        x = 0.3
+        for _ in range(length):
+            x = 3.7 * x * (1 - x)
+        out[q] = x
+
+def spin_all():
+    out = np.zeros(100)
+    run(spin, 100, 3, 1000, out)
+    assert out.all()
+"""
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., str]:
+    """script(code, *arguments): what a fresh process writes; it must end well, and within a minute."""
+
+    def start(code: str, *arguments: str) -> str:
+        path = tmp_path / "script.py"
+        path.write_text(SPIN + code, encoding="utf-8")
+        command = [sys.executable, "-W", "error", str(path), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+        return result.stdout
+
+    return start
