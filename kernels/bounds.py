@@ -33,6 +33,7 @@ reference state.
 import math
 
 CUTOFF = 60.0  # T: e^-60 = 9e-27
+HOT, COLD = 1e-25, 1e30  # beta R^2 from which on weights are, in float64, those of infinite and of zero temperature
 SCREENED = 45.0  # T of screening in float64: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number

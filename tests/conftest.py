@@ -244,6 +244,7 @@ def interpreted() -> Iterator[SimpleNamespace]:
     pytest.importorskip("triton")
     ways = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     worker = Worker(**ways, PYTHONPATH=str(Path(__file__).parent / "triton"))
+    worker.call("gpu_like:install")
     names = "boltzmann", "covariance", "cumulant", "derive", "evolve", "pack", "step", "top_weights"
     calls = {name: remembered(partial(worker.call, f"fastthermo.kernels.triton:{name}")) for name in names}
     yield SimpleNamespace(call=worker.call, **calls)
@@ -252,9 +253,9 @@ def interpreted() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
-    """compiled(cases) -> for each the facts that tests/triton/aot.py finds, or the exception it ended with.
+    """compiled(cases, what) -> for each what a function of tests/triton/aot.py finds, or the exception it ended with.
 
-    A case holds the arguments of `facts` there. Every processor compiles in a process of its own.
+    A case holds the arguments of the function, `facts` by default. Every processor compiles in a process of its own.
     """
     pytest.importorskip("triton")
     cache = str(tmp_path_factory.mktemp("triton"))
@@ -265,18 +266,18 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     for worker in workers:
         idle.put(worker)
 
-    def of(case: dict[str, Any]) -> Any:
+    def of(what: str, case: dict[str, Any]) -> Any:
         worker = idle.get()
         try:
-            return worker.call("aot:facts", **case)
+            return worker.call(f"aot:{what}", **case)
         except Exception as problem:
             return problem
         finally:
             idle.put(worker)
 
-    def compile_all(cases: list[dict[str, Any]]) -> list[Any]:
+    def compile_all(cases: list[dict[str, Any]], what: str = "facts") -> list[Any]:
         with ThreadPoolExecutor(len(workers)) as pool:
-            return list(pool.map(of, cases))
+            return list(pool.map(partial(of, what), cases))
 
     yield compile_all
     for worker in workers:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from fastthermo.kernels.bounds import COLD, HOT
 from fastthermo.kernels.numba.config import SAMPLE, SCREEN_DIMENSION, SCREEN_LARGEST, SCREEN_SIZE
 
 _making = threading.Lock()
@@ -60,9 +61,6 @@ class Packed(NamedTuple):
             log_weights=self.log_weights[::k].copy(),
             half_squares=self.half_squares[::k].copy(),
         )
-
-
-HOT, COLD = 1e-25, 1e30  # beta R^2
 
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:

@@ -24,10 +24,11 @@ from fastthermo.kernels.triton.screen import survey
 from fastthermo.kernels.triton.settle import Parts, settle
 from fastthermo.kernels.triton.split import FEW, Halves, average, energies, halves
 from fastthermo.kernels.triton.tail import weigh
+from fastthermo.kernels.triton.temperatures import temperatures
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
-    field, beta = field.contiguous(), beta.contiguous()
+    field, beta = field.contiguous(), temperatures(packed, beta)
     split = is_split(packed, precision)
     if not split and working_type(packed, precision) == "float32" and field.shape[1] <= SMALL_DIMENSION:
         return near(packed, field, beta, precision)

@@ -21,6 +21,7 @@ from fastthermo.kernels.triton.queries import Queries, divide
 from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights
 from fastthermo.kernels.triton.split import WEIGHT
+from fastthermo.kernels.triton.temperatures import temperatures
 from fastthermo.kernels.triton.tile import group_of, row, share
 from fastthermo.kernels.triton.tilt import tail_of
 
@@ -30,6 +31,7 @@ SPLIT_DIMENSION = 64  # up to which the states are split between programs where 
 def covariance(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str = "double"
 ) -> torch.Tensor:
+    beta = temperatures(packed, beta)
     out = field.new_empty(*field.shape, field.shape[1])
     of = _split_covariance if is_split(packed, precision) else _covariance
     for begin, length in chunks(packed, len(field)):

@@ -18,6 +18,7 @@ from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import average, chunks
 from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.second import Given, lists, surveyed, tilted
+from fastthermo.kernels.triton.temperatures import temperatures
 from fastthermo.kernels.triton.tile import group_of, projected, row, share
 
 
@@ -30,6 +31,7 @@ def cumulant(
     energy_probes: torch.Tensor,
     precision: str = "double",
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    beta = temperatures(packed, beta)
     parts = [
         _cumulant(
             packed,

@@ -40,7 +40,7 @@ def _log1p(x):
 @triton.jit
 def _derive_kernel(
     Y, PHI, H, BETA, DOMINANT, SHIFT, LOG_REST, LEAST, EXCESS, SQUARE, SCALARS, VECTORS, B, D,
-    row_stride: tl.int64, stride, prior_stride,
+    row_stride: tl.int64, stride: tl.int64, prior_stride: tl.int64,
     BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -55,7 +55,6 @@ def _derive_kernel(
     tl.store(SCALARS + 2 * B + b, log_sum + beta * x, mask=inside)
     tl.store(SCALARS + 3 * B + b, tl.where(variance < 0, 0.0, variance), mask=inside)
     tl.store(SCALARS + 4 * B + b, prior, mask=inside)
-    vector = B.to(tl.int64) * D
     for k in range(0, D, BLOCK_D):
         d = k + tl.arange(0, BLOCK_D)[None, :]
         here = inside[:, None] & (d < D)
@@ -63,5 +62,5 @@ def _derive_kernel(
         y = tl.load(Y + r[:, None] * row_stride + d * stride, mask=here, other=0).to(tl.float64)
         shift = tl.load(SHIFT + at, mask=here, other=0)
         tl.store(VECTORS + at, y + shift, mask=here)
-        tl.store(VECTORS + vector + at, (y - tl.load(H + at, mask=here, other=0)) + shift, mask=here)
-        tl.store(VECTORS + 2 * vector + at, y, mask=here)
+        tl.store(VECTORS + (b + B)[:, None] * D + d, (y - tl.load(H + at, mask=here, other=0)) + shift, mask=here)
+        tl.store(VECTORS + (b + B + B)[:, None] * D + d, y, mask=here)

@@ -3,9 +3,8 @@
 Of few states in few dimensions, one kernel takes many steps. A program keeps its samples in registers and goes over the
 states, which stay in the cache of its multiprocessor. With s_n = y_n - h the mean is h + sum w s / sum w. In float32,
 w = phi exp(-beta |s|^2 / 2) as it stands is in range unless a sample is far from all states, beta H~ > 17, and s is
-y - h as in `near`. Samples that are far, and those of float64, take the states twice: for the largest logit, in
-float32, to which all others need only be near; then for the weights, from float64 differences, so that near-ties are
-told apart.
+y - h as in `near`. Samples that are far, and those of float64, take the states twice, for the largest logit and for the
+weights, by float64 differences.
 
 Of others, a step is captured once in a CUDA graph that reads its row of the schedule from the device.
 """
@@ -208,17 +207,16 @@ def _average(
 ):  # fmt: skip
     """As `in_single`, of float64 differences."""
     scale = -0.5 * BITS * beta
-    top = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
+    top = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float64)
     for start in range(0, states, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
-        e = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
+        e = tl.zeros([BLOCK_B, BLOCK_N], tl.float64)
         for d in tl.static_range(D):
-            s = tl.load(Y + n * D + d, mask=n < states, other=0).to(tl.float32)
-            s -= (x[d] * inverse).to(tl.float32)[:, None]
+            s = _difference(Y, n, states, x[d] * inverse, d, D)
             e += s * s
-        prior = tl.load(PHI + n, mask=n < states, other=float("-inf")).to(tl.float32)
-        top = tl.maximum(top, scale.to(tl.float32) * e + BITS * prior)
-    most = tl.max(top, 1).to(tl.float64)[:, None]
+        prior = tl.load(PHI + n, mask=n < states, other=float("-inf"))
+        top = tl.maximum(top, scale * e + BITS * prior)
+    most = tl.max(top, 1)[:, None]
     total = tl.zeros([BLOCK_B, BLOCK_N], number)
     force = ()
     for _ in tl.static_range(D):

@@ -42,7 +42,7 @@ def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) ->
     blocks = cdiv(dimension, SIDE)
     launch(
         _centre_kernel,
-        (blocks * blocks, queries),
+        (queries, blocks * blocks),
         second, tail.averages(packed, precision), tail.centre, tail.scale, tail.sums, out,
         queries, dimension, tiles, blocks, 2.0 ** (8 - WEIGHT) / codes.scale**2,
         PARTS=parts, SIDE=SIDE, num_warps=4,
@@ -54,29 +54,28 @@ def _centre_kernel(
     S2, S1, CENTRE, SCALE, SUMS, OUT, B, D, TILES, blocks, unit: tl.float64, PARTS: tl.constexpr, SIDE: tl.constexpr
 ):  # fmt: skip
     """A square of C of a query."""
-    b = tl.program_id(1).to(tl.int64)
+    b = tl.program_id(0).to(tl.int64)
     scale = tl.load(SCALE + b)
     if scale > 0:
-        i = tl.program_id(0) // blocks * SIDE + tl.arange(0, SIDE)
-        j = tl.program_id(0) % blocks * SIDE + tl.arange(0, SIDE)
-        m_i, m_j = row(CENTRE, b, i, i < D, D, tl.float64)[:, None], row(CENTRE, b, j, j < D, D, tl.float64)[None, :]
-        f_i, f_j = row(S1, b, i, i < D, D, tl.float64)[:, None], row(S1, b, j, j < D, D, tl.float64)[None, :]
-        inside = (i < D)[:, None] & (j < D)[None, :]
-        column = _place(i[:, None], j[None, :], tl.cdiv(D, COLUMNS))
+        i = (tl.program_id(1) // blocks * SIDE + tl.arange(0, SIDE))[:, None]
+        j = (tl.program_id(1) % blocks * SIDE + tl.arange(0, SIDE))[None, :]
+        inside = (i < D) & (j < D)
+        low, high = tl.minimum(i, j), tl.maximum(i, j)  # so that C is symmetric to the last bit
+        m_low, m_high = row(CENTRE, b, low, inside, D, tl.float64), row(CENTRE, b, high, inside, D, tl.float64)
+        f_low, f_high = row(S1, b, low, inside, D, tl.float64), row(S1, b, high, inside, D, tl.float64)
+        column = _place(low, high, tl.cdiv(D, COLUMNS))
         total = tl.zeros([SIDE, SIDE], tl.float64)
         for part in range(PARTS):
-            at = (part * B.to(tl.int64) + b) * (TILES * ROWS * COLUMNS) + column
+            at = (part * (b - b + B) + b) * (TILES * ROWS * COLUMNS) + column
             total += tl.load(S2 + at, mask=inside, other=0).to(tl.float64)
-        at = (b * D + i[:, None]) * D + j[None, :]
-        found = total * (unit * scale) - f_i * m_j - m_i * f_j + tl.load(SUMS + 2 * b) * (m_i * m_j)
+        at = (b * D + i) * D + j
+        found = total * (unit * scale) - f_low * m_high - m_low * f_high + tl.load(SUMS + 2 * b) * (m_low * m_high)
         tl.store(OUT + at, tl.load(OUT + at, mask=inside, other=0) + found, mask=inside)
 
 
 @triton.jit
 def _place(i, j, wide):
-    """Where t_i t_j stands in a row of tiles."""
-    above = j // COLUMNS >= i // COLUMNS
-    i, j = tl.where(above, i, j), tl.where(above, j, i)
+    """Where t_i t_j, i <= j, stands in a row of tiles."""
     tall = i // ROWS
     before = tall * wide - (tall // 2) * (tl.maximum(tall - 1, 0) // 2)  # tiles of earlier rows, wide - k // 2 each
     return (before + j // COLUMNS - tall // 2) * (ROWS * COLUMNS) + i % ROWS * COLUMNS + j % COLUMNS

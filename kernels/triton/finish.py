@@ -90,7 +90,7 @@ def _finish_kernel(
     b = tl.program_id(0).to(tl.int64)
     flag, r, near, beta = tl.load(FLAGS + b), tl.load(DOMINANT + b), tl.load(NEAR + b), tl.load(BETA + b)
     radius, spread, lost = tl.load(FACTS), tl.load(FACTS + 1), tl.load(FACTS + 3)
-    e_r = tl.sum(relative_energy(Y, H, b, anchor, r + tl.zeros([1], tl.int64), N, D, True, 1, BLOCK_D), 0)
+    e_r = tl.sum(relative_energy(Y, H, b, b - b + anchor, r + tl.zeros([1], tl.int64), N, D, True, 1, BLOCK_D), 0)
     delta = tl.load(ORIGIN + b) - e_r
     lifted = tl.exp2(-tl.load(LIFT + b)).to(tl.float64)
     factor = lifted * tl.exp((tl.load(PHI + near) - tl.load(PHI + r)) - beta * delta)
@@ -135,8 +135,8 @@ def _finish_kernel(
     dropped = N * tl.where(flag > 0, LEAST * lifted * scale, 4 * dropped) * radius / rms
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)
-    tl.store(OUT + 2 * B + b, mean_excess)
-    tl.store(OUT + 3 * B + b, square * scale)
+    tl.store(OUT + 2 * B + b, mean_excess + bad)
+    tl.store(OUT + 3 * B + b, square * scale + bad)
     tl.store(OUT + 4 * B + b, (1 + squares) * scale * scale + bad)
     tl.store(OUT + 5 * B + b, heads + expm1(2 * logit) * spread_of_tail + origin + dropped + bad)
     left_out = tl.where(flag > 0, N * LEAST * lifted * scale, 2 * N * DROPPED_RUNNER_UP * rest * scale)

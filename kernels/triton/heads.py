@@ -142,7 +142,7 @@ def thresholds(
     ratio = tl.minimum(TOLERANCE / tl.load(TYPICAL + b), 1.0)
     heads = tl.minimum(top + total + 2 * tl.log2(ratio), top)
     fitting = tl.minimum(top + total - CAPACITY, top)
-    lift = tl.where(slack < 2, tl.minimum(tl.maximum(top - heads - 1, 0.0), 60.0), 0.0)
+    lift = tl.where(slack < 2, tl.floor(tl.minimum(tl.maximum(top - heads - 1, 0.0), 60.0)), 0.0)
     return _single(kept), _single(heads), _single(fitting), lift.to(tl.float32)
 
 

@@ -98,7 +98,7 @@ def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor, o
     blocks = cdiv(dimension, t.d)
     launch(
         _spread_kernel,
-        (blocks * (blocks + 1) // 2, queries),
+        (queries, blocks * (blocks + 1) // 2),
         packed.states, found.lists, found.kept, r, p, centre, out, len(packed.states), dimension, p.shape[1],
         BLOCK_N=t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages, **multiplied(packed, "float32"),
     )  # fmt: skip
@@ -196,7 +196,7 @@ def _tilted_kernel(
         place = j * BLOCK_N + tl.arange(0, BLOCK_N)
         tl.store(P + b * CAPACITY + place, p, mask=place < kept)
         energy += tl.where(place < kept, p * gap, 0.0)
-    tl.store(ENERGY + b * parts + part, tl.sum(energy, 0))
+    tl.store(ENERGY + b * parts + part, tl.sum(energy, 0) + (norm - norm))
 
 
 @triton.jit
@@ -220,7 +220,10 @@ def _moved_kernel(
         if CENTRED:
             s -= centre[None, :]
         total += p[:, None] * s
-    tl.store(OUT + b * D + d, tl.sum(total, 0), mask=d < D)
+    moved = tl.sum(total, 0)
+    if CENTRED:
+        moved += centre - centre  # NaN of bad queries
+    tl.store(OUT + b * D + d, moved, mask=d < D)
 
 
 @triton.jit
@@ -228,8 +231,8 @@ def _spread_kernel(
     Y, LISTS, KEPT, DOMINANT, P, CENTRE, OUT, N, D, CAPACITY,
     NUMBER: tl.constexpr, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    b = tl.program_id(1).to(tl.int64)
-    blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(0), 0
+    b = tl.program_id(0).to(tl.int64)
+    blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(1), 0
     while across >= blocks - down:
         across -= blocks - down
         down += 1
@@ -248,6 +251,8 @@ def _spread_kernel(
         left = q[None, :] * ((y - reference_d[:, None]) - centre_d[:, None])
         product = tl.dot(left.to(NUMBER), right.to(NUMBER), input_precision=PRECISION, out_dtype=NUMBER)
         total += product.to(tl.float64)
+    bad = tl.load(CENTRE + b * D)
+    total += bad - bad  # NaN of bad queries, also where none is listed
     inside = (d < D)[:, None] & (c < D)[None, :]
     tl.store(OUT + (b * D + d[:, None]) * D + c[None, :], total, mask=inside)
     tl.store(OUT + (b * D + c[None, :]) * D + d[:, None], total, mask=inside)

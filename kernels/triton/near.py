@@ -157,9 +157,9 @@ def _sum(
     bits_r = tl.load(LOG_BITS + r, mask=row, other=0)[:, None]
     rest = tl.zeros([BLOCK_B], tl.float64)
     excess, square, squares = rest, rest, rest
-    pulled = ()
-    for _ in tl.static_range(D):
-        pulled = pulled + (rest,)
+    shift, first = (), ()
+    for d in tl.static_range(D):
+        shift, first = shift + (rest,), first + (own[d].to(tl.float32)[:, None],)
     nothing = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
     for begin in range(0, N, TILES * BLOCK_N):
         a0, a1, a2, a3 = nothing, nothing, nothing, nothing
@@ -168,14 +168,13 @@ def _sum(
             moved = moved + (nothing,)
         for start in range(begin, tl.minimum(begin + TILES * BLOCK_N, N), BLOCK_N):
             n = start + tl.arange(0, BLOCK_N)[None, :]
-            s = _pulls(Y, n, n < N, high, low, D)
             if WIDE:
                 prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
                 x64 = _differences(Y, n, n < N, own, pull, D)
                 w = tl.exp2(((prior - beta[:, None] * x64) * BITS).to(tl.float32))
                 x = 2 * x64.to(tl.float32)
             else:
-                x = _square(s, D) - e_r
+                x = _square(_pulls(Y, n, n < N, high, low, D), D) - e_r
                 z = c * x
                 if not UNIFORM:
                     z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf")) - bits_r
@@ -188,7 +187,7 @@ def _sum(
             a3 += w * w
             new = ()
             for d in tl.static_range(D):
-                new = new + (moved[d] + w * s[d],)
+                new = new + (moved[d] + w * (_column(Y, n, n < N, d, D, tl.float32) - first[d]),)
             moved = new
         rest += tl.sum(a0, 1).to(tl.float64)
         excess += tl.sum(a1, 1).to(tl.float64)
@@ -196,17 +195,17 @@ def _sum(
         squares += tl.sum(a3, 1).to(tl.float64)
         total = ()
         for d in tl.static_range(D):
-            total = total + (pulled[d] + tl.sum(moved[d], 1).to(tl.float64),)
-        pulled = total
+            total = total + (shift[d] + tl.sum(moved[d], 1).to(tl.float64),)
+        shift = total
     scale = 1 / (1 + rest)
     excess, square = 0.5 * excess * scale, 0.25 * square * scale
     for d in tl.static_range(D):
-        tl.store(SHIFT + b.to(tl.int64) * D + d, (pulled[d] - rest * pull[d]) * scale + bad, mask=row)
+        tl.store(SHIFT + b.to(tl.int64) * D + d, shift[d] * scale + bad, mask=row)
     tl.store(DOMINANT + b, r.to(tl.int64), mask=row)
     tl.store(OUT + b, tl.log(rest) + bad, mask=row)
     tl.store(OUT + B + b, least + bad, mask=row)
-    tl.store(OUT + 2 * B + b, excess, mask=row)
-    tl.store(OUT + 3 * B + b, square, mask=row)
+    tl.store(OUT + 2 * B + b, excess + bad, mask=row)
+    tl.store(OUT + 3 * B + b, square + bad, mask=row)
     tl.store(OUT + 4 * B + b, (1 + squares) * scale * scale + bad, mask=row)
 
     # `bounds.near_error` and `near_log_error`, or with energies by differences

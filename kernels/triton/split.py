@@ -92,7 +92,7 @@ def average(packed: Packed, work: torch.Tensor, flags: torch.Tensor, precision: 
     size = len(packed.states)
     rows, columns = cdiv(queries, t.b), cdiv(dimension, t.d)
     tiles = cdiv(size, t.n)
-    parts = max(1, min(64, tiles, max(1056 // (rows * columns), tiles // 256)))
+    parts = max(1, min(64, tiles, max(1056 // max(1, rows * columns), tiles // 256)))
     out = torch.empty(parts, queries, dimension, dtype=torch.float32, device=work.device)
     launch(
         _average_kernel,

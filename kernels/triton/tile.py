@@ -75,6 +75,6 @@ def share(count, part, parts):
 
 @triton.jit
 def slope(beta):
-    """-beta in bits, in float32: not zero, which would make NaN of infinite energies, and finite."""
+    """-beta in bits, in float32: negative and finite for any beta, as infinite energies have no weight."""
     c = (beta * -BITS).to(tl.float32)
-    return tl.where(beta > 0, tl.minimum(tl.maximum(c, -1e38), -1e-37), c)
+    return tl.where(beta > 0, tl.minimum(tl.maximum(c, -1e38), -1e-37), -1.0)

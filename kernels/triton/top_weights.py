@@ -8,11 +8,13 @@ from fastthermo.kernels.triton.products import chunks
 from fastthermo.kernels.triton.queries import everyone
 from fastthermo.kernels.triton.screen import survey
 from fastthermo.kernels.triton.second import Given, weights
+from fastthermo.kernels.triton.temperatures import temperatures
 
 
 def top_weights(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int, precision: str = "double"
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    beta = temperatures(packed, beta)
     parts = [
         _top_weights(packed, field[q].contiguous(), beta[q].contiguous(), Given.of(sums, q), k, precision)
         for q in (slice(i, i + n) for i, n in chunks(packed, max(len(field), 1)))

@@ -12,8 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import triton
+from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.compiler.compiler import make_backend
 
 SHARED_LIMIT = {"sm_80": 166912, "sm_89": 101376, "sm_90": 232448, "sm_100": 232448, "gfx942": 65536}  # bytes a block
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -48,6 +50,32 @@ def facts(
     read = _amd(compiled.asm["amdgcn"]) if amd else _nvidia(compiled.asm["cubin"])
     shared = max(compiled.metadata.shared, read.pop("shared", 0))
     return SimpleNamespace(shared=shared, limit=SHARED_LIMIT[target], **read)
+
+
+def with_ones(kernel: str, signature: dict[str, str], tile: dict[str, Any]) -> list[str]:
+    """Integers of a kernel for which it is no program where they are 1, which makes them constants."""
+    module, name = kernel.split(":")
+    function = getattr(import_module(module), name)
+    given = {key: value for key, value in tile.items() if key in function.arg_names}
+    target = GPUTarget("cuda", 90, 32)
+    backend, wrong = make_backend(target), []
+    options = backend.parse_options({"num_warps": 4})
+    for parameter in function.params:
+        one = parameter.name
+        if signature.get(one) not in ("i32", "i64") or one in given or parameter.do_not_specialize:
+            continue
+        constants = given | {one: 1}
+        types = {key: "constexpr" if key in constants else signature[key] for key in function.arg_names}
+        source = ASTSource(fn=function, signature=types, constexprs=constants, attrs={})
+        context = ir.context()
+        ir.load_dialects(context)
+        backend.load_dialects(context)
+        try:
+            functions = backend.get_codegen_implementation(options)
+            source.make_ir(target, options, functions, backend.get_module_map(), context)
+        except triton.CompilationError as problem:
+            wrong.append(f"{one}: {problem.__cause__ or problem}")
+    return wrong
 
 
 def _nvidia(cubin: bytes) -> dict[str, Any]:

@@ -338,6 +338,12 @@ SETTLE = _sums(
     "D: i32",
     _tiles("finish", 784, DENSE=True, PARTS=4),
 )
+WITHIN = Kernel(
+    "temperatures:_within_kernel",
+    "BETA: *fp64, OUT: *fp64, B: i32, low: fp64, high: fp64",
+    [{"BLOCK": 1024}],
+    ("BETA",),
+)
 DIVIDE = Kernel(
     "queries:_divide_kernel", "FLAGS: *u8, PLACES: *i64, NUMBERS: *i32, B: i32", [{"BLOCK": queries.BLOCK}], ("FLAGS",)
 )
@@ -355,6 +361,7 @@ KERNELS = (
         "derive": DERIVE,
         "settle": SETTLE,
         "divide": DIVIDE,
+        "temperatures": WITHIN,
         "step": _step("fp32", False),
         "step in a graph": _step("fp32", True),
         "step in float64": _step("fp64", False, stack=48),  # of the reduction of large angles, never reached
@@ -368,6 +375,20 @@ CASES = {
     for target in TARGETS
     for i in range(len(tiles_for(kernel, target)) if target == EVERY_TILE else 1)
 }
+
+
+def test_kernels_take_integers_that_are_one(compiled: Callable[..., Any]) -> None:
+    """Triton makes a constant of such an argument, which no interpreter shows: one query, an anchor of index 1."""
+    cases = [
+        {
+            "kernel": f"fastthermo.kernels.triton.{kernel.name}",
+            "signature": dict(pair.split(": ") for pair in kernel.signature.split(", ")),
+            "tile": tiles_for(kernel, EVERY_TILE)[0],
+        }
+        for kernel in KERNELS.values()
+    ]
+    found = zip(KERNELS, compiled(cases, "with_ones"), strict=True)
+    assert {name: wrong for name, wrong in found if wrong} == {}
 
 
 @pytest.fixture(scope="module")

@@ -85,13 +85,17 @@ def test_forces_are_exact_under_their_bound(interpreted: Any, problem: Any, prec
     assert ((sums.participation - problem.truth.participation).abs() <= 1e-5).all()
 
 
-@pytest.mark.parametrize("dimension", [3, 24])
-def test_temperatures_beyond_the_range_of_float32(interpreted: Any, dimension: int) -> None:
-    states = torch.randn(300, dimension, generator=torch.Generator().manual_seed(3))
-    weights = torch.zeros(300).double()
+@pytest.mark.parametrize("away", [0.1, 20.0])
+@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize(("dimension", "size"), [(3, 300), (24, 300), (24, 1200)])
+def test_temperatures_beyond_the_range_of_float32(
+    interpreted: Any, dimension: int, size: int, precision: str, away: float
+) -> None:
+    states = torch.randn(size, dimension, generator=torch.Generator().manual_seed(3))
+    weights = torch.zeros(size).double()
     beta = torch.tensor([1e-300, 1e-42, 1e-36, 1e36, 1e42, 1e300], dtype=torch.float64)
-    field = states[:6].double() + 0.1
-    found = interpreted.boltzmann(interpreted.pack(states, weights), field, beta, "single")
+    field = states[:6].double() + away
+    found = interpreted.boltzmann(interpreted.pack(states, weights), field, beta, precision)
     want = reference.boltzmann(reference.pack(states, weights), field, beta)
     gap = (states[found.dominant].double() + found.shift) - (states[want.dominant].double() + want.shift)
     assert (gap.norm(dim=1) <= 1e-6 * (2 * (want.energy_min + want.excess)).sqrt()).all()
@@ -107,6 +111,42 @@ def test_a_far_query_leaves_the_answers_beside_it_alone(interpreted: Any) -> Non
     for x, y in zip(alone, interpreted.boltzmann(packed, field, beta, "single"), strict=True):
         assert torch.equal(x[[0, 1, 3, 4, 5]], y[[0, 1, 3, 4, 5]])
         assert not torch.equal(x[2], y[2])
+
+
+@pytest.mark.parametrize("equal", [False, True])
+@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize("dimension", [3, 24])
+def test_bad_queries_are_nan_and_leave_the_others_alone(
+    interpreted: Any, dimension: int, precision: str, equal: bool
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    states, beta = torch.randn(300, dimension, generator=generator), torch.logspace(-2, 1, 8).double()
+    weights = torch.zeros(300).double() if equal else torch.randn(300, generator=generator).double()
+    field, packed = states[:8].double() + 0.1, interpreted.pack(states, weights)
+
+    def everything() -> list[torch.Tensor]:
+        sums = interpreted.boltzmann(packed, field, beta, precision)
+        probes, none = torch.ones(8, 1, dimension).double(), torch.zeros(8, 1).double()
+        second = interpreted.covariance(packed, field, beta, sums, precision)
+        return [*sums[1:], second, *interpreted.cumulant(packed, field, beta, sums, probes, none, precision)]
+
+    want = everything()
+    beta[1], beta[2], beta[3], field[4, 0], field[5, -1] = -1.0, 0.0, torch.nan, torch.nan, torch.inf
+    for x, y in zip(everything(), want, strict=True):
+        assert torch.equal(x[[0, 6, 7]], y[[0, 6, 7]])
+        assert x[1:6].isnan().all()
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize("dimension", [3, 24])
+def test_no_queries_have_no_answers(interpreted: Any, dimension: int, precision: str) -> None:
+    packed = interpreted.pack(torch.randn(300, dimension), torch.zeros(300).double())
+    field, beta = torch.zeros(0, dimension).double(), torch.zeros(0).double()
+    sums = interpreted.boltzmann(packed, field, beta, precision)
+    assert all(len(x) == 0 for x in sums)
+    assert interpreted.covariance(packed, field, beta, sums, precision).shape == (0, dimension, dimension)
+    probes, none = torch.ones(0, 1, dimension).double(), torch.zeros(0, 1).double()
+    assert all(len(x) == 0 for x in interpreted.cumulant(packed, field, beta, sums, probes, none, precision))
 
 
 def test_bounds_in_the_kernels_are_those_of_the_proof(interpreted: Any, problem: Any) -> None:
