@@ -128,7 +128,8 @@ def finish(
     """Figure and summary, then the whole result into its place."""
     import xarray as xr
 
-    with xr.open_zarr(folder / f"{kind}.zarr", consolidated=False) as dataset:
+    # read here, not by a Dask cluster that happens to be the default
+    with xr.open_zarr(folder / f"{kind}.zarr", consolidated=False, chunks=None) as dataset:
         figure = draw(dataset.load())
     save(figure, folder / f"{kind}.png")
     figure.set_layout_engine("none")  # found once

@@ -26,7 +26,7 @@ def made(tmp_path_factory, digits):
     """A small portrait of all 1797 digits: its folder, summary and data set."""
     out = tmp_path_factory.mktemp("portrait") / "digits"
     summary = portrait(digits, ft.VariancePreserving(), out, times=TIMES, queries=QUERIES, progress=False)
-    with xr.open_zarr(out / "portrait.zarr", consolidated=False) as dataset:
+    with xr.open_zarr(out / "portrait.zarr", consolidated=False, chunks=None) as dataset:
         return out, summary, dataset.load()
 
 
@@ -168,7 +168,7 @@ def test_an_interrupted_portrait_goes_on_to_the_same_numbers(made, digits, tmp_p
         portrait(*arguments[:-1], 32, progress=False)
     again = portrait(*arguments, progress=False)
     assert {**again, "seconds": 0} == {**summary, "seconds": 0}
-    with xr.open_zarr(tmp_path / "digits" / "portrait.zarr", consolidated=False) as resumed:
+    with xr.open_zarr(tmp_path / "digits" / "portrait.zarr", consolidated=False, chunks=None) as resumed:
         xr.testing.assert_identical(resumed.load(), dataset)
 
 

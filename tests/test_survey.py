@@ -26,7 +26,7 @@ def made(tmp_path_factory, digits):
     """A small survey of all 1797 digits: its folder, summary and data set."""
     out = tmp_path_factory.mktemp("survey") / "digits"
     summary = survey(digits, VP, out, times=TIMES, queries=QUERIES, progress=False)
-    with xr.open_zarr(out / "regimes.zarr", consolidated=False) as dataset:
+    with xr.open_zarr(out / "regimes.zarr", consolidated=False, chunks=None) as dataset:
         return out, summary, dataset.load()
 
 
@@ -71,6 +71,14 @@ def test_digits_are_told_apart_before_they_collapse(made):
     assert 1 < summary["data_dimension"]["trace"]["value"] < 20
 
 
+def test_results_are_not_read_by_a_dask_cluster_that_is_the_default(digits, tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("Dask was asked")
+
+    monkeypatch.setattr("xarray.namedarray.daskmanager.DaskManager.compute", refuse)
+    survey(digits, VP, tmp_path / "digits", TIMES, QUERIES, progress=False)
+
+
 def test_a_survey_is_a_figure_a_summary_and_a_labelled_data_set(made):
     out, summary, dataset = made
     assert {path.name for path in out.iterdir()} == {"regimes.png", "regimes.pdf", "regimes.zarr", "summary.json"}
@@ -102,7 +110,7 @@ def test_an_interrupted_survey_goes_on_to_the_same_numbers(made, digits, tmp_pat
         portrait(*arguments, progress=False)
     again = survey(*arguments, progress=False)
     assert {**again, "seconds": 0} == {**summary, "seconds": 0}
-    with xr.open_zarr(tmp_path / "digits" / "regimes.zarr", consolidated=False) as resumed:
+    with xr.open_zarr(tmp_path / "digits" / "regimes.zarr", consolidated=False, chunks=None) as resumed:
         xr.testing.assert_identical(resumed.load(), dataset)
 
 

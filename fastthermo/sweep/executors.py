@@ -48,7 +48,7 @@ def executor(
         from distributed import Client
 
         try:
-            client = Client(address, timeout=PATIENCE)
+            client = Client(address, timeout=PATIENCE, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise ValueError(f"address: no Dask scheduler answers at {address}: {error}") from error
         with client:

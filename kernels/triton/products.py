@@ -72,7 +72,7 @@ def energies(
     t = tile("products float64", vectors.shape[1], packed.architecture)
     launch(
         _products_kernel,
-        (cdiv(length, t.b), cdiv(len(packed.states), t.n)),
+        (cdiv(length, t.b) * cdiv(len(packed.states), t.n),),
         vectors, packed.states, packed.anchor, packed.half_squares, rows.places, rows.number, begin, length, out,
         len(packed.states), vectors.shape[1],
         FIELDS=origin is not None, SQUARE=square != 0, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d,
@@ -138,11 +138,13 @@ def _products_kernel(
     FIELDS: tl.constexpr, SQUARE: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    i = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    blocks = tl.cdiv(length, BLOCK_B)
+    first = (tl.program_id(0) % blocks) * BLOCK_B
+    i = first + tl.arange(0, BLOCK_B)
     present = (i < length) & (begin + i < tl.load(COUNT))
-    if begin + tl.program_id(0) * BLOCK_B < tl.load(COUNT):
+    if begin + first < tl.load(COUNT):
         b = tl.load(ORDER + begin + i, mask=present, other=0)
-        n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+        n = (tl.program_id(0) // blocks) * BLOCK_N + tl.arange(0, BLOCK_N)
         along = product(V, Y, ANCHOR, b, present, n, N, D, FIELDS, BLOCK_B, BLOCK_N, BLOCK_D)
         e = -along
         if SQUARE:

@@ -50,7 +50,7 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     t = tile("screen", field.shape[1], packed.architecture)
     launch(
         _screen_kernel,
-        (cdiv(queries, t.b), cdiv(len(packed.states), t.n)),
+        (cdiv(queries, t.b) * cdiv(len(packed.states), t.n),),
         g.high, packed.codes.codes, g.unit, packed.half_squares, packed.log_weights, beta, bounds,
         queries, len(packed.states), field.shape[1], count,
         GROUP=GROUP, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
@@ -77,8 +77,10 @@ def _screen_kernel(
     G, T, UNIT, HALF, PHI, BETA, BOUNDS, B, N, D, COUNT,
     GROUP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
-    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    blocks = tl.cdiv(B, BLOCK_B)  # programs side by side share a tile of states
+    across = tl.program_id(0) // blocks
+    b = (tl.program_id(0) % blocks) * BLOCK_B + tl.arange(0, BLOCK_B)
+    n = across * BLOCK_N + tl.arange(0, BLOCK_N)
     row, column = b < B, n < N
     u = tl.zeros([BLOCK_B, BLOCK_N], tl.float32)
     for k in range(0, D, BLOCK_D):
@@ -94,7 +96,7 @@ def _screen_kernel(
     u = (u * unit[:, None] - half[None, :]) + prior[None, :] * temperature[:, None]
     u = tl.where(u == u, u, float("inf"))  # what overflows is kept
     best = tl.max(tl.reshape(u, [BLOCK_B, BLOCK_N // GROUP, GROUP]), 2)
-    group = tl.program_id(1) * (BLOCK_N // GROUP) + tl.arange(0, BLOCK_N // GROUP)
+    group = across * (BLOCK_N // GROUP) + tl.arange(0, BLOCK_N // GROUP)
     place = b.to(tl.int64)[:, None] * COUNT + group[None, :]
     tl.store(BOUNDS + place, best, mask=row[:, None] & (group < COUNT)[None, :])
 

@@ -20,7 +20,7 @@ def test_an_untrained_network_is_the_gaussian_denoiser_and_the_summary_says_how_
     ft.train(PAIR, tmp_path / "run", 1, 8, 8, 1e-30, progress=False)
     process = ft.OrnsteinUhlenbeck()
     summary = ft.compare(PAIR, process, tmp_path / "c", tmp_path / "run", **SMALL)
-    with xr.open_zarr(tmp_path / "c" / "comparison.zarr", consolidated=False) as arrays:
+    with xr.open_zarr(tmp_path / "c" / "comparison.zarr", consolidated=False, chunks=None) as arrays:
         beta = arrays["beta"].to_numpy()
         learned, exact = arrays["learned_gains"].to_numpy(), arrays["exact_gains"].to_numpy()
         error, distance = arrays["learned_error"].to_numpy(), arrays["distance"].to_numpy()

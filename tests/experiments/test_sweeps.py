@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(folder: Path, kind: str) -> xr.Dataset:
-    with xr.open_zarr(folder / f"{kind}.zarr", consolidated=False) as arrays:
+    with xr.open_zarr(folder / f"{kind}.zarr", consolidated=False, chunks=None) as arrays:
         return arrays.load()
 
 

@@ -216,7 +216,7 @@ def test_the_store_is_labelled_and_says_where_it_comes_from(small: Grid, tmp_pat
 def test_xarray_reads_a_store_without_this_package(small: Grid, tmp_path: Path) -> None:
     xarray = pytest.importorskip("xarray")
     out = sweep.run(small, tmp_path / "x.zarr")
-    data = xarray.open_zarr(out, consolidated=False)
+    data = xarray.open_zarr(out, consolidated=False, chunks=None)
     assert data["values"].dims == ("cell", "observable", "point")
     assert data["scalars"].dims == ("cell", "scalar")
     np.testing.assert_array_equal(data["epsilon"], small.measure.points)

@@ -174,7 +174,7 @@ def test_tensor_cores_accumulate_within_the_constant_of_the_bound(dimension: int
     zero, one = torch.zeros(size, dtype=torch.float64, device="cuda"), torch.ones(size, device="cuda")
     tile = config.tile("screen", dimension, "sm_90")
     found = torch.empty(size, size, device="cuda")
-    screen._screen_kernel[(triton.cdiv(size, tile.b), triton.cdiv(size, tile.n))](
+    screen._screen_kernel[(triton.cdiv(size, tile.b) * triton.cdiv(size, tile.n),)](
         g, t, one, zero, zero, one.double(), found, size, size, dimension, size,
         GROUP=1, BLOCK_B=tile.b, BLOCK_N=tile.n, BLOCK_D=tile.d, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
