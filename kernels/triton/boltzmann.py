@@ -13,6 +13,7 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import differences, products
 from fastthermo.kernels.triton.config import SMALL_DIMENSION, WORKSPACE
+from fastthermo.kernels.triton.device import cdiv
 from fastthermo.kernels.triton.finish import finish
 from fastthermo.kernels.triton.heads import Heads, heads
 from fastthermo.kernels.triton.listed import summed
@@ -50,7 +51,7 @@ def split_chunks(packed: Packed, queries: int) -> Iterator[slice]:
 
 def pitch(packed: Packed) -> int:
     """Length of a row of energies, which vectors divide."""
-    return -(-len(packed.states) // 16) * 16
+    return cdiv(len(packed.states), 16) * 16
 
 
 def query_chunks(packed: Packed, queries: int) -> Iterator[slice]:

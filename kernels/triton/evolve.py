@@ -25,7 +25,7 @@ from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.noise import normals
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.step import signed, step
-from fastthermo.kernels.triton.tile import BITS, slope
+from fastthermo.kernels.triton.tile import BITS, column, pulls, slope, square_of, two_floats
 
 FUSED_BYTES = 100_000  # of states, at most
 FUSED_DIMENSION = {torch.float32: 8, torch.float64: 4}  # at most, by the dtype of samples: beyond, registers spill
@@ -159,9 +159,8 @@ def _in_single(
     c = 0.5 * slope(beta)
     high, low, sums = (), (), ()
     for d in tl.static_range(D):
-        h = x[d] * inverse
-        high = high + (h.to(tl.float32)[:, None],)
-        low = low + ((h - h.to(tl.float32).to(tl.float64)).to(tl.float32)[:, None],)
+        first, second = two_floats(x[d] * inverse)
+        high, low = high + (first[:, None],), low + (second[:, None],)
     for _ in tl.static_range(D + 1):
         sums = sums + (tl.zeros([BLOCK_B, BLOCK_N], tl.float32),)
     whole = states // BLOCK_N * BLOCK_N
@@ -181,14 +180,8 @@ def _added(
     RAGGED: tl.constexpr, UNIFORM: tl.constexpr, D: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     n = start + tl.arange(0, BLOCK_N)[None, :]
-    s = ()
-    for d in tl.static_range(D):
-        y = tl.load(Y + n * D + d, mask=n < states, other=0) if RAGGED else tl.load(Y + n * D + d)
-        s = s + ((y - high[d]) - low[d],)
-    e = s[0] * s[0]
-    for d in tl.static_range(1, D):
-        e += s[d] * s[d]
-    z = c * e
+    s = pulls(Y, n, n < states if RAGGED else True, high, low, D)
+    z = c * square_of(s, D)
     if not UNIFORM:
         z += tl.load(LOG_BITS + n, mask=n < states, other=float("-inf"))
     w = tl.exp2(z)
@@ -210,12 +203,8 @@ def _average(
     top = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float64)
     for start in range(0, states, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
-        e = tl.zeros([BLOCK_B, BLOCK_N], tl.float64)
-        for d in tl.static_range(D):
-            s = _difference(Y, n, states, x[d] * inverse, d, D)
-            e += s * s
-        prior = tl.load(PHI + n, mask=n < states, other=float("-inf"))
-        top = tl.maximum(top, scale * e + BITS * prior)
+        s = _differences(Y, n, states, x, inverse, D)
+        top = tl.maximum(top, scale * square_of(s, D) + BITS * tl.load(PHI + n, mask=n < states, other=float("-inf")))
     most = tl.max(top, 1)[:, None]
     total = tl.zeros([BLOCK_B, BLOCK_N], number)
     force = ()
@@ -223,16 +212,13 @@ def _average(
         force = force + (total,)
     for start in range(0, states, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
-        e = tl.zeros([BLOCK_B, BLOCK_N], tl.float64)
-        for d in tl.static_range(D):
-            s = _difference(Y, n, states, x[d] * inverse, d, D)
-            e += s * s
+        s = _differences(Y, n, states, x, inverse, D)
         prior = tl.load(PHI + n, mask=n < states, other=float("-inf"))
-        w = tl.exp2((scale * e + (BITS * prior - most)).to(number))
+        w = tl.exp2((scale * square_of(s, D) + (BITS * prior - most)).to(number))
         total += w
         new = ()
         for d in tl.static_range(D):
-            new = new + (force[d] + w * _difference(Y, n, states, x[d] * inverse, d, D).to(number),)
+            new = new + (force[d] + w * s[d].to(number),)
         force = new
     totals = ()
     for d in tl.static_range(D):
@@ -241,5 +227,9 @@ def _average(
 
 
 @triton.jit
-def _difference(Y, n, states, h, d: tl.constexpr, D: tl.constexpr):
-    return tl.load(Y + n * D + d, mask=n < states, other=0).to(tl.float64) - h[:, None]
+def _differences(Y, n, states, x, inverse, D: tl.constexpr):
+    """y_n - h in float64, a tuple of D columns."""
+    s = ()
+    for d in tl.static_range(D):
+        s = s + (column(Y, n, n < states, d, D, tl.float64) - (x[d] * inverse)[:, None],)
+    return s

@@ -66,7 +66,7 @@ def _centre_kernel(
         column = _place(low, high, tl.cdiv(D, COLUMNS))
         total = tl.zeros([SIDE, SIDE], tl.float64)
         for part in range(PARTS):
-            at = (part * (b - b + B) + b) * (TILES * ROWS * COLUMNS) + column
+            at = (part * tl.cast(B, tl.int64) + b) * (TILES * ROWS * COLUMNS) + column
             total += tl.load(S2 + at, mask=inside, other=0).to(tl.float64)
         at = (b * D + i) * D + j
         found = total * (unit * scale) - f_low * m_high - m_low * f_high + tl.load(SUMS + 2 * b) * (m_low * m_high)

@@ -90,7 +90,7 @@ def _finish_kernel(
     b = tl.program_id(0).to(tl.int64)
     flag, r, near, beta = tl.load(FLAGS + b), tl.load(DOMINANT + b), tl.load(NEAR + b), tl.load(BETA + b)
     radius, spread, lost = tl.load(FACTS), tl.load(FACTS + 1), tl.load(FACTS + 3)
-    e_r = tl.sum(relative_energy(Y, H, b, b - b + anchor, r + tl.zeros([1], tl.int64), N, D, True, 1, BLOCK_D), 0)
+    e_r = tl.sum(relative_energy(Y, H, b, anchor, r + tl.zeros([1], tl.int64), N, D, True, 1, BLOCK_D), 0)
     delta = tl.load(ORIGIN + b) - e_r
     lifted = tl.exp2(-tl.load(LIFT + b)).to(tl.float64)
     factor = lifted * tl.exp((tl.load(PHI + near) - tl.load(PHI + r)) - beta * delta)

@@ -19,7 +19,7 @@ from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, e
 from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.tile import BITS, slope
+from fastthermo.kernels.triton.tile import BITS, column, pulls, slope, square_of, two_floats
 
 TILES = tl.constexpr(64)  # that are summed in float32
 UNIT32, WEIGHTS = tl.constexpr(UNITS[4]), tl.constexpr(EXPONENTIAL[4])
@@ -44,34 +44,12 @@ def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
 
 
 @triton.jit
-def _column(Y, n, inside, d: tl.constexpr, D: tl.constexpr, number: tl.constexpr):
-    return tl.load(Y + n.to(tl.int64) * D + d, mask=inside, other=0).to(number)
-
-
-@triton.jit
-def _pulls(Y, n, inside, high, low, D: tl.constexpr):
-    """y_n - h in float32, a tuple of D columns; n broadcasts against (BLOCK_B, 1)."""
-    s = ()
-    for d in tl.static_range(D):
-        s = s + ((_column(Y, n, inside, d, D, tl.float32) - high[d]) - low[d],)
-    return s
-
-
-@triton.jit
-def _square(s, D: tl.constexpr):
-    total = s[0] * s[0]
-    for d in tl.static_range(1, D):
-        total += s[d] * s[d]
-    return total
-
-
-@triton.jit
 def _differences(Y, n, inside, own, pull, D: tl.constexpr):
     """H~_n - H~_r in float64, of y_r = own and y_r - h = pull."""
-    s = _column(Y, n, inside, 0, D, tl.float64) - own[0][:, None]
+    s = column(Y, n, inside, 0, D, tl.float64) - own[0][:, None]
     x = s * (0.5 * s + pull[0][:, None])
     for d in tl.static_range(1, D):
-        s = _column(Y, n, inside, d, D, tl.float64) - own[d][:, None]
+        s = column(Y, n, inside, d, D, tl.float64) - own[d][:, None]
         x += s * (0.5 * s + pull[d][:, None])
     return x
 
@@ -114,8 +92,8 @@ def _near_kernel(
         for d in tl.static_range(D):
             h = tl.load(H + b.to(tl.int64) * D + d, mask=row, other=0)
             bad += h - h
-            high = high + (h.to(tl.float32)[:, None],)
-            low = low + ((h - h.to(tl.float32).to(tl.float64)).to(tl.float32)[:, None],)
+            first, second = two_floats(h)
+            high, low = high + (first[:, None],), low + (second[:, None],)
         best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
         where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
         own, pull, prior_r = high, high, c
@@ -130,7 +108,7 @@ def _near_kernel(
                 x = _differences(Y, n, n < N, own, pull, D)
                 z = ((prior - beta[:, None] * x) * BITS).to(tl.float32)
             else:
-                z = c * _square(_pulls(Y, n, n < N, high, low, D), D)
+                z = c * square_of(pulls(Y, n, n < N, high, low, D), D)
                 z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
             better = z > best
             where = tl.where(better, n, where)
@@ -138,7 +116,7 @@ def _near_kernel(
         r = _place(best, where, N)
         own, pull = _rows(Y, H, b, row, r, D)
         if not WIDE:
-            far = row & ~(beta * (0.5 * _square(pull, D)) <= FAR)
+            far = row & ~(beta * (0.5 * square_of(pull, D)) <= FAR)
             tl.store(FLAGS + b, far.to(tl.int64), mask=row)
         _sum(
             Y, PHI, LOG_BITS, FACTS, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, own, pull, high, low, B, N,
@@ -151,8 +129,8 @@ def _sum(
     Y, PHI, LOG_BITS, FACTS, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, own, pull, high, low, B, N,
     WIDE: tl.constexpr, UNIFORM: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    least = 0.5 * _square(pull, D)
-    e_r = _square(_pulls(Y, r[:, None], row[:, None], high, low, D), D)
+    least = 0.5 * square_of(pull, D)
+    e_r = square_of(pulls(Y, r[:, None], row[:, None], high, low, D), D)
     prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
     bits_r = tl.load(LOG_BITS + r, mask=row, other=0)[:, None]
     rest = tl.zeros([BLOCK_B], tl.float64)
@@ -174,7 +152,7 @@ def _sum(
                 w = tl.exp2(((prior - beta[:, None] * x64) * BITS).to(tl.float32))
                 x = 2 * x64.to(tl.float32)
             else:
-                x = _square(_pulls(Y, n, n < N, high, low, D), D) - e_r
+                x = square_of(pulls(Y, n, n < N, high, low, D), D) - e_r
                 z = c * x
                 if not UNIFORM:
                     z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf")) - bits_r
@@ -187,7 +165,7 @@ def _sum(
             a3 += w * w
             new = ()
             for d in tl.static_range(D):
-                new = new + (moved[d] + w * (_column(Y, n, n < N, d, D, tl.float32) - first[d]),)
+                new = new + (moved[d] + w * (column(Y, n, n < N, d, D, tl.float32) - first[d]),)
             moved = new
         rest += tl.sum(a0, 1).to(tl.float64)
         excess += tl.sum(a1, 1).to(tl.float64)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from fastthermo.kernels.triton.config import GROUP, SCREEN_SIZE, SMALL_DIMENSION
-from fastthermo.kernels.triton.device import architecture
+from fastthermo.kernels.triton.device import architecture, cdiv
 
 BLOCK = 1 << 24  # numbers at once
 UP = 1 + 1e-6  # rounds a norm up
@@ -85,7 +85,7 @@ def _power_of_two(largest: float) -> float:
 
 
 def groups(size: int) -> int:
-    return -(-size // GROUP)
+    return cdiv(size, GROUP)
 
 
 def _blocks(states: torch.Tensor) -> tuple[torch.Tensor, ...]:

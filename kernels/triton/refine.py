@@ -43,7 +43,7 @@ def _origin_kernel(Y, H, NEAR, FLAGS, ORIGIN, N, D, anchor, BLOCK_D: tl.constexp
     b = tl.program_id(0).to(tl.int64)
     if tl.load(FLAGS + b) == ROUGH:
         near = tl.load(NEAR + b) + tl.zeros([1], tl.int64)
-        e = relative_energy(Y, H, b, b - b + anchor, near, N, D, True, 1, BLOCK_D)
+        e = relative_energy(Y, H, b, anchor, near, N, D, True, 1, BLOCK_D)
         tl.store(ORIGIN + b, tl.sum(e, 0))
 
 

@@ -2,10 +2,10 @@
 
 States t = y - a and queries g = h - a are the upper of the two float16 of `split`, which bounds by eps the error of the
 energy u = t.g - |t|^2/2 + log phi / beta, with gamma = (D/8 + 8) 2^-22 of a tensor core that accumulates all dimensions
-in one chain of float32. A state whose u is below the second best by
-2 eps + T/beta weighs less than e^-T of the runner-up. A group keeps the largest u of its states; groups of which none
-matters are dropped, the others listed. Where the list overflows the query is dense: most states matter, at a
-temperature at which float64 products are exact enough; where they are not, all groups count as listed.
+in one chain of float32. A state whose u is below the second best by 2 eps + T/beta weighs less than e^-T of the
+runner-up. A group keeps the largest u of its states; groups of which none matters are dropped, the others listed. Where
+the list overflows the query is dense: most states matter, at a temperature at which float64 products are exact enough;
+where they are not, all groups count as listed.
 """
 
 from typing import NamedTuple
@@ -40,7 +40,7 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     queries, device = len(field), field.device
     if packed.codes is None:
         size = tile("differences", field.shape[1], packed.architecture).n
-        kept = torch.full((queries,), -(-len(packed.states) // size), dtype=torch.int32, device=device)
+        kept = torch.full((queries,), cdiv(len(packed.states), size), dtype=torch.int32, device=device)
         none = torch.zeros(queries, 0, dtype=torch.int32, device=device)
         return Survey(none, kept, torch.zeros_like(kept).long(), everyone(kept), None, None)
     gamma = (field.shape[1] / 8 + 8) * ACCUMULATION

@@ -1,5 +1,8 @@
 """What kernels share: states in float64, their energies relative to a reference, and the list of groups that matter."""
 
+# ruff: noqa: RUF005
+# mypy: disable-error-code="assignment"
+
 import math
 
 import triton
@@ -11,7 +14,7 @@ BITS = tl.constexpr(1 / math.log(2))
 @triton.jit
 def row(P, n, d, inside, D, number: tl.constexpr):
     """Numbers d of rows n of a matrix (., D), which broadcast; 0 elsewhere."""
-    return tl.load(P + n.to(tl.int64) * D + d, mask=inside, other=0).to(number)
+    return tl.load(P + tl.cast(n, tl.int64) * D + d, mask=inside, other=0).to(number)  # n may be a constant
 
 
 @triton.jit
@@ -78,3 +81,33 @@ def slope(beta):
     """-beta in bits, in float32: negative and finite for any beta, as infinite energies have no weight."""
     c = (beta * -BITS).to(tl.float32)
     return tl.where(beta > 0, tl.minimum(tl.maximum(c, -1e38), -1e-37), -1.0)
+
+
+@triton.jit
+def two_floats(h):
+    """A float64 as a sum of two float32."""
+    high = h.to(tl.float32)
+    return high, (h - high.to(tl.float64)).to(tl.float32)
+
+
+@triton.jit
+def column(Y, n, inside, d: tl.constexpr, D: tl.constexpr, number: tl.constexpr):
+    return tl.load(Y + n.to(tl.int64) * D + d, mask=inside, other=0).to(number)
+
+
+@triton.jit
+def pulls(Y, n, inside, high, low, D: tl.constexpr):
+    """y_n - h in float32, a tuple of D columns; n broadcasts against the fields high + low."""
+    s = ()
+    for d in tl.static_range(D):
+        s = s + ((column(Y, n, inside, d, D, tl.float32) - high[d]) - low[d],)
+    return s
+
+
+@triton.jit
+def square_of(s, D: tl.constexpr):
+    """|s|^2 of a tuple of D columns."""
+    total = s[0] * s[0]
+    for d in tl.static_range(1, D):
+        total += s[d] * s[d]
+    return total
