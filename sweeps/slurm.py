@@ -7,6 +7,7 @@ sweep lasts, and killed ones cost only the tasks they were at. With `--gpus 1` e
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from distributed import Client
 
 from fastthermo import sweep
 from fastthermo.sweep.executors import THREADS, check_workers
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # dask_jobqueue makes Ctrl-C an exit without an error
 
 
 def cluster(

@@ -86,7 +86,7 @@ class _Call:
         self.starts.clear()
         self.inside.discard(threading.get_ident())  # where a signal handler raised as it entered or left
         while self.inside:
-            with suppress(KeyboardInterrupt):  # a second one; the first is on its way
+            with suppress(BaseException):  # of a signal handler, again; its first is on its way
                 self.wait()
         self.arguments = ()  # workers keep the call until they get another
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba
@@ -27,8 +28,16 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot interrupt itself here")
 
 
+def leave(number: int, frame: Any) -> None:
+    sys.exit()
+
+
 @needs_signals
-def test_ctrl_c_drops_the_blocks_that_have_not_started_and_waits_for_the_others_even_if_pressed_again() -> None:
+@pytest.mark.parametrize(("handler", "error"), [(signal.default_int_handler, KeyboardInterrupt), (leave, SystemExit)])
+def test_ctrl_c_drops_the_blocks_that_have_not_started_and_waits_for_the_others_even_if_pressed_again(
+    handler: Callable[..., None], error: type[BaseException], request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, handler)))
     together = threading.Barrier(2)
     started, ended = [], []
 
@@ -42,7 +51,7 @@ def test_ctrl_c_drops_the_blocks_that_have_not_started_and_waits_for_the_others_
             time.sleep(0.1)
         ended.append(low)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         run(kernel, 1000, 1)
     assert len(started) == 2
     assert len(ended) == 1

@@ -233,6 +233,7 @@ def test_the_job_script_of_slurm_starts_a_worker_that_does_the_sweep(
     assert spec.loader
     slurm = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(slurm)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with slurm.cluster(cores=1, memory="2GB", walltime="00:10:00", gpus=1, queue="long", account="physics") as cluster:
         script = cluster.job_script()
         for line in ("-p long", "-A physics", "--cpus-per-task=1", "--mem=2G", "-t 00:10:00", "--gpus-per-task=1"):
