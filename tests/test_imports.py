@@ -77,6 +77,20 @@ def test_compiled_code_goes_to_the_folder_asked_for_and_not_beside_the_sources(t
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+def test_compiled_and_cached_kernels_give_the_same_bits(tmp_path: Path) -> None:
+    code = """
+import hashlib, numpy, torch
+from fastthermo import ops
+y = torch.from_numpy(numpy.random.default_rng(0).integers(0, 256, (9000, 40)).astype(numpy.uint8))
+law = ops.States(y, torch.full((9000,), -9.0).double())
+found = ops.boltzmann(law, y[:20].double(), torch.full((20,), 1e-5).double())
+print(hashlib.sha256(b"".join(x.numpy().tobytes() for x in found if isinstance(x, torch.Tensor))).hexdigest())
+"""
+    results = [python(code, tmp_path, FASTTHERMO_CACHE=str(tmp_path / "cache")) for _ in range(2)]
+    assert all(result.returncode == 0 for result in results), results[0].stderr
+    assert results[0].stdout == results[1].stdout
+
+
 def test_a_cache_folder_is_keyed_by_the_kernel_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fastthermo.kernels.numba import compile as compiler
 

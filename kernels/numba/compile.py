@@ -17,7 +17,10 @@ from numba import config
 # reassociation and contraction only: plain fastmath breaks isinf and isnan. (x - y) - z may become x - (y + z),
 # so where x and y are close and z is small, the two differences stand in loops of their own.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
-WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+ALWAYS = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+# Inlined, or a process that compiles a kernel would call the functions on their own, which may round otherwise than
+# their copies in the cached kernel, which the next process has.
+WITHIN = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
 
 
 def cache_folder() -> Path:
@@ -36,14 +39,14 @@ def inner(function: Callable[..., Any], counting: bool = False) -> Any:
     counting : whether it may make arrays. Without, arrays that a kernel holds are handed on without counting their
         references, which costs more than what a short function does.
     """
-    return numba.njit(function, nogil=True, _nrt=counting, fastmath=FASTMATH, error_model="numpy", **WITHOUT_WRAPPERS)
+    return numba.njit(function, _nrt=counting, **ALWAYS, **WITHIN)
 
 
 def jit(function: Callable[..., Any]) -> Any:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_FOLDER)
     try:
-        return numba.njit(function, nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
+        return numba.njit(function, cache=True, **ALWAYS)
     finally:
         config.CACHE_DIR = before
 
