@@ -12,6 +12,7 @@ from fastthermo.kernels.numba.compile import jit
 from fastthermo.kernels.numba.config import SEGMENT, merged_block
 from fastthermo.kernels.numba.cumulant_sums import add_dominant, add_head, add_tail, clear, weigh_tile
 from fastthermo.kernels.numba.differences import ask
+from fastthermo.kernels.numba.matrix import tiles
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.octets import ROWS
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
@@ -82,12 +83,13 @@ def _by_products(
         vectors = as_array(probes[rows])
         rest = (as_array(part.shift), as_array(part.excess), vectors, as_array(energy_probes[rows]))
         vector, energy = np.empty((segments, *h.shape)), np.empty((segments, len(h)))
-        last = (block, h, b, *given, *rest, vector, energy)
+        last = (block, h, b, *given, *rest)
         tasks = segments * -(-len(h) // block)
         if digits:
-            run(bytewise_cumulant_kernel, tasks, 1, data, *_coded(packed, h, b, vectors, digits), *last)
+            coded = _coded(packed, h, b, vectors, digits)
+            run(bytewise_cumulant_kernel, tasks, 1, data, *coded, *last, tiles(), vector, energy)
         else:
-            run(_cumulant_kernel, tasks, 1, data, tile, *last)
+            run(_cumulant_kernel, tasks, 1, data, tile, *last, vector, energy)
         out[rows], out_energy[rows] = torch.from_numpy(vector.sum(0)), torch.from_numpy(energy.sum(0))
     return out, out_energy
 

@@ -5,6 +5,7 @@ import numpy as np
 from fastthermo.kernels.numba.codes import PANEL
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.drop import BINS, DROPPED, DROPPED_REST, least
+from fastthermo.kernels.numba.matrix import arrange, configure, release, scratch
 from fastthermo.kernels.numba.octets import project
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.simd import (
@@ -27,7 +28,7 @@ SECOND_REST = 1e-6  # weights that second passes may leave, relative to all but 
 
 @jit
 def judge_kernel(  # type: ignore[no-untyped-def]
-    low, high, states, probes, beta, limits, error, block, stride, single, most, zero, digits, rows, worthwhile
+    low, high, states, probes, beta, limits, error, block, stride, single, most, zero, digits, rows, matrix, worthwhile
 ):
     """Whether queries would keep no more than `most` states of every stride-th panel; tasks are blocks of queries.
 
@@ -35,6 +36,7 @@ def judge_kernel(  # type: ignore[no-untyped-def]
     """
     codes, half, priors = states
     bytes_, starts, scale, offset = probes
+    left, products = scratch(matrix, block, bytes_, starts)
     taken = (codes.shape[0] + stride - 1) // stride
     width = taken * PANEL
     energy, own_half, own_prior = aligned(block * width, zero), aligned(width, zero), aligned(width, zero)
@@ -42,13 +44,17 @@ def judge_kernel(  # type: ignore[no-untyped-def]
     for i in range(width):
         n = i // PANEL * stride * PANEL + i % PANEL
         own_half[i], own_prior[i] = half[n], priors[n]
+    if matrix is not None:
+        configure(matrix)
     for task in range(low, high):
         begin = task * block
         count = min(block, len(beta) - begin)
+        if matrix is not None:
+            arrange(bytes_, begin, count, left)
         for i in range(taken):
             project(
                 codes, i * stride * PANEL, PANEL, bytes_, starts, scale, offset, begin, count, energy, i * PANEL, width,
-                digits, rows,
+                digits, rows, matrix, left, products,
             )  # fmt: skip
         for q in range(count):
             b = begin + q
@@ -59,6 +65,8 @@ def judge_kernel(  # type: ignore[no-untyped-def]
                 slack = 2 * error[b] * beta[b] * LOG2E
                 kept = _below(gap, -least(gap, weight, width, c, slack, 0.0, DROPPED * BETTER, DROPPED_REST) / c)
             worthwhile[b] = kept <= most
+    if matrix is not None:
+        release()
 
 
 @inner

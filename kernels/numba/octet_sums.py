@@ -12,21 +12,20 @@ from numba.extending import intrinsic
 
 from fastthermo.kernels.numba.codes import LARGEST, PANEL
 from fastthermo.kernels.numba.compile import inner
-from fastthermo.kernels.numba.octets import BYTES, ONE, dot, joined
+from fastthermo.kernels.numba.matrix import COLUMNS, ROWS, STEP, multiply, steps_of
+from fastthermo.kernels.numba.octets import BYTES, ONE, accumulate, dot, joined
 from fastthermo.kernels.numba.simd import (
     F32,
     I32,
     I64,
     WORDS,
     address,
-    barrier,
     constant,
     fused,
     lanes,
     largest,
     llvm,
     load,
-    loop,
     maximum,
     shuffled,
     splat,
@@ -105,48 +104,39 @@ def _write(
 @intrinsic
 def _gather(
     typing: Any, flipped: Any, at: Any, groups: Any, written: Any, start: Any, jump: Any, totals: Any, anchor: Any,
-    d: Any, scale: Any, row: Any, out: Any, to: Any, stride: Any, digits: Any, rows: Any,
+    d: Any, scale: Any, row: Any, out: Any, to: Any, stride: Any, digits: Any, rows: Any, matrix: Any, products: Any,
+    place: Any,
 ) -> Any:  # fmt: skip
     """out[m, :] += scale[m] sum over n of k_mn (q_n - q_a) in 32 dimensions from d on, for len(rows) queries.
 
     flipped : `groups` of four states, from `at` on; written : the digits of query m, `jump` apart, from `start` on for
     rows[0]; totals : int32 (queries, digits), their negative sums; anchor : q_a, int32; row : the query of rows[0];
-    out[m] begins at to + m stride.
+    out[m] begins at to + m stride; matrix, products, place : as in `accumulate`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         (
             flipped_, at_, groups_, written_, start_, jump_, totals_, anchor_, d_, scale_, row_, out_, to_, stride_,
         ) = values[:14]  # fmt: skip
+        made = (matrix, products, *values[17:])
 
         def number(value: int) -> Any:
             return ir.Constant(I64, value)
 
-        def read(kind: Any, array: Any, place: Any, target: Any, align: int = 1) -> Any:
-            return builder.load(address(context, builder, kind, array, place, target), align=align)
+        def read(kind: Any, array: Any, place: Any, target: Any) -> Any:
+            return builder.load(address(context, builder, kind, array, place, target), align=4)
 
         count = rows.count * digits.count
         bases = [builder.add(start_, builder.mul(jump_, number(i))) for i in range(count)]
-
-        def body(k: Any, sums: list[Any]) -> list[Any]:
-            first = builder.add(at_, builder.mul(k, number(4 * BLOCK)))
-            states = [read(flipped, flipped_, builder.add(first, number(64 * v)), BYTES) for v in range(2)]
-            new = []
-            for i, base in enumerate(bases):
-                barrier(builder)
-                weight = spread(builder, read(written, written_, builder.add(base, builder.mul(k, number(4))), I32), 16)
-                new += [dot(builder, sums[2 * i + v], states[v], weight) for v in range(2)]
-            return new
-
-        origin = [read(anchor, anchor_, builder.add(d_, number(16 * v)), WORDS.ir, 4) for v in range(2)]
+        origin = [read(anchor, anchor_, builder.add(d_, number(16 * v)), WORDS.ir) for v in range(2)]
         begin = []
         for i in range(count):
             place = builder.add(builder.mul(row_, number(digits.count)), number(i))
-            total = spread(builder, read(totals, totals_, place, I32, 4), 16)
+            total = spread(builder, read(totals, totals_, place, I32), 16)
             begin += [builder.mul(total, origin[v]) for v in range(2)]
-        sums = loop(builder, groups_, 1, begin, body)
+        sums = accumulate(context, builder, (flipped, flipped_), at_, groups_, (written, written_), bases, begin, made)
         for m in range(rows.count):
-            factor = spread(builder, read(scale, scale_, builder.add(row_, number(m)), F32.ir.element, 4), 16)
+            factor = spread(builder, read(scale, scale_, builder.add(row_, number(m)), F32.ir.element), 16)
             for v in range(2):
                 product = joined(builder, [sums[2 * (digits.count * m + i) + v] for i in range(digits.count)])
                 place = builder.add(to_, builder.add(builder.mul(stride_, number(m)), number(16 * v)))
@@ -155,7 +145,7 @@ def _gather(
         return context.get_dummy_value()
 
     i = types.int64
-    given = (flipped, i, i, written, i, i, totals, anchor, i, scale, i, out, i, i, digits, rows)
+    given = (flipped, i, i, written, i, i, totals, anchor, i, scale, i, out, i, i, digits, rows, matrix, products, i)
     return types.void(*given), generate
 
 
@@ -190,25 +180,38 @@ def write(weights, q, padded, tile, dither, written, sums, totals, digits):  # t
 
 
 @inner
-def gather(codes, first, padded, flipped, written, tile, totals, anchor, scale, count, out, depth, digits, rows):  # type: ignore[no-untyped-def]
-    """Add the sums of written weights times q - q_a to rows of `depth` numbers of `out`."""
-    quads, groups = codes.shape[1], padded // 4
+def gather(  # type: ignore[no-untyped-def]
+    codes, first, padded, flipped, written, tile, totals, anchor, scale, count, out, depth, digits, rows, matrix,
+    products,
+):  # fmt: skip
+    """Add the sums of written weights times q - q_a to rows of `depth` numbers of `out`.
+
+    matrix, products : None, or for the matrix unit, and room for products.
+    """
+    quads, groups, high = codes.shape[1], padded // 4, count * len(digits)
+    if matrix is not None:
+        for m in range(high):
+            for i in range(padded, steps_of(padded) * STEP):
+                written[m * tile + i] = 0
     for d in range(0, depth, BLOCK):
         for i in range(0, padded, 16):
             at = ((first + i) // PANEL * quads + d // 4) * PANEL * 4 + (i % PANEL) * 4
             for v in range(2):
                 if d + 16 * v < quads * 4:
                     _flip(codes, at + v * PANEL * 16, flipped, i // 4 * 4 * BLOCK + 64 * v, 4 * BLOCK)
+        if matrix is not None:
+            multiply(written, tile, STEP, ROWS * tile, high, flipped, 0, steps_of(padded), products)
         q = 0
-        while q + len(rows) <= count:
-            _gather(
-                flipped, 0, groups, written, q * len(digits) * tile, tile, totals, anchor, d, scale, q, out,
-                q * depth + d, depth, digits, rows,
-            )  # fmt: skip
-            q += len(rows)
         while q < count:
-            _gather(
-                flipped, 0, groups, written, q * len(digits) * tile, tile, totals, anchor, d, scale, q, out,
-                q * depth + d, depth, digits, ONE,
-            )  # fmt: skip
-            q += 1
+            wide, at, place = len(rows) if q + len(rows) <= count else 1, q * len(digits), q * len(digits) * COLUMNS
+            if wide > 1:
+                _gather(
+                    flipped, 0, groups, written, at * tile, tile, totals, anchor, d, scale, q, out, q * depth + d,
+                    depth, digits, rows, matrix, products, place,
+                )  # fmt: skip
+            else:
+                _gather(
+                    flipped, 0, groups, written, at * tile, tile, totals, anchor, d, scale, q, out, q * depth + d,
+                    depth, digits, ONE, matrix, products, place,
+                )  # fmt: skip
+            q += wide

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from fastthermo.kernels.numba.codes import PANEL
 from fastthermo.kernels.numba.compile import inner
+from fastthermo.kernels.numba.matrix import COLUMNS, STEP, TILE, multiply, steps_of
 from fastthermo.kernels.numba.simd import (
     F32,
     I32,
@@ -41,6 +42,41 @@ def dot(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     return llvm(builder, "llvm.x86.avx512.vpdpbusd.512", WORDS.ir, (sums, *pair))
 
 
+def accumulate(
+    context: Any, builder: Any, right: tuple[Any, Any], at: Any, steps: Any, left: tuple[Any, Any], bases: list[Any],
+    begin: list[Any], made: tuple[Any, Any, Any, Any],
+) -> list[Any]:  # fmt: skip
+    """begin + left[m].right in registers: two vectors of int32 a row m, whose bytes begin at bases[m].
+
+    right : array type and value, bytes: four for each of 32 columns, `steps` times, from `at` on.
+    made : the types of None, or of `matrix.tiles`, and of an array; that array; where in it the products without
+        `begin` are in the second case, as `matrix.multiply` leaves them.
+    """
+
+    def read(array: tuple[Any, Any], place: Any, target: Any) -> Any:
+        return builder.load(address(context, builder, *array, place, target), align=1)
+
+    def number(value: int) -> Any:
+        return ir.Constant(I64, value)
+
+    matrix, kind, values, first = made
+    if matrix is not types.none:
+        places = [builder.add(first, number(16 * i)) for i in range(len(begin))]
+        return [builder.add(x, read((kind, values), place, WORDS.ir)) for x, place in zip(begin, places, strict=True)]
+
+    def body(k: Any, sums: list[Any]) -> list[Any]:
+        start = builder.add(at, builder.mul(k, number(PANEL * 4)))
+        columns = [read(right, builder.add(start, number(64 * v)), BYTES) for v in range(2)]
+        new = []
+        for i, base in enumerate(bases):
+            barrier(builder)
+            row = spread(builder, read(left, builder.add(base, builder.mul(k, number(4))), I32), 16)
+            new += [dot(builder, sums[2 * i + v], columns[v], row) for v in range(2)]
+        return new
+
+    return loop(builder, steps, 1, begin, body)
+
+
 def joined(builder: Any, digits: list[Any]) -> Any:
     """The sum of 256^i k_i in float32 from int32 sums."""
     value = builder.sitofp(digits[-1], F32.ir)
@@ -52,43 +88,34 @@ def joined(builder: Any, digits: list[Any]) -> Any:
 @intrinsic
 def _project(
     typing: Any, codes: Any, at: Any, quads: Any, probes: Any, starts: Any, scale: Any, offset: Any, row: Any, out: Any,
-    to: Any, jump: Any, digits: Any, rows: Any,
+    to: Any, jump: Any, digits: Any, rows: Any, matrix: Any, products: Any, place: Any,
 ) -> Any:  # fmt: skip
     """out[m, :] = offset[m] - scale[m] (k_m.q + starts[m]) of 32 states from codes.flat[at] on, for len(rows) queries.
 
-    row : the first of them; probes : (B, digits, 4 quads); starts : (B, digits); out[m] begins at to + m jump.
+    row : the first of them; probes : (B, digits, 4 quads); starts : (B, digits); out[m] begins at to + m jump;
+    matrix, products, place : as in `accumulate`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         codes_, at_, quads_, probes_, starts_, scale_, offset_, row_, out_, to_, jump_ = values[:11]
+        made = (matrix, products, *values[14:])
 
         def number(value: int) -> Any:
             return ir.Constant(I64, value)
 
-        def read(kind: Any, array: Any, place: Any, target: Any) -> Any:
-            return builder.load(address(context, builder, kind, array, place, target), align=1)
+        def each(kind: Any, array: Any, place: Any) -> Any:
+            scalar = I32 if kind is starts else F32.ir.element
+            return spread(builder, builder.load(address(context, builder, kind, array, place, scalar), align=4), 16)
 
         stride = builder.mul(quads_, number(4))
         first = builder.mul(row_, number(digits.count))
         places = [builder.add(first, number(i)) for i in range(rows.count * digits.count)]
         bases = [builder.mul(place, stride) for place in places]
-
-        def body(k: Any, sums: list[Any]) -> list[Any]:
-            start = builder.add(at_, builder.mul(k, number(PANEL * 4)))
-            states = [read(codes, codes_, builder.add(start, number(64 * v)), BYTES) for v in range(2)]
-            new = []
-            for i, base in enumerate(bases):
-                barrier(builder)
-                query = spread(builder, read(probes, probes_, builder.add(base, builder.mul(k, number(4))), I32), 16)
-                new += [dot(builder, sums[2 * i + v], states[v], query) for v in range(2)]
-            return new
-
-        begin = [spread(builder, read(starts, starts_, place, I32), 16) for place in places for _ in range(2)]
-        sums = loop(builder, quads_, 1, begin, body)
+        begin = [each(starts, starts_, place) for place in places for _ in range(2)]
+        sums = accumulate(context, builder, (codes, codes_), at_, quads_, (probes, probes_), bases, begin, made)
         for m in range(rows.count):
             query = builder.add(row_, number(m))
-            factor = spread(builder, builder.fneg(read(scale, scale_, query, F32.ir.element)), 16)
-            origin = spread(builder, read(offset, offset_, query, F32.ir.element), 16)
+            factor, origin = builder.fneg(each(scale, scale_, query)), each(offset, offset_, query)
             for v in range(2):
                 product = joined(builder, [sums[2 * (digits.count * m + i) + v] for i in range(digits.count)])
                 place = builder.add(to_, builder.add(builder.mul(jump_, number(m)), number(16 * v)))
@@ -97,7 +124,8 @@ def _project(
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(codes, i, i, probes, starts, scale, offset, i, out, i, i, digits, rows), generate
+    given = (codes, i, i, probes, starts, scale, offset, i, out, i, i, digits, rows, matrix, products, i)
+    return types.void(*given), generate
 
 
 @inner
@@ -116,21 +144,31 @@ def ask(codes, begin, end):  # type: ignore[no-untyped-def]
 
 
 @inner
-def project(codes, first, padded, probes, starts, scale, offset, begin, count, out, to, tile, digits, rows):  # type: ignore[no-untyped-def]
-    """t.g of `padded` states from `first` on and `count` queries from `begin` on, in rows of `tile` numbers."""
+def project(  # type: ignore[no-untyped-def]
+    codes, first, padded, probes, starts, scale, offset, begin, count, out, to, tile, digits, rows, matrix, left, sums
+):
+    """t.g of `padded` states from `first` on and `count` queries from `begin` on, in rows of `tile` numbers.
+
+    matrix, left, sums : None, or for the matrix unit, the queries as `matrix.arrange` puts them, and room for products.
+    """
     quads = codes.shape[1]
-    own = share(PANEL * quads * 4, count)
+    span, steps = quads * PANEL * 4, steps_of(quads * 4)
+    own = share(span, count)
     for i in range(0, padded, PANEL):
         at, q = (first + i) * quads * 4, 0
-        following = at + PANEL * quads * 4
-        while q + len(rows) <= count:
-            ask(codes, following + q * own, following + (q + len(rows)) * own)
-            _project(
-                codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits, rows
-            )
-            q += len(rows)
+        if matrix is not None:
+            multiply(left, STEP, TILE, steps * TILE, count * len(digits), codes, at, steps, sums)
         while q < count:
-            _project(
-                codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits, ONE
-            )
-            q += 1
+            wide, place = len(rows) if q + len(rows) <= count else 1, q * len(digits) * COLUMNS
+            ask(codes, at + span + q * own, at + span + (q + wide) * own)
+            if wide > 1:
+                _project(
+                    codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits,
+                    rows, matrix, sums, place,
+                )  # fmt: skip
+            else:
+                _project(
+                    codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits,
+                    ONE, matrix, sums, place,
+                )  # fmt: skip
+            q += wide

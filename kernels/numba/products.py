@@ -27,6 +27,7 @@ from fastthermo.kernels.numba.config import (
     query_block,
     tile_length,
 )
+from fastthermo.kernels.numba.matrix import tiles
 from fastthermo.kernels.numba.octet_sums import BLOCK
 from fastthermo.kernels.numba.octets import ROWS as DIGIT_ROWS
 from fastthermo.kernels.numba.pack import Packed, squares
@@ -197,7 +198,7 @@ def _bytes(
     probes = probe(packed, codes, field, beta, digits)
     block = even_block(len(field), query_block(field.shape[1], 4), ROWS)
     queries = (*probes[:4], (0,) * digits, DIGIT_ROWS[digits], block, field, beta)
-    given = (made.level, made.rest_level, guess, packed.tilts, np.zeros(1, np.float32))
+    given = (made.level, made.rest_level, guess, packed.tilts, np.zeros(1, np.float32), tiles())
     product = beta * probes.error
     arguments = (packed.data, *of_states(codes), *queries, *given)
     part = _pass(bytewise.bytewise_kernel, packed, field, beta, block, product, scratch, *arguments)

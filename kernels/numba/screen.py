@@ -25,6 +25,7 @@ from fastthermo.kernels.numba.config import (
     kept,
 )
 from fastthermo.kernels.numba.judge import judge_kernel
+from fastthermo.kernels.numba.matrix import tiles
 from fastthermo.kernels.numba.octets import ROWS as DIGIT_ROWS
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
@@ -84,7 +85,8 @@ def _judge(packed: Packed, codes: Codes, probes: Probes, beta: np.ndarray, preci
     states, digits = (codes.codes, codes.half_squares, codes.priors), (0, 0)
     block = even_block(len(beta), SCREEN_BLOCK, len(DIGIT_ROWS[2]))
     about = (states, tuple(probes[:4]), beta, limits, probes.error, block, stride, precision == "single", most)
-    run(judge_kernel, -(-len(beta) // block), 1, *about, np.zeros(1, np.float32), digits, DIGIT_ROWS[2], worthwhile)
+    given = (*about, np.zeros(1, np.float32), digits, DIGIT_ROWS[2], tiles(), worthwhile)
+    run(judge_kernel, -(-len(beta) // block), 1, *given)
     return worthwhile
 
 
@@ -149,4 +151,4 @@ def find_candidates(
         queries = tuple(x[rows] for x in queries)
     block = even_block(len(rows), SCREEN_BLOCK, 6)
     states, tasks = (codes.codes, codes.half_squares, codes.priors), parts * -(-len(rows) // block)
-    run(sieve_kernel, tasks, 1, states, queries, start, rows, packed.tilts, block, part, parts, tuple(lists))
+    run(sieve_kernel, tasks, 1, states, queries, start, rows, packed.tilts, block, part, parts, tuple(lists), tiles())

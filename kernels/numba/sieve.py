@@ -10,18 +10,27 @@ from numba.extending import intrinsic
 from fastthermo.kernels.numba.codes import PANEL
 from fastthermo.kernels.numba.compile import inner, jit
 from fastthermo.kernels.numba.config import PARTS
-from fastthermo.kernels.numba.octets import BYTES, ask, dot, share
+from fastthermo.kernels.numba.matrix import (
+    COLUMNS,
+    STEP,
+    TILE,
+    arrange,
+    configure,
+    multiply,
+    release,
+    scratch,
+    steps_of,
+)
+from fastthermo.kernels.numba.octets import accumulate, ask, share
 from fastthermo.kernels.numba.simd import (
     F32,
     I32,
     I64,
     WORDS,
     address,
-    barrier,
     constant,
     fused,
     llvm,
-    loop,
     smaller,
     spread,
 )
@@ -34,7 +43,7 @@ LANES = 16
 def _compare(
     typing: Any, codes: Any, at: Any, quads: Any, probes: Any, starts: Any, scale: Any, tilt: Any, row: Any, half: Any,
     priors: Any, first: Any, bounds: Any, seconds: Any, have: Any, before: Any, bases: Any, q: Any, most: Any,
-    index: Any, energy: Any, tilts: Any, rows: Any,
+    index: Any, energy: Any, tilts: Any, rows: Any, matrix: Any, products: Any, place: Any,
 ) -> Any:  # fmt: skip
     """Append those of 32 states from `first` on whose energy is below the bound of a query, for len(rows) queries.
 
@@ -43,7 +52,8 @@ def _compare(
 
     codes : of the states, from `at` on; probes : bytes (B, 2, 4 quads), unsigned times signed, from `row` on; starts :
     -k.q_a (B, 2); bounds, seconds, have : of a query of the block, from `q` on; have, which goes to `before`, is grown;
-    bases : where its part of `index` and `energy` begins, which whole vectors are written to.
+    bases : where its part of `index` and `energy` begins, which whole vectors are written to; matrix, products,
+    place : as in `accumulate`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -51,6 +61,7 @@ def _compare(
             codes_, at_, quads_, probes_, starts_, scale_, tilt_, row_, half_, priors_, first_, bounds_, seconds_,
             have_, before_, bases_, q_, most_, index_, energy_,
         ) = values[:20]  # fmt: skip
+        made = (matrix, products, *values[23:])
         halves = range(2)
 
         def number(value: int) -> Any:
@@ -64,26 +75,11 @@ def _compare(
 
         queries = [builder.add(row_, number(m)) for m in range(rows.count)]
         own = [builder.add(q_, number(m)) for m in range(rows.count)]
+        places = [builder.add(builder.mul(query, number(2)), number(i)) for query in queries for i in range(2)]
         stride = builder.mul(quads_, number(4))
-
-        def body(k: Any, sums: list[Any]) -> list[Any]:
-            start = builder.add(at_, builder.mul(k, number(PANEL * 4)))
-            states = [read(codes, codes_, builder.add(start, number(64 * v)), BYTES) for v in halves]
-            new = []
-            for i in range(2 * rows.count):
-                place = builder.add(builder.mul(queries[i // 2], number(2)), number(i % 2))
-                place = builder.add(builder.mul(place, stride), builder.mul(k, number(4)))
-                barrier(builder)
-                query = spread(builder, read(probes, probes_, place, I32), 16)
-                new += [dot(builder, sums[2 * i + v], states[v], query) for v in halves]
-            return new
-
-        begin: list[Any] = []
-        for query in queries:
-            for i in range(2):
-                place = builder.add(builder.mul(query, number(2)), number(i))
-                begin += [each(starts, starts_, place)] * 2
-        sums = loop(builder, quads_, 1, begin, body)
+        digits = [builder.mul(place, stride) for place in places]
+        begin = [each(starts, starts_, place) for place in places for _ in halves]
+        sums = accumulate(context, builder, (codes, codes_), at_, quads_, (probes, probes_), digits, begin, made)
         lowest = [read(half, half_, builder.add(first_, number(16 * v)), F32.ir) for v in halves]
         if tilts.count:
             prior = [read(priors, priors_, builder.add(first_, number(16 * v)), F32.ir) for v in halves]
@@ -132,7 +128,7 @@ def _compare(
     i = types.int64
     given = (
         codes, i, i, probes, starts, scale, tilt, i, half, priors, i, bounds, seconds, have, before, bases, i, i, index,
-        energy, tilts, rows,
+        energy, tilts, rows, matrix, products, i,
     )  # fmt: skip
     return i(*given), generate
 
@@ -176,21 +172,26 @@ def _mask(builder: Any, lanes: Any) -> Any:
 
 
 @jit
-def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_part, parts, lists):  # type: ignore[no-untyped-def]
+def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_part, parts, lists, matrix):  # type: ignore[no-untyped-def]
     """Candidates of tasks [low, high), a task being a block of queries and a part of the states.
 
-    highest : (B,) float32, energies from which on no state is wanted.
+    highest : (B,) float32, energies from which on no state is wanted; matrix : of `matrix.tiles`.
     """
     codes, half, priors = states
     probes, starts, scale, tilt, limits = queries
     index, energy, found, best = lists  # one by one from here on: tuples of arrays cost reference counts
     panels, quads, width = codes.shape[0], codes.shape[1], index.shape[2]
-    panel_bytes = quads * PANEL * 4
+    panel_bytes, steps = quads * PANEL * 4, steps_of(quads * 4)
     bounds, seconds = np.empty(block, np.float32), np.empty(block, np.float32)
     have, bases, before = np.empty(block, np.int64), np.empty(block, np.int64), np.empty(len(SIX), np.int64)
+    left, sums = scratch(matrix, block, probes, starts)
+    if matrix is not None:
+        configure(matrix)
     for task in range(low, high):
         part, begin = begin_part + task % parts, task // parts * block
         count = min(block, len(rows) - begin)
+        if matrix is not None:
+            arrange(probes, begin, count, left)
         for q in range(count):
             b = rows[begin + q]
             found[part, b] = have[q] = 0
@@ -201,18 +202,20 @@ def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_
         lost, own = 0, share(panel_bytes, count)
         for panel in range(part_start(part, panels), part_start(part + 1, panels)):
             at, first, q = panel * quads * PANEL * 4, panel * PANEL, 0
+            if matrix is not None:
+                multiply(left, STEP, TILE, steps * TILE, 2 * count, codes, at, steps, sums)
             while q < count:
                 r, wide = begin + q, 6 if q + 6 <= count else 1
                 ask(codes, at + panel_bytes + q * own, at + panel_bytes + (q + wide) * own)
                 if wide == 6:
                     noticed = _compare(
                         codes, at, quads, probes, starts, scale, tilt, r, half, priors, first, bounds, seconds, have,
-                        before, bases, q, width - PANEL, index, energy, tilts, SIX,
+                        before, bases, q, width - PANEL, index, energy, tilts, SIX, matrix, sums, 2 * q * COLUMNS,
                     )  # fmt: skip
                 else:
                     noticed = _compare(
                         codes, at, quads, probes, starts, scale, tilt, r, half, priors, first, bounds, seconds, have,
-                        before, bases, q, width - PANEL, index, energy, tilts, ONE,
+                        before, bases, q, width - PANEL, index, energy, tilts, ONE, matrix, sums, 2 * q * COLUMNS,
                     )  # fmt: skip
                 if noticed != 0:
                     for m in range(wide):
@@ -227,6 +230,8 @@ def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_
         for q in range(count):
             if found[part, rows[begin + q]] == 0:
                 found[part, rows[begin + q]] = have[q]
+    if matrix is not None:
+        release()
 
 
 @inner

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastthermo.kernels import Sums, numba, reference
-from fastthermo.kernels.numba import bytewise, octet_sums, octets, screen
+from fastthermo.kernels.numba import bytewise, matrix, octet_sums, octets, screen
 from fastthermo.kernels.numba.codes import LARGEST, SLACK
 from fastthermo.kernels.numba.scratch import aligned
 
@@ -24,27 +24,54 @@ UNITS = {"bytes": 1.0, "bytes / 256": 1 / 256, "bytes / 255": 1 / 255}
 DIGITS = [2, 3]
 
 
+@pytest.fixture(params=["vectors", "matrix"])
+def unit(request: Any) -> np.ndarray | None:
+    """What multiplies: vector units, or the matrix unit."""
+    if request.param == "vectors":
+        return None
+    if matrix.tiles() is None:
+        pytest.skip("no matrix unit here")
+    return matrix.tiles()
+
+
 @compiler.njit
 def project(
-    codes: Any, padded: Any, probes: Any, starts: Any, scale: Any, offset: Any, out: Any, digits: Any, rows: Any
-):  # type: ignore[no-untyped-def]
-    octets.project(codes, 0, padded, probes, starts, scale, offset, 0, len(scale), out, 0, out.shape[1], digits, rows)
+    codes: Any, padded: Any, probes: Any, starts: Any, scale: Any, offset: Any, out: Any, digits: Any, rows: Any,
+    unit: Any,
+):  # type: ignore[no-untyped-def] # fmt: skip
+    left, sums = matrix.scratch(unit, len(scale), probes, starts)
+    if unit is not None:
+        matrix.configure(unit)
+        matrix.arrange(probes, 0, len(scale), left)
+    octets.project(
+        codes, 0, padded, probes, starts, scale, offset, 0, len(scale), out, 0, out.shape[1], digits, rows, unit, left,
+        sums,
+    )  # fmt: skip
+    if unit is not None:
+        matrix.release()
 
 
 @compiler.njit
-def sum_up(codes: Any, weights: Any, anchor: Any, mean: Any, digits: Any, rows: Any):  # type: ignore[no-untyped-def]
+def sum_up(codes: Any, weights: Any, anchor: Any, mean: Any, digits: Any, rows: Any, unit: Any):  # type: ignore[no-untyped-def]
     count, tile = weights.shape
     steps, sums = np.empty(count, np.float32), np.empty(16, np.int32)
-    written, totals = np.zeros((count, len(digits), tile), np.int8), np.empty((count, len(digits)), np.int32)
+    written = np.zeros((matrix.whole_rows(count * len(digits)), tile), np.int8)
+    totals = np.empty((count, len(digits)), np.int32)
     flipped = aligned(tile * octet_sums.BLOCK, codes[0, 0, 0])
+    products = aligned(written.shape[0] * matrix.COLUMNS, totals[0])
     dither = np.empty(tile, np.float32)
     octet_sums.fill_dither(dither)
     for q in range(count):
         steps[q] = octet_sums.write(weights, q, tile, tile, dither, written, sums, totals, digits)[0]
+    if unit is not None:
+        matrix.configure(unit)
     octet_sums.gather(
-        codes, 0, tile, flipped, written, tile, totals, anchor, steps, count, mean, mean.shape[1], digits, rows
-    )
-    return written, steps
+        codes, 0, tile, flipped, written, tile, totals, anchor, steps, count, mean, mean.shape[1], digits, rows, unit,
+        products,
+    )  # fmt: skip
+    if unit is not None:
+        matrix.release()
+    return written[: count * len(digits)].reshape(count, len(digits), tile), steps
 
 
 def tile(dimension: int, panels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +87,9 @@ def tile(dimension: int, panels: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("digits", DIGITS)
 @pytest.mark.parametrize(("dimension", "queries"), [(33, 1), (40, 7), (64, 12), (784, 5)])
-def test_products_with_queries_are_exact_but_for_their_last_rounding(dimension: int, queries: int, digits: int) -> None:
+def test_products_with_queries_are_exact_but_for_their_last_rounding(
+    dimension: int, queries: int, digits: int, unit: np.ndarray | None
+) -> None:
     q, codes = tile(dimension, 3)
     rng = np.random.default_rng(queries)
     digit = rng.integers(-128, 128, (queries, digits, dimension))
@@ -71,7 +100,7 @@ def test_products_with_queries_are_exact_but_for_their_last_rounding(dimension: 
     starts = -(digit * origin).sum(2).astype(np.int32)
     scale, offset = rng.random((2, queries)).astype(np.float32)
     out = np.full((queries, len(q)), np.nan, np.float32)
-    project(codes, len(q), probes, starts, scale, offset, out, (0,) * digits, octets.ROWS[digits])
+    project(codes, len(q), probes, starts, scale, offset, out, (0,) * digits, octets.ROWS[digits], unit)
     k = (digit * 256 ** np.arange(digits)[:, None]).sum(1)
     exact = k @ (q - origin).T
     want = offset[:, None].astype(float) - scale[:, None] * exact
@@ -81,7 +110,9 @@ def test_products_with_queries_are_exact_but_for_their_last_rounding(dimension: 
 
 @pytest.mark.parametrize("digits", DIGITS)
 @pytest.mark.parametrize(("dimension", "queries"), [(33, 1), (40, 7), (64, 12), (784, 5)])
-def test_sums_of_states_are_exact_but_for_the_steps_of_weights(dimension: int, queries: int, digits: int) -> None:
+def test_sums_of_states_are_exact_but_for_the_steps_of_weights(
+    dimension: int, queries: int, digits: int, unit: np.ndarray | None
+) -> None:
     q, codes = tile(dimension, 8)
     rng = np.random.default_rng(queries)
     weights = np.exp(-3 * rng.normal(size=(queries, len(q))) ** 2).astype(np.float32)
@@ -91,7 +122,7 @@ def test_sums_of_states_are_exact_but_for_the_steps_of_weights(dimension: int, q
     origin, depth = np.zeros(-(-dimension // 32) * 32, np.int32), -(-dimension // 32) * 32
     origin[:dimension] = rng.integers(0, 256, dimension)
     mean = np.zeros((queries, depth), np.float32)
-    written, steps = sum_up(codes, weights, origin, mean, (0,) * digits, octets.ROWS[digits])
+    written, steps = sum_up(codes, weights, origin, mean, (0,) * digits, octets.ROWS[digits], unit)
     k = np.einsum("qdn,d->qn", written.astype(np.int64), 256 ** np.arange(digits))
     assert (np.abs(k) <= LARGEST[digits] + 1).all()
     step = np.abs(weights).max(1).astype(float) / LARGEST[digits]
@@ -261,23 +292,23 @@ def test_floats_that_are_no_bytes_are_multiplied_as_floats(monkeypatch: pytest.M
     assert calls.digits == [(0, 3)]
 
 
-def test_weights_that_differ_by_less_than_a_step_are_told_apart_on_average() -> None:
+def test_weights_that_differ_by_less_than_a_step_are_told_apart_on_average(unit: np.ndarray | None) -> None:
     weights = np.linspace(1 - 1e-5, 1, 256, dtype=np.float32)[None]
     q, codes = tile(40, 8)
     q[:], codes[...] = 0, 0
     codes[4:, 0, :, 0] = 200  # the heavier half
     mean = np.zeros((1, 64), np.float32)
-    sum_up(codes, weights, np.full(64, 100, np.int32), mean, (0, 0), octets.ROWS[2])
+    sum_up(codes, weights, np.full(64, 100, np.int32), mean, (0, 0), octets.ROWS[2], unit)
     want = 100 * (weights[0, 128:].sum(dtype=float) - weights[0, :128].sum(dtype=float))
     assert want > 0.05
     assert abs(mean[0, 0] - want) < 0.2 * want
 
 
-def test_weights_too_small_for_float32_digits_are_no_nan() -> None:
+def test_weights_too_small_for_float32_digits_are_no_nan(unit: np.ndarray | None) -> None:
     q, codes = tile(40, 8)
     weights = np.array([0.0, 1e-36] * 128, np.float32)[None]
     mean = np.zeros((1, 64), np.float32)
-    sum_up(codes, weights, np.zeros(64, np.int32), mean, (0, 0, 0), octets.ROWS[3])
+    sum_up(codes, weights, np.zeros(64, np.int32), mean, (0, 0, 0), octets.ROWS[3], unit)
     assert np.allclose(mean[0, :40], 1e-36 * q[1::2].sum(0), rtol=0.01, atol=0)
 
 
