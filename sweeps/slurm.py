@@ -9,21 +9,25 @@ from __future__ import annotations
 import argparse
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dask_jobqueue import SLURMCluster
 from distributed import Client
 
 from fastthermo import sweep
 from fastthermo.sweep.executors import THREADS, check_workers
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # dask_jobqueue makes Ctrl-C an exit without an error
+if TYPE_CHECKING:
+    from dask_jobqueue import SLURMCluster
 
 
 def cluster(
     cores: int = 1, memory: str = "4GB", walltime: str = "04:00:00", gpus: int = 0, **options: Any
 ) -> SLURMCluster:
     """Of jobs with one worker; further options are SLURMCluster's: queue, account, interface, ..."""
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue import SLURMCluster
+
+    signal.signal(signal.SIGINT, ctrl_c)  # which the import makes an exit without an error
     return SLURMCluster(
         cores=1,  # tasks at a time
         processes=1,

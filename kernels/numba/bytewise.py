@@ -43,13 +43,11 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
     per, mass = np.empty(block, np.float32), np.empty(block)
     head, vectors = np.empty((block, COLUMNS)), np.empty((block, 2, dimension))
     segments = (size + SEGMENT - 1) // SEGMENT
-    if matrix is not None:
-        configure(matrix)
+    configure(matrix)
     for task in range(low, high):
         segment, begin = task % segments, task // segments * block
         count, last = min(block, queries - begin), min(size, (segment + 1) * SEGMENT)
-        if matrix is not None:
-            arrange(probes, begin, count, left)
+        arrange(matrix, probes, begin, count, left)
         clear(count, head, vectors)
         fill(tail, 0, count * 4 * lanes(zero), 0.0)
         fill(mean, 0, count * depth, 0.0)
@@ -84,5 +82,4 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
             for d in range(dimension):
                 mean[np.uint64(q * depth + d)] *= step[d]
             close(q, segment, begin + q, anchor, field, head, vectors, tail, mean, depth, dominant, shift, scalars)
-    if matrix is not None:
-        release()
+    release(matrix)

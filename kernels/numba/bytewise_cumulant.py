@@ -21,7 +21,7 @@ def bytewise_cumulant_kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """As `cumulant._cumulant_kernel`; queries, vectors : their digits, -k.q_a, scales and offsets.
 
-    vectors : of a - v_k, the query b of order k at k B + b, of two orders at most; matrix : of `matrix.tiles`.
+    vectors : of a - v_k, the query b of order k at k B + b; matrix : of `matrix.tiles`.
     """
     states, log_weights, anchor, _ = data
     (size, dimension), tile = states.shape, BYTE_TILE
@@ -34,23 +34,21 @@ def bytewise_cumulant_kernel(  # type: ignore[no-untyped-def]
     written = aligned(whole_rows(block * len(digits)) * tile, queries[0][0, 0])
     counted, totals = aligned(16, queries[1][0]), np.empty((block, len(digits)), np.int32)
     left, products = scratch(matrix, block, queries[0], queries[1])
-    firsts, vector_products = scratch(matrix, block, vectors[0], vectors[1])
-    seconds, _ = scratch(matrix, block, vectors[0], vectors[1])
+    others, vector_products = scratch(matrix, orders * whole_rows(block), vectors[0], vectors[1])
+    span = others.size // orders
     dither, per = aligned(tile, zero), np.empty(block, np.float32)
     fill_dither(dither)
     about, away = np.empty((block, COLUMNS)), np.empty((block, dimension))
     at_mean, sums = np.empty((block, orders)), np.empty(block)
     places, weights, gaps, delta = np.empty(tile, np.int64), np.empty(tile), np.empty(tile), np.empty(dimension)
     segments = (size + SEGMENT - 1) // SEGMENT
-    if matrix is not None:
-        configure(matrix)
+    configure(matrix)
     for task in range(low, high):
         segment, begin = task % segments, task // segments * block
         count, last = min(block, count_all - begin), min(size, (segment + 1) * SEGMENT)
-        if matrix is not None:
-            arrange(queries[0], begin, count, left)
-            arrange(vectors[0], begin, count, firsts)
-            arrange(vectors[0], (orders - 1) * count_all + begin, count, seconds)
+        arrange(matrix, queries[0], begin, count, left)
+        for order in range(orders):
+            arrange(matrix, vectors[0], order * count_all + begin, count, others[order * span : (order + 1) * span])
         fill(mean, 0, count * depth, 0.0)
         start_block(begin, count, data, field, beta, level, blur, dominant, log_rest, dimension, pull, about, away)
         clear(
@@ -72,7 +70,7 @@ def bytewise_cumulant_kernel(  # type: ignore[no-untyped-def]
                 project(
                     codes, start, padded, k, starts, scale, offset, order * count_all + begin, count, projection,
                     order * block * tile, tile, vector_digits, vector_rows, matrix,
-                    seconds if order else firsts, vector_products,
+                    others[order * span : (order + 1) * span], vector_products,
                 )  # fmt: skip
             for q in range(count):
                 b = begin + q
@@ -92,5 +90,4 @@ def bytewise_cumulant_kernel(  # type: ignore[no-untyped-def]
             for d in range(dimension):
                 mean[np.uint64(q * depth + d)] *= step[d]
         add_tail(segment, begin, count, anchor, field, shift, away, sums, mean, depth, out)
-    if matrix is not None:
-        release()
+    release(matrix)

@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fastthermo.kernels.numba.compile import jit
+from fastthermo.kernels.numba.matrix import TILE
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E
 
 PANEL = 32  # states side by side in codes: two vectors of 16, four dimensions each
-SLACK = 2048  # bytes after them that may be read
+SLACK = 2 * TILE  # bytes after them that may be read
 LARGEST = (0, 0, 0x7F7F - 1, 0x7F7F7F - 8)  # of |k|, by its digits, less what rounding may add
 LONGEST = 0.9 * 2**31  # |k| |q - q_a|, which leaves room for the rounding of k
 

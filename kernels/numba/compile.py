@@ -13,6 +13,7 @@ from typing import Any
 import llvmlite
 import numba
 from numba import config
+from numba.core.codegen import get_host_cpu_features
 
 # reassociation and contraction only: plain fastmath breaks isinf and isnan. (x - y) - z may become x - (y + z),
 # so where x and y are close and z is small, the two differences stand in loops of their own.
@@ -31,6 +32,12 @@ def cache_folder() -> Path:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         key.update(source.read_bytes())
     return Path(root) / "numba" / key.hexdigest()[:16]
+
+
+def has(feature: str) -> bool:
+    """Whether kernels are compiled for a CPU with that extension, as LLVM names it."""
+    features = config.CPU_FEATURES  # of the environment; else the host's
+    return f"+{feature}" in (get_host_cpu_features() if features is None else features).split(",")
 
 
 def inner(function: Callable[..., Any], counting: bool = False) -> Any:

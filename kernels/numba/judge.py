@@ -44,13 +44,11 @@ def judge_kernel(  # type: ignore[no-untyped-def]
     for i in range(width):
         n = i // PANEL * stride * PANEL + i % PANEL
         own_half[i], own_prior[i] = half[n], priors[n]
-    if matrix is not None:
-        configure(matrix)
+    configure(matrix)
     for task in range(low, high):
         begin = task * block
         count = min(block, len(beta) - begin)
-        if matrix is not None:
-            arrange(bytes_, begin, count, left)
+        arrange(matrix, bytes_, begin, count, left)
         for i in range(taken):
             project(
                 codes, i * stride * PANEL, PANEL, bytes_, starts, scale, offset, begin, count, energy, i * PANEL, width,
@@ -65,8 +63,7 @@ def judge_kernel(  # type: ignore[no-untyped-def]
                 slack = 2 * error[b] * beta[b] * LOG2E
                 kept = _below(gap, -least(gap, weight, width, c, slack, 0.0, DROPPED * BETTER, DROPPED_REST) / c)
             worthwhile[b] = kept <= most
-    if matrix is not None:
-        release()
+    release(matrix)
 
 
 @inner

@@ -1,7 +1,8 @@
 """Products of bytes on the CPU's matrix unit (Intel AMX), in tiles of 16 rows of 64 bytes; `octets` elsewhere.
 
 The integers are the same, so that nothing else depends on which of the two made them. A thread that multiplies says so
-(`configure`) and, so that switching between threads stays cheap, when it is done (`release`).
+(`configure`) and, so that switching between threads stays cheap, when it is done (`release`). Kernels get `matrix`:
+what `tiles` returns, of None nothing here does anything.
 """
 
 import ctypes
@@ -10,13 +11,12 @@ import sys
 from functools import lru_cache, partial
 from typing import Any
 
-import llvmlite.binding as llvm_binding
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastthermo.kernels.numba.compile import inner
+from fastthermo.kernels.numba.compile import has, inner
 from fastthermo.kernels.numba.scratch import aligned
 from fastthermo.kernels.numba.simd import I64, address, llvm, loop
 
@@ -24,7 +24,7 @@ ROWS, STEP, COLUMNS = 16, 64, 32  # rows of a tile, bytes of a row, columns of t
 TILE = ROWS * STEP
 ONE, TWO = (0,), (0, 0)
 BYTE, NOTHING = ir.IntType(8), ir.VoidType()
-_PERMIT = (158, 0x1023, 18)  # arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA): Linux saves no tiles of who has not asked
+_PERMIT = (158, 0x1023, 18)  # arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA): who has not asked is killed by Linux
 
 
 @lru_cache
@@ -32,7 +32,7 @@ def tiles() -> np.ndarray | None:
     """What `configure` takes, eight tiles of full size; None where there is no such unit, or no leave to use it."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return None
-    if not llvm_binding.get_host_cpu_features().get("amx-int8", False):
+    if not has("amx-int8"):
         return None
     if ctypes.CDLL(None).syscall(*map(ctypes.c_long, _PERMIT)) != 0:
         return None
@@ -47,22 +47,24 @@ def _tile(number: int) -> Any:
 
 
 @intrinsic
-def configure(typing: Any, config: Any) -> Any:
+def configure(typing: Any, matrix: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        where = address(context, builder, config, values[0], ir.Constant(I64, 0), BYTE)
-        llvm(builder, "llvm.x86.ldtilecfg", NOTHING, (where,))
+        if matrix is not types.none:
+            where = address(context, builder, matrix, values[0], ir.Constant(I64, 0), BYTE)
+            llvm(builder, "llvm.x86.ldtilecfg", NOTHING, (where,))
         return context.get_dummy_value()
 
-    return types.void(config), generate
+    return types.void(matrix), generate
 
 
 @intrinsic
-def release(typing: Any) -> Any:
+def release(typing: Any, matrix: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        llvm(builder, "llvm.x86.tilerelease", NOTHING, ())
+        if matrix is not types.none:
+            llvm(builder, "llvm.x86.tilerelease", NOTHING, ())
         return context.get_dummy_value()
 
-    return types.void(), generate
+    return types.void(matrix), generate
 
 
 @intrinsic
@@ -70,10 +72,10 @@ def _multiply(
     typing: Any, left: Any, at: Any, stride: Any, jump: Any, group: Any, panel: Any, start: Any, steps: Any, out: Any,
     to: Any, groups: Any,
 ) -> Any:  # fmt: skip
-    """out[m, :] = left[m].panel, 32 int32, for 16 rows m of signed bytes, or 32: len(groups) times 16.
+    """out[m, :] = left[m].panel, 32 int32 from out.flat[to] on, for len(groups) times 16 rows m of signed bytes.
 
-    Byte k of row m of a step stands at at + m stride + step jump + k, the next 16 rows `group` further on; panel : four
-    unsigned bytes for each of 32 columns, from `start` on, 16 times a step.
+    Byte k of row m of a step stands at left.flat[at + m stride + step jump + k], the next 16 rows `group` further on;
+    panel : four unsigned bytes for each of 32 columns, from `start` on, 16 times a step.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -101,7 +103,7 @@ def _multiply(
             llvm(builder, "llvm.x86.tilezero", NOTHING, (_tile(2 * i + j),))
         loop(builder, steps_, 1, [], body)
         for i, j in pairs:
-            place = builder.add(to_, number(ROWS * COLUMNS * i + ROWS * j))
+            place = builder.add(to_, number(ROWS * COLUMNS * i + COLUMNS // 2 * j))
             memory("stored", 2 * i + j, out, out_, place, number(4 * COLUMNS))
         return context.get_dummy_value()
 
@@ -131,8 +133,10 @@ def scratch(matrix, queries, probes, starts):  # type: ignore[no-untyped-def]
 
 
 @inner
-def arrange(probes, begin, count, left):  # type: ignore[no-untyped-def]
+def arrange(matrix, probes, begin, count, left):  # type: ignore[no-untyped-def]
     """Digits of `count` queries from `begin` on as tiles: those of 16 rows side by side, zeros beyond the last byte."""
+    if matrix is None:
+        return
     digits, width = probes.shape[1], probes.shape[2]
     steps = steps_of(width)
     for m in range(count * digits):
@@ -146,8 +150,10 @@ def arrange(probes, begin, count, left):  # type: ignore[no-untyped-def]
 
 
 @inner
-def multiply(left, stride, jump, group, rows, panel, start, steps, out):  # type: ignore[no-untyped-def]
-    """`_multiply` for any number of rows; whole groups of 16 are read and written."""
+def multiply(matrix, left, stride, jump, group, rows, panel, start, steps, out):  # type: ignore[no-untyped-def]
+    """`_multiply` for any number of rows, if there is a matrix unit; whole groups of 16 are read and written."""
+    if matrix is None:
+        return
     m, at = 0, 0
     while m + ROWS < rows:
         _multiply(left, at, stride, jump, group, panel, start, steps, out, m * COLUMNS, TWO)

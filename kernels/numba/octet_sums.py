@@ -186,7 +186,7 @@ def gather(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Add the sums of written weights times q - q_a to rows of `depth` numbers of `out`.
 
-    matrix, products : None, or for the matrix unit, and room for products.
+    matrix, products : of `matrix.tiles`, and room for products.
     """
     quads, groups, high = codes.shape[1], padded // 4, count * len(digits)
     if matrix is not None:
@@ -199,8 +199,7 @@ def gather(  # type: ignore[no-untyped-def]
             for v in range(2):
                 if d + 16 * v < quads * 4:
                     _flip(codes, at + v * PANEL * 16, flipped, i // 4 * 4 * BLOCK + 64 * v, 4 * BLOCK)
-        if matrix is not None:
-            multiply(written, tile, STEP, ROWS * tile, high, flipped, 0, steps_of(padded), products)
+        multiply(matrix, written, tile, STEP, ROWS * tile, high, flipped, 0, steps_of(padded), products)
         q = 0
         while q < count:
             wide, at, place = len(rows) if q + len(rows) <= count else 1, q * len(digits), q * len(digits) * COLUMNS

@@ -49,8 +49,7 @@ def accumulate(
     """begin + left[m].right in registers: two vectors of int32 a row m, whose bytes begin at bases[m].
 
     right : array type and value, bytes: four for each of 32 columns, `steps` times, from `at` on.
-    made : the types of None, or of `matrix.tiles`, and of an array; that array; where in it the products without
-        `begin` are in the second case, as `matrix.multiply` leaves them.
+    made : type of `matrix`; type and value of `products`; where those of the rows begin; made here if None.
     """
 
     def read(array: tuple[Any, Any], place: Any, target: Any) -> Any:
@@ -145,30 +144,45 @@ def ask(codes, begin, end):  # type: ignore[no-untyped-def]
 
 @inner
 def project(  # type: ignore[no-untyped-def]
-    codes, first, padded, probes, starts, scale, offset, begin, count, out, to, tile, digits, rows, matrix, left, sums
+    codes,
+    first,
+    padded,
+    probes,
+    starts,
+    scale,
+    offset,
+    begin,
+    count,
+    out,
+    to,
+    tile,
+    digits,
+    rows,
+    matrix,
+    left,
+    products,
 ):
     """t.g of `padded` states from `first` on and `count` queries from `begin` on, in rows of `tile` numbers.
 
-    matrix, left, sums : None, or for the matrix unit, the queries as `matrix.arrange` puts them, and room for products.
+    matrix, left, products : of `matrix.tiles`, the queries as `matrix.arrange` puts them, and room for products.
     """
     quads = codes.shape[1]
     span, steps = quads * PANEL * 4, steps_of(quads * 4)
     own = share(span, count)
     for i in range(0, padded, PANEL):
         at, q = (first + i) * quads * 4, 0
-        if matrix is not None:
-            multiply(left, STEP, TILE, steps * TILE, count * len(digits), codes, at, steps, sums)
+        multiply(matrix, left, STEP, TILE, steps * TILE, count * len(digits), codes, at, steps, products)
         while q < count:
             wide, place = len(rows) if q + len(rows) <= count else 1, q * len(digits) * COLUMNS
             ask(codes, at + span + q * own, at + span + (q + wide) * own)
             if wide > 1:
                 _project(
                     codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits,
-                    rows, matrix, sums, place,
+                    rows, matrix, products, place,
                 )  # fmt: skip
             else:
                 _project(
                     codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits,
-                    ONE, matrix, sums, place,
+                    ONE, matrix, products, place,
                 )  # fmt: skip
             q += wide

@@ -86,8 +86,10 @@ class _Call:
         self.starts.clear()
         self.inside.discard(threading.get_ident())  # where a signal handler raised as it entered or left
         while self.inside:
-            with suppress(BaseException):  # of a signal handler, again; its first is on its way
+            try:
                 self.wait()
+            except BaseException as error:  # of a signal handler; another one may be on its way already
+                self.error = self.error or error
         self.arguments = ()  # workers keep the call until they get another
 
 

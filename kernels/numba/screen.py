@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-import llvmlite.binding as llvm_binding
 import numpy as np
 
 from fastthermo.kernels.bounds import cutoffs
 from fastthermo.kernels.numba.codes import Codes, Probes, probe
+from fastthermo.kernels.numba.compile import has
 from fastthermo.kernels.numba.config import (
     JUDGED,
     PARTS,
@@ -37,7 +37,7 @@ from fastthermo.kernels.numba.sparse import Lists, sparse_sums
 @lru_cache
 def available() -> bool:
     """Whether the CPU has AVX-512 VNNI."""
-    return bool(llvm_binding.get_host_cpu_features().get("avx512vnni", False))
+    return has("avx512vnni")
 
 
 class Found(NamedTuple):

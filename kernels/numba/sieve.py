@@ -184,14 +184,12 @@ def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_
     panel_bytes, steps = quads * PANEL * 4, steps_of(quads * 4)
     bounds, seconds = np.empty(block, np.float32), np.empty(block, np.float32)
     have, bases, before = np.empty(block, np.int64), np.empty(block, np.int64), np.empty(len(SIX), np.int64)
-    left, sums = scratch(matrix, block, probes, starts)
-    if matrix is not None:
-        configure(matrix)
+    left, products = scratch(matrix, block, probes, starts)
+    configure(matrix)
     for task in range(low, high):
         part, begin = begin_part + task % parts, task // parts * block
         count = min(block, len(rows) - begin)
-        if matrix is not None:
-            arrange(probes, begin, count, left)
+        arrange(matrix, probes, begin, count, left)
         for q in range(count):
             b = rows[begin + q]
             found[part, b] = have[q] = 0
@@ -202,20 +200,19 @@ def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_
         lost, own = 0, share(panel_bytes, count)
         for panel in range(part_start(part, panels), part_start(part + 1, panels)):
             at, first, q = panel * quads * PANEL * 4, panel * PANEL, 0
-            if matrix is not None:
-                multiply(left, STEP, TILE, steps * TILE, 2 * count, codes, at, steps, sums)
+            multiply(matrix, left, STEP, TILE, steps * TILE, 2 * count, codes, at, steps, products)
             while q < count:
                 r, wide = begin + q, 6 if q + 6 <= count else 1
                 ask(codes, at + panel_bytes + q * own, at + panel_bytes + (q + wide) * own)
                 if wide == 6:
                     noticed = _compare(
                         codes, at, quads, probes, starts, scale, tilt, r, half, priors, first, bounds, seconds, have,
-                        before, bases, q, width - PANEL, index, energy, tilts, SIX, matrix, sums, 2 * q * COLUMNS,
+                        before, bases, q, width - PANEL, index, energy, tilts, SIX, matrix, products, 2 * q * COLUMNS,
                     )  # fmt: skip
                 else:
                     noticed = _compare(
                         codes, at, quads, probes, starts, scale, tilt, r, half, priors, first, bounds, seconds, have,
-                        before, bases, q, width - PANEL, index, energy, tilts, ONE, matrix, sums, 2 * q * COLUMNS,
+                        before, bases, q, width - PANEL, index, energy, tilts, ONE, matrix, products, 2 * q * COLUMNS,
                     )  # fmt: skip
                 if noticed != 0:
                     for m in range(wide):
@@ -230,8 +227,7 @@ def sieve_kernel(low, high, states, queries, highest, rows, tilts, block, begin_
         for q in range(count):
             if found[part, rows[begin + q]] == 0:
                 found[part, rows[begin + q]] = have[q]
-    if matrix is not None:
-        release()
+    release(matrix)
 
 
 @inner

@@ -40,15 +40,13 @@ def project(
     unit: Any,
 ):  # type: ignore[no-untyped-def] # fmt: skip
     left, sums = matrix.scratch(unit, len(scale), probes, starts)
-    if unit is not None:
-        matrix.configure(unit)
-        matrix.arrange(probes, 0, len(scale), left)
+    matrix.configure(unit)
+    matrix.arrange(unit, probes, 0, len(scale), left)
     octets.project(
         codes, 0, padded, probes, starts, scale, offset, 0, len(scale), out, 0, out.shape[1], digits, rows, unit, left,
         sums,
     )  # fmt: skip
-    if unit is not None:
-        matrix.release()
+    matrix.release(unit)
 
 
 @compiler.njit
@@ -63,14 +61,12 @@ def sum_up(codes: Any, weights: Any, anchor: Any, mean: Any, digits: Any, rows: 
     octet_sums.fill_dither(dither)
     for q in range(count):
         steps[q] = octet_sums.write(weights, q, tile, tile, dither, written, sums, totals, digits)[0]
-    if unit is not None:
-        matrix.configure(unit)
+    matrix.configure(unit)
     octet_sums.gather(
         codes, 0, tile, flipped, written, tile, totals, anchor, steps, count, mean, mean.shape[1], digits, rows, unit,
         products,
     )  # fmt: skip
-    if unit is not None:
-        matrix.release()
+    matrix.release(unit)
     return written[: count * len(digits)].reshape(count, len(digits), tile), steps
 
 
@@ -331,3 +327,4 @@ def test_nothing_to_sum_is_no_error(kind: str) -> None:
 def test_a_tile_is_as_long_as_integers_hold() -> None:
     tile = bytewise.BYTE_TILE
     assert 255 * 128 * tile * 2 < 2**31
+    assert tile % matrix.STEP == 0

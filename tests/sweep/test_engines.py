@@ -227,14 +227,15 @@ def test_a_bad_engine_is_refused_by_name(arguments: tuple[Any, ...], match: str)
 def test_the_job_script_of_slurm_starts_a_worker_that_does_the_sweep(
     small: Grid, tmp_path: Path, values: Values, want: np.ndarray
 ) -> None:
-    pytest.importorskip("dask_jobqueue")
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        pytest.skip("needs dask_jobqueue")
     spec = importlib.util.spec_from_file_location("slurm", ROOT / "sweeps" / "slurm.py")
     assert spec
     assert spec.loader
     slurm = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(slurm)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with slurm.cluster(cores=1, memory="2GB", walltime="00:10:00", gpus=1, queue="long", account="physics") as cluster:
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         script = cluster.job_script()
         for line in ("-p long", "-A physics", "--cpus-per-task=1", "--mem=2G", "-t 00:10:00", "--gpus-per-task=1"):
             assert f"#SBATCH {line}\n" in script
