@@ -71,6 +71,7 @@ TILES = MappingProxyType(
         ("products float64", None): Tile(64, 64, 16, 8, 2),
         ("average float64", None): Tile(64, 16, 64, 8, 2),
         ("covariance float64", None): Tile(1, 32, 32, 4, 2),
+        ("covariance float32", 16): Tile(1, 32, 16, 4, 2),
         ("covariance float32", 32): Tile(1, 32, 32, 4, 2),
         ("covariance float32", None): Tile(1, 32, 64, 8, 2),
         ("row", None): Tile(1, 2048, 1, 8, 1),
@@ -99,6 +100,10 @@ INSTEAD = MappingProxyType(
         ("cpu", "covariance float32", None): Tile(1, 64, 512, 4),
     }
 )
+# architectures that have the shared memory of another
+LIKE = MappingProxyType(
+    {"sm_87": "sm_80", "sm_103": "sm_100", "sm_110": "sm_100"} | dict.fromkeys(("sm_86", "sm_120", "sm_121"), "sm_89")
+)
 
 
 def most_heads(architecture: str) -> int:
@@ -107,7 +112,8 @@ def most_heads(architecture: str) -> int:
 
 @cache
 def tile(kernel: str, dimension: int, architecture: str) -> Tile:
+    like = LIKE.get(architecture, architecture)
     for (name, largest), row in TILES.items():
         if name == kernel and (largest is None or dimension <= largest):
-            return INSTEAD.get((architecture, name, largest), row)
+            return INSTEAD.get((like, name, largest), row)
     raise KeyError(kernel)

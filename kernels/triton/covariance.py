@@ -22,7 +22,7 @@ from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights
 from fastthermo.kernels.triton.split import WEIGHT
 from fastthermo.kernels.triton.temperatures import temperatures
-from fastthermo.kernels.triton.tile import group_of, row, share
+from fastthermo.kernels.triton.tile import group_of, row, share, symmetric
 from fastthermo.kernels.triton.tilt import tail_of
 
 SPLIT_DIMENSION = 64  # up to which the states are split between programs where queries are few
@@ -99,11 +99,12 @@ def _launch(
     t = tile(f"covariance {number}", dimension, packed.architecture)
     group = tile("differences", dimension, packed.architecture).n
     groups, kept = (given.dominant, given.dominant) if seen is None else (seen.groups, seen.kept)
+    programs = min(queries, PROGRAMS)
     launch(
         _covariance_kernel,
-        (min(queries, PROGRAMS), _pairs(dimension, t.d), parts),
+        (programs * _pairs(dimension, t.d), 1, parts),
         packed.states, work, groups, kept, rows.places, rows.number, given.dominant, given.shift, into,
-        len(packed.states), dimension, 0 if seen is None else groups.shape[1],
+        len(packed.states), dimension, 0 if seen is None else groups.shape[1], programs,
         LISTED=seen is not None, BLOCK_N=t.n if seen is None else group, BLOCK_S=t.d,
         num_warps=t.warps, num_stages=t.stages, **multiplied(packed, number),
     )  # fmt: skip
@@ -116,18 +117,18 @@ def _pairs(dimension: int, block: int) -> int:
 
 @triton.jit
 def _covariance_kernel(
-    Y, WORK, GROUPS, KEPT, ORDER, COUNT, DOMINANT, SHIFT, OUT, N, D, CAPACITY,
+    Y, WORK, GROUPS, KEPT, ORDER, COUNT, DOMINANT, SHIFT, OUT, N, D, CAPACITY, programs,
     LISTED: tl.constexpr, NUMBER: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     """LISTED: of listed groups, weights in row b of WORK; else of all states, weights of the i-th query in row i."""
     part, parts = tl.program_id(2), tl.num_programs(2)
-    blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(1), 0
+    blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(0) // programs, 0
     while across >= blocks - down:
         across -= blocks - down
         down += 1
     c, d = (down + across) * BLOCK_S + tl.arange(0, BLOCK_S), down * BLOCK_S + tl.arange(0, BLOCK_S)
-    for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
+    for i in range(tl.program_id(0) % programs, tl.load(COUNT), programs):
         b = tl.load(ORDER + i)
         r, kept = tl.load(DOMINANT + b), tl.load(KEPT + b)
         reference_c, reference_d = row(Y, r, c, c < D, D, tl.float64), row(Y, r, d, d < D, D, tl.float64)
@@ -146,6 +147,7 @@ def _covariance_kernel(
             left = tl.trans(q * ((y - reference_d[None, :]) - shift_d[None, :]))
             product = tl.dot(left.to(NUMBER), right.to(NUMBER), input_precision=PRECISION, out_dtype=NUMBER)
             total += product.to(tl.float64)
+        total = symmetric(total, across == 0)
         at = (b * parts + part) * D
         mask = (d < D)[:, None] & (c < D)[None, :]
         tl.store(OUT + (at + d[:, None]) * D + c[None, :], total, mask=mask)

@@ -11,6 +11,7 @@ Of others, a step is captured once in a CUDA graph that reads its row of the sch
 # ruff: noqa: RUF005
 # mypy: disable-error-code="assignment, misc"
 
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -38,29 +39,41 @@ def evolve(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, wh
     if _fits(packed.states, x, schedule):
         return _fused(packed, x, schedule, noise, whole)
     how = trajectory.mean_of(partial(boltzmann, packed), packed.states), step
-    if x.is_cuda and len(schedule.table) >= CAPTURED and not torch.cuda.is_current_stream_capturing():
-        return _replayed(how, x, schedule, noise, whole)
-    return trajectory.evolve(*how, x, schedule, noise, whole)
-
-
-def _replayed(how: How, x: torch.Tensor, schedule: Schedule, noise: Noise, whole: bool) -> torch.Tensor:
-    """The first step compiles what there is to compile; the second is captured, and replayed for all others."""
-    x, path = x.clone(), _room(x, schedule, whole)
+    if not x.is_cuda:
+        return trajectory.evolve(*how, x, schedule, noise, whole)
+    x, path, steps = x.clone(), _room(x, schedule, whole), len(schedule.table)
     once = by_tables(how, x, schedule, noise, path)
     with torch.cuda.device_of(x):
-        stream, aside, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        aside.wait_stream(stream)
-        with torch.cuda.stream(aside):
-            once()
-            graph.capture_begin(capture_error_mode="thread_local")  # without the synchronisation of torch.cuda.graph
-            try:
+        if steps >= CAPTURED and not torch.cuda.is_current_stream_capturing():
+            _replay(packed, once, steps)
+        else:
+            for _ in range(steps):
                 once()
-            finally:
-                graph.capture_end()
-        stream.wait_stream(aside)
-        for _ in range(1, len(schedule.table)):
-            graph.replay()
     return x if path is None else path
+
+
+def _replay(packed: Packed, once: Callable[[], None], steps: int) -> None:
+    """The first step compiles what there is to compile; the second is captured, and replayed for all others.
+
+    What a graph allocated goes back to the device only when the allocator runs out outside of a capture. So the last
+    graph of a stream is kept until the next has taken over its memory.
+    """
+    stream, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+    key = threading.get_ident(), stream.cuda_stream
+    aside, last = packed.graphs.get(key) or (torch.cuda.Stream(), None)
+    aside.wait_stream(stream)
+    with torch.cuda.stream(aside):
+        once()
+        pool = None if last is None else last.pool()
+        graph.capture_begin(pool, capture_error_mode="thread_local")  # without the synchronisation of torch.cuda.graph
+        try:
+            once()
+        finally:
+            graph.capture_end()
+    packed.graphs[key] = aside, graph
+    stream.wait_stream(aside)
+    for _ in range(1, steps):
+        graph.replay()
 
 
 def by_tables(

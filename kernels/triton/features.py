@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from fastthermo.kernels.triton.config import tile
+from fastthermo.kernels.triton.config import WORKSPACE, tile
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.split import WEIGHT
@@ -19,6 +19,7 @@ from fastthermo.kernels.triton.tilt import Tail
 ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(16)
 SCALE = tl.constexpr(2.0**-8)  # of features: |t| is up to 2^11
 PROGRAMS = 1056
+CHAIN = 256  # tiles that one program adds up in float32, about
 SIDE = 32  # of a square of C
 
 
@@ -30,7 +31,7 @@ def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) ->
     tiles = sum(wide - k // 2 for k in range(cdiv(dimension, ROWS.value)))
     t = tile("features", dimension, packed.architecture)
     rows = cdiv(queries, t.b)
-    parts = max(1, min(32, cdiv(size, t.n), PROGRAMS // (rows * tiles)))
+    parts = _parts(cdiv(size, t.n), PROGRAMS // (rows * tiles), queries * tiles * 512)
     second = torch.empty(parts, queries, tiles * 128, dtype=torch.float32, device=tail.work.device)
     launch(
         _features_kernel,
@@ -42,11 +43,20 @@ def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) ->
     blocks = cdiv(dimension, SIDE)
     launch(
         _centre_kernel,
-        (queries, blocks * blocks),
+        (queries * blocks * blocks,),
         second, tail.averages(packed, precision), tail.centre, tail.scale, tail.sums, out,
         queries, dimension, tiles, blocks, 2.0 ** (8 - WEIGHT) / codes.scale**2,
         PARTS=parts, SIDE=SIDE, num_warps=4,
     )  # fmt: skip
+
+
+def _parts(tiles: int, wanted: int, size: int) -> int:
+    """Programs that share the states, a power of two: as many as fill the device, and enough for sums in float32.
+
+    size : bytes of what one of them sums.
+    """
+    most = min(32, tiles, WORKSPACE // size)
+    return 1 << (max(1, min(most, max(wanted, tiles // CHAIN))).bit_length() - 1)
 
 
 @triton.jit
@@ -54,11 +64,11 @@ def _centre_kernel(
     S2, S1, CENTRE, SCALE, SUMS, OUT, B, D, TILES, blocks, unit: tl.float64, PARTS: tl.constexpr, SIDE: tl.constexpr
 ):  # fmt: skip
     """A square of C of a query."""
-    b = tl.program_id(0).to(tl.int64)
+    b, square = (tl.program_id(0) // (blocks * blocks)).to(tl.int64), tl.program_id(0) % (blocks * blocks)
     scale = tl.load(SCALE + b)
     if scale > 0:
-        i = (tl.program_id(1) // blocks * SIDE + tl.arange(0, SIDE))[:, None]
-        j = (tl.program_id(1) % blocks * SIDE + tl.arange(0, SIDE))[None, :]
+        i = (square // blocks * SIDE + tl.arange(0, SIDE))[:, None]
+        j = (square % blocks * SIDE + tl.arange(0, SIDE))[None, :]
         inside = (i < D) & (j < D)
         low, high = tl.minimum(i, j), tl.maximum(i, j)  # so that C is symmetric to the last bit
         m_low, m_high = row(CENTRE, b, low, inside, D, tl.float64), row(CENTRE, b, high, inside, D, tl.float64)

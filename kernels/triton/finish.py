@@ -56,7 +56,7 @@ def finish(
         found.near, found.origin, found.flags, found.lift, *head, tail, averages, shift, out,
         queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale,
         (3 * 64 / 8 + 8 + added + SUMMED.value / 4) * ACCUMULATION,
-        DROPPED_RUNNER_UP=math.exp(-runner_up), DROPPED_LARGEST=math.exp(-largest),
+        math.exp(-runner_up), math.exp(-largest),
         TAIL_PARTS=tail.shape[1], AVERAGE_PARTS=len(averages), BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
     return Sums(head.dominant, shift, *out)
@@ -84,7 +84,7 @@ def average_of(AVERAGE, b, d, B, D, PARTS: tl.constexpr, BLOCK_D: tl.constexpr):
 def _finish_kernel(
     Y, PHI, ANCHOR, FACTS, H, BETA, DISTANCE, EPS, NEAR, ORIGIN, FLAGS, LIFT, DOMINANT, HEAD, HEAD_SHIFT, TAIL, AVERAGE,
     SHIFT, OUT, B, N, D, anchor, unit, added,
-    DROPPED_RUNNER_UP: tl.constexpr, DROPPED_LARGEST: tl.constexpr,
+    dropped_runner_up: tl.float64, dropped_largest: tl.float64,
     TAIL_PARTS: tl.constexpr, AVERAGE_PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
@@ -131,7 +131,7 @@ def _finish_kernel(
     spread_of_tail = tl.minimum(2 * share * radius / rms, tl.sqrt(share))
     chains = (N + 8) * UNIT64
     origin = chains * (1 + tl.sqrt(2 * least) / rms) + share * (added * radius + lost) / rms
-    dropped = tl.minimum(rest * DROPPED_RUNNER_UP, DROPPED_LARGEST)
+    dropped = tl.minimum(rest * dropped_runner_up, dropped_largest)
     dropped = N * tl.where(flag > 0, LEAST * lifted * scale, 4 * dropped) * radius / rms
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)
@@ -139,5 +139,5 @@ def _finish_kernel(
     tl.store(OUT + 3 * B + b, square * scale + bad)
     tl.store(OUT + 4 * B + b, (1 + squares) * scale * scale + bad)
     tl.store(OUT + 5 * B + b, heads + expm1(2 * logit) * spread_of_tail + origin + dropped + bad)
-    left_out = tl.where(flag > 0, N * LEAST * lifted * scale, 2 * N * DROPPED_RUNNER_UP * rest * scale)
+    left_out = tl.where(flag > 0, N * LEAST * lifted * scale, 2 * N * dropped_runner_up * rest * scale)
     tl.store(OUT + 6 * B + b, heads + expm1(2 * logit) * share + chains + left_out + bad)

@@ -36,14 +36,18 @@ class Heads(NamedTuple):
     near: torch.Tensor  # (B,) int64: the state of largest weight, as far as float32 tells
     origin: torch.Tensor  # (B,): its energy relative to the anchor's
     flags: torch.Tensor  # (B,) int32: 0 no tail, DENSE, ROUGH
-    lift: (
-        torch.Tensor
-    )  # (B,) float32: weights of the tail are stored times 2^lift, which float16 then holds to more digits
+    lift: torch.Tensor  # (B,) float32: weights of the tail are stored times 2^lift, for float16 to hold more digits
 
 
 def row_parts(queries: int, size: int) -> int:
     """Programs that share a row, a power of two."""
     return 1 << max(0, min(64, FEW_PROGRAMS // max(1, queries), size // 4096).bit_length() - 1)
+
+
+def cutoff_bits(size: int) -> tuple[float, float]:
+    """`cutoffs`, rounded up to whole bits, for each of which kernels are compiled; stricter, for logits in float32."""
+    runner_up, largest = (float(math.ceil(1.001 * x / math.log(2))) for x in cutoffs((size, 1), "single"))
+    return runner_up, largest
 
 
 def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, precision: str) -> Heads:
@@ -66,7 +70,7 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
     sizes = (size, work.shape[1])
     options = {"UNIFORM": packed.uniform, "BLOCK_N": t.n, "num_warps": t.warps, "num_stages": t.stages}
     launch(_stats_kernel, (queries, parts), *rows, stats, *sizes, **options)
-    runner_up, largest = (1.001 * x / math.log(2) for x in cutoffs((size, 1), "single"))
+    runner_up, largest = cutoff_bits(size)
     limits = {
         "RUNNER_UP": runner_up,
         "LARGEST": largest,

@@ -17,7 +17,7 @@ from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import multiplied
 from fastthermo.kernels.triton.second import Given
-from fastthermo.kernels.triton.tile import listed, projected, relative_energy, row, share
+from fastthermo.kernels.triton.tile import listed, projected, relative_energy, row, share, symmetric
 
 Tensor = torch.Tensor
 
@@ -98,8 +98,8 @@ def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor, o
     blocks = cdiv(dimension, t.d)
     launch(
         _spread_kernel,
-        (queries, blocks * (blocks + 1) // 2),
-        packed.states, found.lists, found.kept, r, p, centre, out, len(packed.states), dimension, p.shape[1],
+        (queries * blocks * (blocks + 1) // 2,),
+        packed.states, found.lists, found.kept, r, p, centre, out, queries, len(packed.states), dimension, p.shape[1],
         BLOCK_N=t.n, BLOCK_S=t.d, num_warps=t.warps, num_stages=t.stages, **multiplied(packed, "float32"),
     )  # fmt: skip
 
@@ -228,11 +228,11 @@ def _moved_kernel(
 
 @triton.jit
 def _spread_kernel(
-    Y, LISTS, KEPT, DOMINANT, P, CENTRE, OUT, N, D, CAPACITY,
+    Y, LISTS, KEPT, DOMINANT, P, CENTRE, OUT, B, N, D, CAPACITY,
     NUMBER: tl.constexpr, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    b = tl.program_id(0).to(tl.int64)
-    blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(1), 0
+    b = (tl.program_id(0) % B).to(tl.int64)
+    blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(0) // B, 0
     while across >= blocks - down:
         across -= blocks - down
         down += 1
@@ -252,7 +252,7 @@ def _spread_kernel(
         product = tl.dot(left.to(NUMBER), right.to(NUMBER), input_precision=PRECISION, out_dtype=NUMBER)
         total += product.to(tl.float64)
     bad = tl.load(CENTRE + b * D)
-    total += bad - bad  # NaN of bad queries, also where none is listed
+    total = symmetric(total, across == 0) + (bad - bad)  # NaN of bad queries, also where none is listed
     inside = (d < D)[:, None] & (c < D)[None, :]
     tl.store(OUT + (b * D + d[:, None]) * D + c[None, :], total, mask=inside)
     tl.store(OUT + (b * D + c[None, :]) * D + d[:, None], total, mask=inside)

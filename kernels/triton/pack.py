@@ -35,6 +35,7 @@ class Packed(NamedTuple):
     facts: torch.Tensor  # float64: radius, spread and what `Codes` says in numbers, on the device
     codes: Codes | None  # None where all states are summed by differences
     architecture: str
+    graphs: dict[tuple[int, int], tuple[torch.cuda.Stream, torch.cuda.CUDAGraph]]  # of `evolve`, by thread and stream
 
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
@@ -51,11 +52,12 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     codes = _encode(states, anchor) if screened else None
     spread = float(finite.max() - finite.min())
     numbers = [radius, spread, *((codes.scale, codes.lost, codes.small) if codes else ())]
-    facts = torch.tensor(numbers, dtype=torch.float64, device=states.device)
-    log_phi = log_phi - finite.max()
+    log_phi, halves = log_phi - finite.max(), squares / 2
     log_bits = (log_phi / math.log(2)).float()
     uniform = spread == 0 and len(finite) == len(states)
-    return Packed(states, log_phi, log_bits, uniform, anchor, nearest, squares / 2, radius, spread, facts, codes, arch)
+    # last, for it waits for all before: calls may come from other streams
+    facts = torch.tensor(numbers, dtype=torch.float64, device=states.device)
+    return Packed(states, log_phi, log_bits, uniform, anchor, nearest, halves, radius, spread, facts, codes, arch, {})
 
 
 def _encode(states: torch.Tensor, anchor: torch.Tensor) -> Codes:

@@ -93,6 +93,7 @@ def average(packed: Packed, work: torch.Tensor, flags: torch.Tensor, precision: 
     rows, columns = cdiv(queries, t.b), cdiv(dimension, t.d)
     tiles = cdiv(size, t.n)
     parts = max(1, min(64, tiles, max(1056 // max(1, rows * columns), tiles // 256)))
+    parts = 1 << (parts.bit_length() - 1)  # a number that kernels are compiled for: few of them
     out = torch.empty(parts, queries, dimension, dtype=torch.float32, device=work.device)
     launch(
         _average_kernel,

@@ -77,6 +77,12 @@ def share(count, part, parts):
 
 
 @triton.jit
+def symmetric(x, where):
+    """The symmetric part of x if `where`: tensor cores add the parts of a product in an order of their own."""
+    return tl.where(where, 0.5 * (x + tl.trans(x)), x)
+
+
+@triton.jit
 def slope(beta):
     """-beta in bits, in float32: negative and finite for any beta, as infinite energies have no weight."""
     c = (beta * -BITS).to(tl.float32)

@@ -79,6 +79,7 @@ def _tiles(kernel: str, *dimensions: int, **constants: Any) -> dict[str, list[di
         block = min(differences.SUMMED, 1 << (dimension - 1).bit_length())
         sizes = {"BLOCK_B": t.b, "BLOCK_N": t.n, "BLOCK_D": t.d, "BLOCK_S": block}
         sizes |= {"BLOCK_S": t.d} if kernel.startswith("covariance") else {}
+        sizes |= {"BLOCK_N": config.tile("differences", dimension, target).n} if constants.get("LISTED") else {}
         sizes |= {"D": dimension} if kernel.startswith(("near", "steps")) else {}
         if target.startswith("gfx") and constants.get("PRECISION") == "tf32x3":
             sizes |= {"PRECISION": "ieee"}
@@ -103,13 +104,13 @@ LIMITS = {"RUNNER_UP": 30.0, "LARGEST": 30.0, "TOLERANCE": 1e-7, "PARTS": 2, "CA
 DOUBLES = "V: *fp64, Y: *{y}, ANCHOR: *fp64, HALF: *fp64"
 
 
-def _covariance(number: str, *dimensions: int, **options: Any) -> Kernel:
+def _covariance(number: str, *dimensions: int, listed: bool = False, **options: Any) -> Kernel:
     y, dtype, precision = NUMBERS[number]
     return _sums(
         "covariance:_covariance_kernel",
         "Y: *{y}, WORK: *fp64, GROUPS: *i32, KEPT: *i32, ORDER: *i64, COUNT: *i32, DOMINANT: *i64, SHIFT: *fp64, "
-        f"OUT: *fp64, {SIZES}",
-        _tiles(f"covariance {number}", *dimensions, LISTED=False, NUMBER=dtype, PRECISION=precision),
+        f"OUT: *fp64, {SIZES}, programs: i32",
+        _tiles(f"covariance {number}", *dimensions, LISTED=listed, NUMBER=dtype, PRECISION=precision),
         y,
         **options,
     )
@@ -160,7 +161,7 @@ SPLIT = {
         "features:_centre_kernel",
         "S2: *fp32, S1: *fp64, CENTRE: *fp64, SCALE: *fp64, SUMS: *fp64, OUT: *fp64, B: i32, D: i32, TILES: i32, "
         "blocks: i32, unit: fp64",
-        _tiles("finish", 64, PARTS=3, SIDE=features.SIDE),
+        _tiles("finish", 64, PARTS=2, SIDE=features.SIDE),
     ),
     "stats": _sums("heads:_stats_kernel", f"{ROWS}, STATS: *fp32, N: i32, PITCH: i32", _tiles("row", 0, UNIFORM=False)),
     "count": _sums("heads:_count_kernel", f"{COUNTED}, N: i32, PITCH: i32", _tiles("row", 0, **LIMITS)),
@@ -226,7 +227,7 @@ SPLIT = {
     ),
     "spread": _sums(
         "listed:_spread_kernel",
-        f"Y: *{{y}}, {SINGLES}, DOMINANT: *i64, P: *fp64, CENTRE: *fp64, OUT: *fp64, {SIZES}",
+        f"Y: *{{y}}, {SINGLES}, DOMINANT: *i64, P: *fp64, CENTRE: *fp64, OUT: *fp64, B: i32, {SIZES}",
         _tiles("covariance float32", 64, 32, NUMBER=tl.float32, PRECISION="tf32x3"),
         stack=8,
     ),
@@ -235,8 +236,8 @@ SPLIT = {
         "Y: *{y}, PHI: *fp64, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, DISTANCE: *fp64, EPS: *fp64, "
         "NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, DOMINANT: *i64, HEAD: *fp64, HEAD_SHIFT: *fp64, "
         "TAIL: *fp64, AVERAGE: *fp32, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, D: i32, anchor: i32, unit: fp32, "
-        "added: fp32",
-        _tiles("finish", 784, DROPPED_RUNNER_UP=1e-9, DROPPED_LARGEST=1e-9, TAIL_PARTS=2, AVERAGE_PARTS=4),
+        "added: fp32, dropped_runner_up: fp64, dropped_largest: fp64",
+        _tiles("finish", 784, TAIL_PARTS=2, AVERAGE_PARTS=4),
     ),
 }
 SUMS = {
@@ -329,7 +330,9 @@ SUMS = {
         for y in ("fp64", "u8")
     },
     "covariance float64": _covariance("float64", 64, opcode=OF_DOUBLES),
-    "covariance float32": _covariance("float32", 32, 64, opcode=dict.fromkeys(("sm_80", "sm_89"), "HMMA")),
+    "covariance of lists float64": _covariance("float64", 64, 16, listed=True),
+    "covariance of lists float32": _covariance("float32", 64, 16, listed=True, stack=48),
+    "covariance float32": _covariance("float32", 16, 32, 64, opcode=dict.fromkeys(("sm_80", "sm_89"), "HMMA")),
 }
 SETTLE = _sums(
     "settle:_settle_kernel",

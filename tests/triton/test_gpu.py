@@ -1,6 +1,8 @@
 """On a GPU: no host synchronisation, graphs, streams and devices, derivatives, and the constants of the bound."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -8,8 +10,11 @@ import torch
 
 import fastthermo as ft
 from fastthermo import ops
+from fastthermo.kernels import Noise, Schedule, reference
 
 pytest.importorskip("triton")
+from fastthermo.kernels import triton as kernels
+
 pytestmark = pytest.mark.gpu
 Tensor = torch.Tensor
 SHAPES = [(300, 3), (5000, 24), (5000, 200)]  # near; screened and by products
@@ -58,18 +63,74 @@ def test_forces_are_those_of_the_cpu(shape: Any, single: bool, dtype: torch.dtyp
     assert (gap <= (1e-6 if single else 1e-11) * rms).all()
 
 
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that this mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_call_waits_for_the_device(shape: Any) -> None:
     states = law(*shape)
     field, beta = queries(states)
     everything(states, field, beta)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns that this mode is a prototype
-        torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         everything(states, field, beta)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_method_of_an_ensemble_waits_for_the_device(shape: Any) -> None:
+    states = law(*shape)
+    field, _ = queries(states)
+    ens, process = ft.Ensemble(states.states, weights=states.log_weights.exp()), ft.VariancePreserving()
+
+    def call() -> Any:
+        posterior = ft.posterior(ens, process, field, 0.3)
+        return ens.boltzmann(field, 0.5).mean, posterior.score, posterior.log_density, ens.covariance(field, 0.5)
+
+    call()
+    with no_waiting():
+        call()
+
+
+def trajectory(shape: Any, steps: int) -> tuple[Any, ...]:
+    states = law(*shape)
+    packed = kernels.pack(states.states, states.log_weights)
+    table = torch.tensor([[0.9, 0.1, 0.3, 1.2, 0.7], [0.3, 0.8, 0.1, 1.0, 50.0]] * (steps // 2)).double().cuda()
+    x = torch.randn(64, shape[1], generator=torch.Generator().manual_seed(0)).cuda()
+    return packed, x, Schedule(table), Noise(3, 7, 0, 1)
+
+
+@pytest.mark.parametrize("steps", [2, 8])  # one after another, and in a graph
+@pytest.mark.parametrize("shape", [(300, 3), (300, 12), (5000, 24)])
+def test_steps_are_those_of_the_reference_wait_for_nothing_and_keep_their_memory(shape: Any, steps: int) -> None:
+    packed, x, schedule, key = trajectory(shape, steps)
+    path, held = kernels.evolve(packed, x, schedule, key, True), []
+    exact = reference.pack(packed.states, packed.log_weights)
+    for i, (before, found) in enumerate(zip([x, *path[:-1]], path, strict=True)):
+        row = Schedule(schedule.table[i : i + 1])
+        want = reference.evolve(exact, before.double(), row, key._replace(first_step=key.first_step + i))
+        assert ((found - want).abs() / (1 + before.abs())).max() < 2e-6
+    with no_waiting():
+        for _ in range(40):
+            last = kernels.evolve(packed, x, schedule, key)
+            held.append(torch.cuda.memory_reserved())
+    assert torch.equal(last, path[-1])
+    assert held[-1] == held[3]
+
+
+def test_steps_may_be_captured() -> None:
+    packed, x, schedule, key = trajectory((5000, 24), 2)
+    want, graph = kernels.evolve(packed, x, schedule, key), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = kernels.evolve(packed, x, schedule, key)
+    graph.replay()
+    assert torch.equal(found, want)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
