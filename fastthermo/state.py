@@ -136,7 +136,8 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
     if is_torch(x):
         import torch
 
-        alpha, sigma = (torch.as_tensor(v, device=x.device) for v in (alpha, sigma))
+        # one number for all stays on the CPU, where a device reads it without a copy that waits
+        alpha, sigma = (torch.as_tensor(v, device=x.device if v.ndim else None) for v in (alpha, sigma))
         wide = x.double()
     else:
         x = np.asarray(x)

@@ -42,6 +42,9 @@ class States:
             if x.requires_grad:
                 raise ValueError(f"{name}: not differentiable, only field and beta are; detach() it")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_packed": {}}  # what is packed is packed anew, and may hold what no copy can
+
     def packed(self, backend: str) -> Any:
         if backend not in self._packed:
             self._packed[backend] = _dispatch.load(backend).pack(self.states, self.log_weights)

@@ -108,7 +108,8 @@ class StreamedEnsemble(ShardedEnsemble):
 
         for offset, part in self._progress(ahead(read, range(len(starts))), len(starts)):
             if part.device.type == "cuda":
-                part.states.record_stream(torch.cuda.current_stream(part.device))
+                for tensor in (part.states, part.log_weights):
+                    tensor.record_stream(torch.cuda.current_stream(part.device))
             yield offset, part
 
     def _progress(self, blocks: Iterable[Any], count: int) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """The door to the kernels: merging, log-odds, weights and what is refused."""
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -144,3 +145,9 @@ def test_every_temperature_that_float64_holds_has_its_limit(dtype: torch.dtype, 
     assert torch.equal(found.mean, y[torch.cdist(field, y.double()).argmin(1)].double())
     assert found.entropy.tolist() == pytest.approx([-math.log(300)] * 3)
     assert (found.log_evidence / cold).tolist() == pytest.approx((-found.energy_min).tolist())
+
+
+def test_pickles_hold_the_states_and_not_what_kernels_made_of_them(states: ops.States) -> None:
+    before = pickle.dumps(states)
+    ops.boltzmann(states, states.states[:2].double(), torch.ones(2).double())
+    assert pickle.dumps(states) == before
