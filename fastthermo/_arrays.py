@@ -91,7 +91,7 @@ class Queries:
         b = to_float("beta", beta)
         if b.ndim > 1 or (b.ndim == 1 and (single or len(b) not in (1, len(rows)))):
             raise ValueError(f"beta: wanted a scalar or shape ({len(rows)},), one a query, got shape {tuple(b.shape)}")
-        if b.ndim == 0 and b.device.type == "cpu":  # an operand, not a copy, which would wait for the device
+        if b.ndim == 0 and b.device.type == "cpu" != device.type:  # an operand: a copy would wait for the device
             b = torch.zeros((), dtype=torch.float64, device=device) + b
         b = b.to(device=device, dtype=torch.float64).expand(len(rows))
         return cls(rows.double(), b, shape, rows.dtype, single, not is_torch(field))
