@@ -32,10 +32,8 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
     depth = (dimension + BLOCK - 1) // BLOCK * BLOCK
     energy, half, prior = aligned(block * tile, zero), aligned(tile, zero), aligned(tile, zero)
     mean, tail = aligned(block * depth, zero), aligned(block * 4 * lanes(zero), zero)
-    flipped, written = (
-        aligned(tile * BLOCK, codes[0, 0, 0]),
-        aligned(whole_rows(block * len(digits)) * tile, probes[0, 0]),
-    )
+    flipped = aligned(tile * BLOCK, codes[0, 0, 0])
+    written = aligned(whole_rows(block * len(digits)) * tile, probes[0, 0])
     sums, totals = aligned(16, starts[0]), np.empty((block, len(digits)), np.int32)
     left, products = scratch(matrix, block, probes, starts)
     dither = aligned(tile, zero)

@@ -144,24 +144,9 @@ def ask(codes, begin, end):  # type: ignore[no-untyped-def]
 
 @inner
 def project(  # type: ignore[no-untyped-def]
-    codes,
-    first,
-    padded,
-    probes,
-    starts,
-    scale,
-    offset,
-    begin,
-    count,
-    out,
-    to,
-    tile,
-    digits,
-    rows,
-    matrix,
-    left,
+    codes, first, padded, probes, starts, scale, offset, begin, count, out, to, tile, digits, rows, matrix, left,
     products,
-):
+):  # fmt: skip
     """t.g of `padded` states from `first` on and `count` queries from `begin` on, in rows of `tile` numbers.
 
     matrix, left, products : of `matrix.tiles`, the queries as `matrix.arrange` puts them, and room for products.
