@@ -1,8 +1,8 @@
 """C = sum w (y - m)(y - m)^T: one product of weights with features t_i t_(i + k), k cyclic, each pair once.
 
-About the anchor, with t = y - a and mu = m - a, the tail gives sum w t t^T - p mu^T - mu p^T + M mu mu^T with
+About the anchor, with t = y - a and mu = m - a, the tail gives S - p mu^T - mu p^T + M mu mu^T with S = sum w t t^T,
 p = sum w t and M = sum w. The dominant state and the heads are added one by one about the mean, so that nothing is
-lost where the ensemble condenses.
+lost where the ensemble condenses. S of a query is a row of pairs (k, i); it is followed by p and M.
 """
 
 import numpy as np
@@ -26,10 +26,10 @@ from fastthermo.kernels.numba.pack import Packed, as_array
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
 from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
-from fastthermo.kernels.numba.simd import lanes, load, splat, store, total
+from fastthermo.kernels.numba.simd import fma, lanes, load, load_as, splat, store, total
 from fastthermo.kernels.numba.sparse import longest
 from fastthermo.kernels.numba.tile import fill, load_tile, products
-from fastthermo.kernels.numba.weigh import COLUMNS, NORM, arguments, deviation, start_block, weigh
+from fastthermo.kernels.numba.weigh import COLUMNS, arguments, deviation, start_block, weigh
 
 
 def covariance(
@@ -53,25 +53,28 @@ def _by_products(
     (queries, dimension), size = field.shape, len(packed.states)
     data, tile, _, *of_queries, tilts, zero = arguments(packed, field, beta, sums, precision, 2)
     of_queries.append(as_array(sums.shift))
-    itemsize = zero.itemsize
-    wide = 128 // itemsize
+    lane = 64 // zero.itemsize
+    wide = 2 * lane
     depth = -(-dimension // wide) * wide
-    features, square = (dimension // 2 + 1) * depth, dimension**2 * 8
-    while tile > wide and 2 * depth * tile * itemsize > REPEATED_BYTES:
+    pitch = depth + -(-(dimension // 2) // lane) * lane
+    features = (dimension // 2 + 1) * depth
+    row = features + depth + 8
+    while tile > wide and pitch * tile * zero.itemsize > REPEATED_BYTES:
         tile //= 2
-    most = min(FEATURE_ROWS, max(1, FEATURE_BYTES // (itemsize * features)))
-    parts = max(1, min(COVARIANCE_PARTS, -(-size // SEGMENT), COVARIANCE_BYTES // (most * square)))
+    most = min(FEATURE_ROWS, max(1, FEATURE_BYTES // (zero.itemsize * features)))
+    parts = max(1, min(COVARIANCE_PARTS, -(-size // SEGMENT), COVARIANCE_BYTES // (most * row * 8)))
     most = max(1, min(most, TASK_WORK * parts // (features * size)))
     block = even_block(queries, most // ROWS * ROWS or most // 4 * 4 or most, ROWS)
-    group = max(block, COVARIANCE_BYTES // (parts * square) // block * block)
-    summed = np.empty((parts, min(group, queries), dimension, dimension)) if parts > 1 else None
+    group = even_block(queries, max(block, COVARIANCE_BYTES // (parts * row * 8) // block * block), block)
+    moments = np.empty((parts, min(group, queries), row))
     for i in range(0, queries, group):
-        rows = slice(i, i + group)
-        sums_of_parts = out[None, rows] if summed is None else summed
-        some = [x[rows] for x in of_queries]
+        some = [x[i : i + group] for x in of_queries]
         count = len(some[0])
-        run(_covariance_kernel, parts * -(-count // block), 1, data, tile, block, *some, tilts, zero, sums_of_parts)
-        run(_join_kernel, count, 8, sums_of_parts, out[rows])
+        run(
+            _covariance_kernel, parts * -(-count // block), 1, data, tile, pitch, features, block, *some, tilts, zero,
+            moments,
+        )  # fmt: skip
+        run(_join_kernel, count, 8, data, depth, features, *some[4:], moments, out[i : i + group])
 
 
 @jit
@@ -102,40 +105,42 @@ def _few_kernel(low, high, states, log_weights, field, beta, few, limits, lists,
 
 @jit
 def _covariance_kernel(  # type: ignore[no-untyped-def]
-    low, high, data, tile, block, field, beta, level, blur, dominant, log_rest, shift, tilts, zero, sums_of_parts
-):
-    """Lower triangles for tasks [low, high), a task being a block of queries and a part of the segments."""
+    low, high, data, tile, pitch, features, block, field, beta, level, blur, dominant, log_rest, shift, tilts, zero,
+    moments,
+):  # fmt: skip
+    """Rows of moments for tasks [low, high), a task being a block of queries and a part of the states.
+
+    pitch, features : of a state written repeatedly, and of S.
+    """
     states, log_weights, anchor, half_squares = data
     size, dimension = states.shape
-    queries, lane = field.shape[0], lanes(zero)
-    wide = 2 * lane
+    queries, wide, row = field.shape[0], 2 * lanes(zero), moments.shape[2]
     depth = (dimension + wide - 1) // wide * wide
-    parts, segments = len(sums_of_parts), (size + SEGMENT - 1) // SEGMENT
+    parts, tiles = len(moments), (size + tile - 1) // tile
     centred, panel, feature = aligned(depth * tile, zero), aligned(depth * tile, zero), aligned(wide * tile, zero)
-    twice, shifts = aligned(2 * depth * tile, zero), dimension // 2 + 1
-    pull, mean = aligned(block * depth, zero), aligned(block * depth, zero)
-    second = aligned(block * shifts * depth, zero)
+    repeated = aligned(pitch * tile + wide, zero)
+    pull, mean, second = aligned(block * depth, zero), aligned(block * depth, zero), aligned(block * features, zero)
     energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
     half, prior = aligned(tile, zero), aligned(tile, zero)
     about, away, sums = np.empty((block, COLUMNS)), np.empty((block, dimension)), np.empty(block)
-    places, weights, gaps, delta = np.empty(tile, np.int64), np.empty(tile), np.empty(tile), np.empty(dimension)
+    places, weights, gaps = np.empty(tile, np.int64), np.empty(tile), np.empty(tile)
+    delta, pair = np.empty(dimension), np.zeros(2 * depth)
     for task in range(low, high):
         part, begin = task % parts, task // parts * block
-        count, out = min(block, queries - begin), sums_of_parts[part]
+        count = min(block, queries - begin)
         start_block(begin, count, data, field, beta, level, blur, dominant, log_rest, depth, pull, about, away)
+        base = (part * moments.shape[1] + begin) * row
         for q in range(count):
-            b = begin + q
-            for i in range(dimension):
-                for j in range(i + 1):
-                    out[b, i, j] = about[q, NORM] * shift[b, i] * shift[b, j] if part == 0 else 0.0
-        for segment in range(part * segments // parts, (part + 1) * segments // parts):
-            first = segment * SEGMENT
-            fill(second, 0, count * shifts * depth, 0.0)
+            for i in range(row):
+                moments[part, begin + q, i] = 0.0
+        last = min(size, (part + 1) * tiles // parts * tile)
+        for first in range(part * tiles // parts * tile, last, SEGMENT):
+            fill(second, 0, count * features, 0.0)
             fill(mean, 0, count * depth, 0.0)
             for q in range(count):
                 sums[q] = 0.0
-            for start in range(first, min(size, first + SEGMENT), tile):
-                n = min(tile, size - start)
+            for start in range(first, min(last, first + SEGMENT), tile):
+                n = min(tile, last - start)
                 padded = load_tile(
                     states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior
                 )
@@ -144,56 +149,53 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
                 for q in range(count):
                     b = begin + q
                     heads = weigh(
-                        energy,
-                        gap,
-                        q * tile,
-                        q,
-                        dominant[b],
-                        -LOG2E * beta[b],
-                        start,
-                        n,
-                        padded,
-                        half,
-                        prior,
-                        tilts,
-                        states,
-                        log_weights,
-                        about,
-                        away,
-                        places,
-                        weights,
-                        gaps,
-                    )
+                        energy, gap, q * tile, q, dominant[b], -LOG2E * beta[b], start, n, padded, half, prior, tilts,
+                        states, log_weights, about, away, places, weights, gaps,
+                    )  # fmt: skip
                     for i in range(heads):
                         deviation(places[i], dominant[b], b, states, shift, delta)
-                        _add_outer(weights[i], delta, b, out)
+                        _add_pairs(weights[i], delta, pair, depth, moments, base + q * row)
                     mass = _total(energy, q * tile, padded)
                     sums[q] += mass
                     some |= mass > 0
                 if some:
                     for d in range(0, depth, wide):
                         multiply(energy, 0, tile, count, centred, d * tile, padded, mean, d, depth)
-                    _repeat(centred, tile, padded, dimension, depth, twice)
-                    for k in range(shifts):
+                    _repeat(centred, tile, padded, dimension, depth, pitch, repeated)
+                    for k in range(dimension // 2 + 1):
                         for d in range(0, _columns(k, dimension), wide):
-                            _features(twice, 2 * depth, d, k, padded, feature)
-                            multiply(
-                                energy, 0, tile, count, feature, 0, padded, second, k * depth + d, shifts * depth
-                            )  # fmt: skip
+                            _features(repeated, pitch, d, k, padded, feature)
+                            multiply(energy, 0, tile, count, feature, 0, padded, second, k * depth + d, features)
             for q in range(count):
-                _close(q, begin + q, sums[q], second, mean, depth, away, field, anchor, shift, delta, out)
+                at = base + q * row
+                _add(second, q * features, features, moments, at)
+                _add(mean, q * depth, depth, moments, at + features)
+                moments[part, begin + q, features + depth] += sums[q]
 
 
 @jit
-def _join_kernel(low, high, parts, out):  # type: ignore[no-untyped-def]
-    """Whole matrices of queries [low, high) from the lower triangles of all parts."""
+def _join_kernel(low, high, data, depth, features, dominant, log_rest, shift, moments, out):  # type: ignore[no-untyped-def]
+    """Matrices of queries [low, high) from the moments of all parts, moved from the anchor to the mean."""
+    states, _, anchor, _ = data
+    dimension, row = anchor.size, moments.shape[2]
+    total, mu = np.empty(row), np.empty(dimension)
     for b in range(low, high):
-        for i in range(out.shape[1]):
-            for j in range(i + 1):
-                sum_ = parts[0, b, i, j]
-                for part in range(1, len(parts)):
-                    sum_ += parts[part, b, i, j]
-                out[b, i, j] = out[b, j, i] = sum_
+        for i in range(row):
+            total[i] = moments[0, b, i]
+        for part in range(1, len(moments)):
+            for i in range(row):
+                total[i] += moments[part, b, i]
+        norm, mass = 1 / (1 + np.exp(log_rest[b])), total[features + depth]
+        for d in range(dimension):
+            mu[d] = np.float64(states[dominant[b], d]) - anchor[d]
+        for d in range(dimension):
+            mu[d] += shift[b, d]
+        p = total[features : features + depth]
+        for k in range(dimension // 2 + 1):
+            for i in range(_columns(k, dimension)):
+                j = i + k if i + k < dimension else i + k - dimension
+                moved = total[k * depth + i] - p[i] * mu[j] - mu[i] * p[j] + mass * mu[i] * mu[j]
+                out[b, i, j] = out[b, j, i] = moved + norm * shift[b, i] * shift[b, j]
 
 
 @inner
@@ -211,23 +213,44 @@ def _columns(k, dimension):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _repeat(centred, tile, padded, dimension, depth, twice):  # type: ignore[no-untyped-def]
-    """Rows t_0 .. t_(D-1), t_0 .. t_(D-1), so that any D in a row are a cyclic shift."""
-    wide = 2 * lanes(centred)
+def _repeat(centred, tile, padded, dimension, depth, pitch, repeated):  # type: ignore[no-untyped-def]
+    """Rows t_0 .. t_(D-1), t_0 .. t_(D/2), so that any D in a row are a cyclic shift."""
+    lane = lanes(centred)
+    wide = 2 * lane
     for n in range(padded):
-        for d in range(dimension):
-            value = centred[np.uint64(d // wide * wide * tile + n * wide + d % wide)]
-            twice[np.uint64(2 * depth * n + d)] = twice[np.uint64(2 * depth * n + dimension + d)] = value
+        for begin in range(0, dimension + 1, dimension):
+            for d in range(0, min(depth, pitch - begin), lane):
+                value = load(centred, d // wide * wide * tile + n * wide + d % wide)
+                store(repeated, n * pitch + begin + d, value)
 
 
 @inner
-def _features(twice, stride, d, k, padded, feature):  # type: ignore[no-untyped-def]
+def _features(repeated, pitch, d, k, padded, feature):  # type: ignore[no-untyped-def]
     """t_i t_(i + k) of a tile, for the panel of dimensions i that begins at d."""
-    step = lanes(twice)
+    step = lanes(repeated)
     for n in range(padded):
-        at = n * stride + d
-        store(feature, 2 * step * n, load(twice, at) * load(twice, at + k))
-        store(feature, 2 * step * n + step, load(twice, at + step) * load(twice, at + step + k))
+        at = n * pitch + d
+        store(feature, 2 * step * n, load(repeated, at) * load(repeated, at + k))
+        store(feature, 2 * step * n + step, load(repeated, at + step) * load(repeated, at + step + k))
+
+
+@inner
+def _add(single, at, count, out, to):  # type: ignore[no-untyped-def]
+    """out += single, from those places on."""
+    for i in range(0, count, lanes(out)):
+        store(out, to + i, load(out, to + i) + load_as(single, at + i, out))
+
+
+@inner
+def _add_pairs(weight, delta, pair, depth, out, at):  # type: ignore[no-untyped-def]
+    """weight delta_i delta_(i + k), as S."""
+    dimension, factor, step = delta.size, splat(weight), lanes(pair)
+    for d in range(dimension):
+        pair[d] = pair[dimension + d] = delta[d]
+    for k in range(dimension // 2 + 1):
+        for d in range(0, depth, step):
+            to = at + k * depth + d
+            store(out, to, fma(factor * load(pair, d), load(pair, d + k), load(out, to)))
 
 
 @inner
@@ -236,27 +259,3 @@ def _add_outer(weight, delta, b, out):  # type: ignore[no-untyped-def]
         left = weight * delta[i]
         for j in range(i + 1):
             out[b, i, j] += left * delta[j]
-
-
-@inner
-def _close(q, b, mass, second, mean, depth, away, field, anchor, shift, about, out):  # type: ignore[no-untyped-def]
-    """Move the second moments of a segment's tail from the anchor to the mean."""
-    dimension, shifts = anchor.size, anchor.size // 2 + 1
-    for d in range(dimension):
-        about[d] = away[q, d] + field[b, d] - anchor[d] + shift[b, d]
-    for k in range(shifts):
-        columns, at = _columns(k, dimension), (q * shifts + k) * depth
-        whole = min(columns, dimension - k)
-        for i in range(whole):
-            _move(q, b, at + i, i + k, i, mass, second, mean, depth, about, out)
-        for i in range(whole, columns):
-            _move(q, b, at + i, i, i + k - dimension, mass, second, mean, depth, about, out)
-
-
-@inner
-def _move(q, b, at, i, j, mass, second, mean, depth, about, out):  # type: ignore[no-untyped-def]
-    """One moment, of dimensions i >= j."""
-    i, j = np.uint64(i), np.uint64(j)
-    row, mu, nu = np.uint64(q * depth), about[i], about[j]
-    p, r = np.float64(mean[row + i]), np.float64(mean[row + j])
-    out[np.uint64(b), i, j] += np.float64(second[np.uint64(at)]) - p * nu - mu * r + mass * mu * nu

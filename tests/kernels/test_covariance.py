@@ -98,7 +98,7 @@ def test_parts_of_the_states_give_the_sums_of_all_in_any_batch(monkeypatch: pyte
     sums = numba.boltzmann(packed, field, beta)
     want = reference.covariance(plain, field, beta, reference.boltzmann(plain, field, beta))
     module: Any = import_module("fastthermo.kernels.numba.covariance")
-    one_block = 3 * module.FEATURE_ROWS * 17**2 * 8
+    one_block = 3 * module.FEATURE_ROWS * (9 * 32 + 32 + 8) * 8  # pairs of 17 dimensions, their sums, the mass
     found = []
     for size in (module.COVARIANCE_BYTES, one_block, 0):  # three parts, also a block at a time; one part
         monkeypatch.setattr(module, "COVARIANCE_BYTES", size)
