@@ -59,7 +59,7 @@ def judge_kernel(  # type: ignore[no-untyped-def]
             c = -LOG2E * beta[b]
             _set_gaps(energy, q * width, own_half, own_prior, 1 / c, limits[b, 0], limits[b, 1], gap)
             kept = _below(gap, np.inf)
-            if kept > most and single:
+            if kept > most and single and _below(gap, np.log2(DROPPED * BETTER) / c) <= most:  # others surely stay
                 slack = 2 * error[b] * beta[b] * LOG2E
                 kept = _below(gap, -least(gap, weight, width, c, slack, 0.0, DROPPED * BETTER, DROPPED_REST) / c)
             worthwhile[b] = kept <= most
