@@ -144,13 +144,13 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
                 padded = load_tile(
                     states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior
                 )
-                products(pull, 0, depth, dimension, count, panel, padded, energy, 0, tile)
+                products(pull, 0, depth, dimension, count, panel, padded, half, energy, 0, tile)
                 some = False
                 for q in range(count):
                     b = begin + q
                     heads = weigh(
-                        energy, gap, q * tile, q, dominant[b], -LOG2E * beta[b], start, n, padded, half, prior, tilts,
-                        states, log_weights, about, away, places, weights, gaps,
+                        energy, gap, q * tile, q, dominant[b], -LOG2E * beta[b], start, n, padded, half[:0], prior,
+                        tilts, states, log_weights, about, away, places, weights, gaps,
                     )  # fmt: skip
                     for i in range(heads):
                         deviation(places[i], dominant[b], b, states, shift, delta)

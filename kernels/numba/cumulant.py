@@ -144,11 +144,12 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
     pull, mean = aligned(block * depth, zero), aligned(block * depth, zero)
     probe, projection = aligned(orders * block * depth, zero), aligned(orders * block * tile, zero)
     energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
-    half, prior = aligned(tile, zero), aligned(tile, zero)
+    half, prior, none = aligned(tile, zero), aligned(tile, zero), aligned(tile, zero)
     about, away = np.empty((block, COLUMNS)), np.empty((block, dimension))
     at_mean, sums = np.empty((block, orders)), np.empty(block)
     places, weights, gaps, delta = np.empty(tile, np.int64), np.empty(tile), np.empty(tile), np.empty(dimension)
     segments = (size + SEGMENT - 1) // SEGMENT
+    fill(none, 0, tile, 0.0)
     for task in range(low, high):
         segment, begin = task % segments, task // segments * block
         count, last = min(block, queries - begin), min(size, (segment + 1) * SEGMENT)
@@ -165,16 +166,17 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
         for start in range(segment * SEGMENT, last, tile):
             n = min(tile, last - start)
             padded = load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior)
-            products(pull, 0, depth, dimension, count, panel, padded, energy, 0, tile)
+            products(pull, 0, depth, dimension, count, panel, padded, half, energy, 0, tile)
             for k in range(orders):
                 products(
-                    probe, k * block * depth, depth, dimension, count, panel, padded, projection, k * block * tile, tile
-                )
+                    probe, k * block * depth, depth, dimension, count, panel, padded, none, projection,
+                    k * block * tile, tile,
+                )  # fmt: skip
             for q in range(count):
                 b = begin + q
                 mass, slope = weigh_tile(
-                    segment, q, b, start, n, padded, beta, half, prior, tilts, states, log_weights, about, away, places,
-                    weights, gaps, dominant, shift, excess, probes, energy_probes, delta, projection, q * tile,
+                    segment, q, b, start, n, padded, beta, half[:0], prior, tilts, states, log_weights, about, away,
+                    places, weights, gaps, dominant, shift, excess, probes, energy_probes, delta, projection, q * tile,
                     block * tile, at_mean, energy, gap, q * tile, out, out_energy,
                 )  # fmt: skip
                 sums[q] += mass

@@ -48,12 +48,12 @@ def dense_kernel(  # type: ignore[no-untyped-def]
         for start in range(segment * SEGMENT, last, tile):
             n = min(tile, last - start)
             padded = load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior)
-            products(pull, 0, depth, dimension, count, panel, padded, energy, 0, tile)
+            products(pull, 0, depth, dimension, count, panel, padded, half, energy, 0, tile)
             some = False
             for q in range(count):
                 b = begin + q
                 some |= weigh_tile(
-                    q, b, start, n, padded, half, prior, tilts, states, log_weights, anchor, half_squares, field,
+                    q, b, start, n, padded, half[:0], prior, tilts, states, log_weights, anchor, half_squares, field,
                     -LOG2E * beta[b], level[b], rest_level[b], blur[b], guess[b], energy, q * tile, head, vectors, tail,
                     mean, depth,
                 ) > 0  # fmt: skip

@@ -34,21 +34,25 @@ def outer(
     panel: Any,
     start: Any,
     steps: Any,
+    base: Any,
+    begin: Any,
+    leap: Any,
     out: Any,
     to: Any,
     jump: Any,
     rows: Any,
 ) -> Any:
-    """out[m, :] += sum over k < steps of left[m, k] panel[k, :] for len(rows) rows m; each sum in the order of k.
+    """out[m, :] = base[m, :] + sum over k < steps of left[m, k] panel[k, :] for len(rows) rows m, in the order of k.
 
-    left[m, k] is left.flat[at + m stride + k], panel[k, :] begins at start + k width, out[m, :] at to + m jump.
+    left[m, k] is left.flat[at + m stride + k], panel[k, :] begins at start + k width, base[m, :] at begin + m leap,
+    out[m, :] at to + m jump.
     """
     vector = VECTORS[panel.dtype]
     scalar_bytes = panel.dtype.bitwidth // 8
     wide = range(VECTORS_WIDE)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        left_, at_, stride_, panel_, start_, steps_, out_, to_, jump_ = values[:9]
+        left_, at_, stride_, panel_, start_, steps_, base_, begin_, leap_, out_, to_, jump_ = values[:12]
 
         def place(kind: Any, array: Any, offset: Any, target: Any) -> Any:
             return address(context, builder, kind, array, offset, target)
@@ -75,17 +79,17 @@ def outer(
         zero = constant(vector.ir, 0.0)
         sums = loop(builder, steps_, 1, [zero] * (rows.count * VECTORS_WIDE), body)
         for m in range(rows.count):
+            row = ir.Constant(I64, m)
+            source, target = builder.add(begin_, builder.mul(leap_, row)), builder.add(to_, builder.mul(jump_, row))
             for v in wide:
-                offset = builder.add(
-                    to_, builder.add(builder.mul(jump_, ir.Constant(I64, m)), ir.Constant(I64, v * vector.count))
-                )
-                pointer = place(out, out_, offset, vector.ir)
-                result = builder.fadd(sums[m * VECTORS_WIDE + v], builder.load(pointer, align=scalar_bytes))
-                builder.store(result, pointer, align=scalar_bytes)
+                column = ir.Constant(I64, v * vector.count)
+                old = place(base, base_, builder.add(source, column), vector.ir)
+                result = builder.fadd(sums[m * VECTORS_WIDE + v], builder.load(old, align=scalar_bytes))
+                builder.store(result, place(out, out_, builder.add(target, column), vector.ir), align=scalar_bytes)
         return context.get_dummy_value()
 
     i = types.int64
-    return types.void(left, i, i, panel, i, i, out, i, i, rows), generate
+    return types.void(left, i, i, panel, i, i, base, i, i, out, i, i, rows), generate
 
 
 @intrinsic
@@ -124,14 +128,22 @@ def transpose(typing: Any, source: Any, at: Any, stride: Any, target: Any, to: A
 
 @inner
 def multiply(left, at, stride, rows, panel, start, steps, out, to, jump):  # type: ignore[no-untyped-def]
+    """out += products; see `outer`."""
+    multiply_onto(left, at, stride, rows, panel, start, steps, out, to, jump, out, to, jump)
+
+
+@inner
+def multiply_onto(left, at, stride, rows, panel, start, steps, base, begin, leap, out, to, jump):  # type: ignore[no-untyped-def]
     """`outer` for any number of rows; a row's sums do not depend on how many there are."""
     m = 0
-    while m + 12 <= rows:
-        outer(left, at + m * stride, stride, panel, start, steps, out, to + m * jump, jump, ROWS)
-        m += 12
-    while m + 4 <= rows:
-        outer(left, at + m * stride, stride, panel, start, steps, out, to + m * jump, jump, FEW)
-        m += 4
     while m < rows:
-        outer(left, at + m * stride, stride, panel, start, steps, out, to + m * jump, jump, ONE)
-        m += 1
+        x, y, z = at + m * stride, begin + m * leap, to + m * jump
+        if m + 12 <= rows:
+            outer(left, x, stride, panel, start, steps, base, y, leap, out, z, jump, ROWS)
+            m += 12
+        elif m + 4 <= rows:
+            outer(left, x, stride, panel, start, steps, base, y, leap, out, z, jump, FEW)
+            m += 4
+        else:
+            outer(left, x, stride, panel, start, steps, base, y, leap, out, z, jump, ONE)
+            m += 1

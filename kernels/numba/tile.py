@@ -5,7 +5,7 @@ import numpy as np
 from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import DEPTH
 from fastthermo.kernels.numba.exponential import exp2_product, exp2_shifted
-from fastthermo.kernels.numba.multiply import multiply, transpose, width
+from fastthermo.kernels.numba.multiply import multiply, multiply_onto, transpose, width
 from fastthermo.kernels.numba.scratch import LOG2E, floor, least_sum, magic
 from fastthermo.kernels.numba.simd import (
     equal,
@@ -56,25 +56,35 @@ def load_tile(states, log_weights, anchor, half_squares, start, n, depth, centre
 
 
 @inner
-def products(left, at, depth, dimension, count, panel, padded, out, to, tile):  # type: ignore[no-untyped-def]
-    """t.g of every query and state of a tile, in chains of DEPTH dimensions; `left` begins at `at`, `out` at `to`."""
+def products(left, at, depth, dimension, count, panel, padded, base, out, to, tile):  # type: ignore[no-untyped-def]
+    """base + t.g of every query and state of a tile, in chains of DEPTH; `left` begins at `at`, `out` at `to`.
+
+    base : of every state of the tile.
+    """
     wide = width(panel)
-    fill(out, to, to + count * tile, 0.0)
     for j in range(0, padded, wide):
-        for d in range(0, dimension, DEPTH):
+        place, x = j * depth, to + j
+        steps = min(DEPTH, dimension)
+        multiply_onto(left, at, depth, count, panel, place, steps, base, j, 0, out, x, tile)
+        for d in range(DEPTH, dimension, DEPTH):
             steps = min(DEPTH, dimension - d)
-            multiply(left, at + d, depth, count, panel, j * depth + d * wide, steps, out, to + j, tile)
+            multiply(left, at + d, depth, count, panel, place + d * wide, steps, out, x, tile)
 
 
 @inner
 def energies(energy, at, padded, half, prior, c, tilts):  # type: ignore[no-untyped-def]
-    """e = H~ - H~_a in place of the products; returns the least or, if `tilts`, the largest log2 of a weight."""
+    """The least e = H~ - H~_a or, if `tilts`, the largest log2 of a weight.
+
+    half : to be added to what is there first, if it is not empty.
+    """
     step, scalar = lanes(energy), energy.dtype.type
     best = splat(scalar(-np.inf if len(tilts) > 0 else np.inf))
     scale = splat(scalar(c))
+    if half.size > 0:
+        for i in range(0, padded, step):
+            store(energy, at + i, load(energy, at + i) + load(half, i))
     for i in range(0, padded, step):
-        e = load(energy, at + i) + load(half, i)
-        store(energy, at + i, e)
+        e = load(energy, at + i)
         if len(tilts) > 0:  # noqa: SIM108
             best = maximum(best, fma(scale, e, load(prior, i)))
         else:

@@ -48,7 +48,7 @@ def _top_weights_kernel(  # type: ignore[no-untyped-def]
         for start in range(0, size, tile):
             n = min(tile, size - start)
             padded = load_tile(states, log_weights, anchor, half_squares, start, n, depth, centred, panel, half, prior)
-            products(pull, 0, depth, dimension, count, panel, padded, energy, 0, tile)
+            products(pull, 0, depth, dimension, count, panel, padded, half, energy, 0, tile)
             for q in range(count):
                 b, r = begin + q, dominant[begin + q]
                 heads = weigh(
@@ -61,7 +61,7 @@ def _top_weights_kernel(  # type: ignore[no-untyped-def]
                     start,
                     n,
                     padded,
-                    half,
+                    half[:0],
                     prior,
                     tilts,
                     states,
