@@ -8,6 +8,8 @@ PIP := $(BIN)/pip install --disable-pip-version-check -q -c constraints.txt
 demo: .venv/ready  ## portrait of the handwritten digits
 	$(BIN)/fastthermo portrait digits --out portraits/digits --overwrite
 
+# threads of torch that spin would keep another process's tests waiting
+test: export OMP_WAIT_POLICY = PASSIVE
 test: .venv/ready  ## a process a core
 	$(BIN)/pytest -n auto --dist loadfile
 
