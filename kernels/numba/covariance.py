@@ -58,7 +58,7 @@ def _by_products(
     depth = -(-dimension // wide) * wide
     pitch = depth + -(-(dimension // 2) // lane) * lane
     features = (dimension // 2 + 1) * depth
-    row = features + depth + 8
+    row = features + depth + 8  # S, p, and M in a vector of its own
     while tile > wide and pitch * tile * zero.itemsize > REPEATED_BYTES:
         tile //= 2
     most = min(FEATURE_ROWS, max(1, FEATURE_BYTES // (zero.itemsize * features)))
@@ -71,8 +71,8 @@ def _by_products(
         some = [x[i : i + group] for x in of_queries]
         count = len(some[0])
         run(
-            _covariance_kernel, parts * -(-count // block), 1, data, tile, pitch, features, block, *some, tilts, zero,
-            moments,
+            _covariance_kernel, parts * -(-count // block), 1, data, tile, depth, pitch, features, block, *some, tilts,
+            zero, moments,
         )  # fmt: skip
         run(_join_kernel, count, 8, data, depth, features, *some[4:], moments, out[i : i + group])
 
@@ -105,17 +105,16 @@ def _few_kernel(low, high, states, log_weights, field, beta, few, limits, lists,
 
 @jit
 def _covariance_kernel(  # type: ignore[no-untyped-def]
-    low, high, data, tile, pitch, features, block, field, beta, level, blur, dominant, log_rest, shift, tilts, zero,
-    moments,
+    low, high, data, tile, depth, pitch, features, block, field, beta, level, blur, dominant, log_rest, shift, tilts,
+    zero, moments,
 ):  # fmt: skip
     """Rows of moments for tasks [low, high), a task being a block of queries and a part of the states.
 
-    pitch, features : of a state written repeatedly, and of S.
+    depth, pitch, features : lengths of a padded state, of one written repeatedly, and of S.
     """
     states, log_weights, anchor, half_squares = data
     size, dimension = states.shape
     queries, wide, row = field.shape[0], 2 * lanes(zero), moments.shape[2]
-    depth = (dimension + wide - 1) // wide * wide
     parts, tiles = len(moments), (size + tile - 1) // tile
     centred, panel, feature = aligned(depth * tile, zero), aligned(depth * tile, zero), aligned(wide * tile, zero)
     repeated = aligned(pitch * tile + wide, zero)
