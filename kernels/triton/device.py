@@ -38,6 +38,11 @@ def power_of_two(x: int) -> int:
     return 1 << (x - 1).bit_length()
 
 
+def power_below(x: int) -> int:
+    """The largest power of two up to x; at least 1."""
+    return 1 << (max(1, x).bit_length() - 1)
+
+
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """On the device of the first argument and its current stream; nothing for an empty grid."""
     if 0 in grid:

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import FEW_PROGRAMS, PROGRAMS, tile
-from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
+from fastthermo.kernels.triton.device import cdiv, launch, power_below, power_of_two
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.tile import group_of, relative_energy, row, share
@@ -23,8 +23,7 @@ SUMMED = 128  # dimensions of the shift a program
 
 def parts_of(packed: Packed, queries: int) -> int:
     """Programs that share the states of a query, a power of two."""
-    most = max(1, min(64, FEW_PROGRAMS // max(1, queries), len(packed.states) // 1024))
-    return 1 << (most.bit_length() - 1)
+    return power_below(min(64, FEW_PROGRAMS // max(1, queries), len(packed.states) // 1024))
 
 
 def arguments(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> tuple[Any, ...]:

@@ -12,14 +12,12 @@ import triton.language as tl
 from fastthermo.kernels.triton.config import WORKSPACE, tile
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.split import WEIGHT
+from fastthermo.kernels.triton.split import WEIGHT, sharers
 from fastthermo.kernels.triton.tile import row, share
 from fastthermo.kernels.triton.tilt import Tail
 
 ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(16)
 SCALE = tl.constexpr(2.0**-8)  # of features: |t| is up to 2^11
-PROGRAMS = 1056
-CHAIN = 256  # tiles that one program adds up in float32, about
 SIDE = 32  # of a square of C
 
 
@@ -31,7 +29,8 @@ def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) ->
     tiles = sum(wide - k // 2 for k in range(cdiv(dimension, ROWS.value)))
     t = tile("features", dimension, packed.architecture)
     rows = cdiv(queries, t.b)
-    parts = _parts(cdiv(size, t.n), PROGRAMS // (rows * tiles), queries * tiles * 512)
+    fitting = WORKSPACE // max(1, queries * tiles * 512)  # of what one program sums
+    parts = sharers(cdiv(size, t.n), rows * tiles, min(32, fitting))
     second = torch.empty(parts, queries, tiles * 128, dtype=torch.float32, device=tail.work.device)
     launch(
         _features_kernel,
@@ -48,15 +47,6 @@ def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) ->
         queries, dimension, tiles, blocks, 2.0 ** (8 - WEIGHT) / codes.scale**2,
         PARTS=parts, SIDE=SIDE, num_warps=4,
     )  # fmt: skip
-
-
-def _parts(tiles: int, wanted: int, size: int) -> int:
-    """Programs that share the states, a power of two: as many as fill the device, and enough for sums in float32.
-
-    size : bytes of what one of them sums.
-    """
-    most = min(32, tiles, WORKSPACE // size)
-    return 1 << (max(1, min(most, max(wanted, tiles // CHAIN))).bit_length() - 1)
 
 
 @triton.jit

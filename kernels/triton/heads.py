@@ -22,7 +22,7 @@ import triton.language as tl
 
 from fastthermo.kernels.bounds import cutoffs
 from fastthermo.kernels.triton.config import FEW_PROGRAMS, SPLIT_TOLERANCE, most_heads, tile
-from fastthermo.kernels.triton.device import launch
+from fastthermo.kernels.triton.device import launch, power_below
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.split import Halves
 from fastthermo.kernels.triton.tile import BITS, share, slope
@@ -41,7 +41,7 @@ class Heads(NamedTuple):
 
 def row_parts(queries: int, size: int) -> int:
     """Programs that share a row, a power of two."""
-    return 1 << max(0, min(64, FEW_PROGRAMS // max(1, queries), size // 4096).bit_length() - 1)
+    return power_below(min(64, FEW_PROGRAMS // max(1, queries), size // 4096))
 
 
 def cutoff_bits(size: int) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import FEW_PROGRAMS, tile
-from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
+from fastthermo.kernels.triton.device import cdiv, launch, power_below, power_of_two
 from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import multiplied
@@ -106,7 +106,7 @@ def spread(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor, o
 
 def list_parts(queries: int) -> int:
     """Programs that share a list, a power of two."""
-    return 1 << (max(1, min(32, FEW_PROGRAMS // max(1, queries))).bit_length() - 1)
+    return power_below(min(32, FEW_PROGRAMS // max(1, queries)))
 
 
 @triton.jit

@@ -16,13 +16,15 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.config import TYPICAL, Tile, tile
-from fastthermo.kernels.triton.device import cdiv, launch
+from fastthermo.kernels.triton.device import cdiv, launch, power_below
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.tile import share
 
 ACCUMULATION = 2.0**-22
 WEIGHT = 14  # weights are stored times 2^14, as two float16: to 2^-38 of the largest
 FEW = 16  # queries up to which a tile holds no more
+PROGRAMS = 1056  # that fill a device
+CHAIN = 256  # tiles that one program adds up in float32, about
 
 
 class Halves(NamedTuple):
@@ -92,8 +94,7 @@ def average(packed: Packed, work: torch.Tensor, flags: torch.Tensor, precision: 
     size = len(packed.states)
     rows, columns = cdiv(queries, t.b), cdiv(dimension, t.d)
     tiles = cdiv(size, t.n)
-    parts = max(1, min(64, tiles, max(1056 // max(1, rows * columns), tiles // 256)))
-    parts = 1 << (parts.bit_length() - 1)  # a number that kernels are compiled for: few of them
+    parts = sharers(tiles, rows * columns, 64)
     out = torch.empty(parts, queries, dimension, dtype=torch.float32, device=work.device)
     launch(
         _average_kernel,
@@ -104,6 +105,14 @@ def average(packed: Packed, work: torch.Tensor, flags: torch.Tensor, precision: 
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     return out, cdiv(tiles, parts)
+
+
+def sharers(tiles: int, blocks: int, most: int) -> int:
+    """Programs that share the tiles of states for each block of sums: to fill the device, and for sums in float32.
+
+    A power of two, for kernels are compiled for each.
+    """
+    return power_below(min(most, tiles, max(PROGRAMS // max(1, blocks), tiles // CHAIN)))
 
 
 def _tile(packed: Packed, queries: int) -> Tile:
