@@ -30,7 +30,7 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
     size, dimension = states.shape
     queries, tile = field.shape[0], BYTE_TILE
     depth = (dimension + BLOCK - 1) // BLOCK * BLOCK
-    energy, half, prior = aligned(block * tile, zero), aligned(tile, zero), aligned(tile, zero)
+    energy, prior = aligned(block * tile, zero), aligned(tile, zero)
     mean, tail = aligned(block * depth, zero), aligned(block * 4 * lanes(zero), zero)
     flipped = aligned(tile * BLOCK, codes[0, 0, 0])
     written = aligned(whole_rows(block * len(digits)) * tile, probes[0, 0])
@@ -53,16 +53,16 @@ def bytewise_kernel(  # type: ignore[no-untyped-def]
             n = min(tile, last - start)
             padded = (n + 31) // 32 * 32
             for i in range(padded):
-                half[i], prior[i] = halves[start + i], priors[start + i]
+                prior[i] = priors[start + i]
             project(
-                codes, start, padded, probes, starts, scale, offset, begin, count, energy, 0, tile, digits, rows,
-                matrix, left, products,
+                codes, start, padded, probes, starts, scale, offset, begin, count, halves, start, energy, 0, tile,
+                digits, rows, matrix, left, products,
             )  # fmt: skip
             some = False
             for q in range(count):
                 b = begin + q
                 mass[q] = weigh_tile(
-                    q, b, start, n, padded, half, prior, tilts, states, log_weights, anchor, half_squares, field,
+                    q, b, start, n, padded, prior, tilts, states, log_weights, anchor, half_squares, field,
                     -LOG2E * beta[b], level[b], rest_level[b], 0.0, guess[b], energy, q * tile, head, vectors, tail,
                     mean, depth,
                 )  # fmt: skip

@@ -29,7 +29,7 @@ def bytewise_cumulant_kernel(  # type: ignore[no-untyped-def]
     depth = (dimension + BLOCK - 1) // BLOCK * BLOCK
     pull, mean = aligned(block * dimension, zero), aligned(block * depth, zero)
     energy, gap = aligned(block * tile, zero), aligned(block * tile, zero)
-    projection, half, prior = aligned(orders * block * tile, zero), aligned(tile, zero), aligned(tile, zero)
+    projection, none, prior = aligned(orders * block * tile, zero), aligned(tile, zero), aligned(tile, zero)
     flipped = aligned(tile * BLOCK, codes[0, 0, 0])
     written = aligned(whole_rows(block * len(digits)) * tile, queries[0][0, 0])
     counted, totals = aligned(16, queries[1][0]), np.empty((block, len(digits)), np.int32)
@@ -38,6 +38,7 @@ def bytewise_cumulant_kernel(  # type: ignore[no-untyped-def]
     span = others.size // orders
     dither, per = aligned(tile, zero), np.empty(block, np.float32)
     fill_dither(dither)
+    fill(none, 0, tile, 0.0)
     about, away = np.empty((block, COLUMNS)), np.empty((block, dimension))
     at_mean, sums = np.empty((block, orders)), np.empty(block)
     places, weights, gaps, delta = np.empty(tile, np.int64), np.empty(tile), np.empty(tile), np.empty(dimension)
@@ -59,23 +60,23 @@ def bytewise_cumulant_kernel(  # type: ignore[no-untyped-def]
             n = min(tile, last - start)
             padded = (n + 31) // 32 * 32
             for i in range(padded):
-                half[i], prior[i] = halves[start + i], priors[start + i]
+                prior[i] = priors[start + i]
             k, starts, scale, offset = queries
             project(
-                codes, start, padded, k, starts, scale, offset, begin, count, energy, 0, tile, digits, rows, matrix,
-                left, products,
+                codes, start, padded, k, starts, scale, offset, begin, count, halves, start, energy, 0, tile, digits,
+                rows, matrix, left, products,
             )  # fmt: skip
             k, starts, scale, offset = vectors
             for order in range(orders):
                 project(
-                    codes, start, padded, k, starts, scale, offset, order * count_all + begin, count, projection,
-                    order * block * tile, tile, vector_digits, vector_rows, matrix,
+                    codes, start, padded, k, starts, scale, offset, order * count_all + begin, count, none, 0,
+                    projection, order * block * tile, tile, vector_digits, vector_rows, matrix,
                     others[order * span : (order + 1) * span], vector_products,
                 )  # fmt: skip
             for q in range(count):
                 b = begin + q
                 _, slope = weigh_tile(
-                    segment, q, b, start, n, padded, beta, half, prior, tilts, states, log_weights, about, away, places,
+                    segment, q, b, start, n, padded, beta, prior, tilts, states, log_weights, about, away, places,
                     weights, gaps, dominant, shift, excess, probes, energy_probes, delta, projection, q * tile,
                     block * tile, at_mean, energy, gap, q * tile, out, out_energy,
                 )  # fmt: skip

@@ -148,7 +148,7 @@ def _covariance_kernel(  # type: ignore[no-untyped-def]
                 for q in range(count):
                     b = begin + q
                     heads = weigh(
-                        energy, gap, q * tile, q, dominant[b], -LOG2E * beta[b], start, n, padded, half[:0], prior,
+                        energy, gap, q * tile, q, dominant[b], -LOG2E * beta[b], start, n, padded, prior,
                         tilts, states, log_weights, about, away, places, weights, gaps,
                     )  # fmt: skip
                     for i in range(heads):

@@ -175,7 +175,7 @@ def _cumulant_kernel(  # type: ignore[no-untyped-def]
             for q in range(count):
                 b = begin + q
                 mass, slope = weigh_tile(
-                    segment, q, b, start, n, padded, beta, half[:0], prior, tilts, states, log_weights, about, away,
+                    segment, q, b, start, n, padded, beta, prior, tilts, states, log_weights, about, away,
                     places, weights, gaps, dominant, shift, excess, probes, energy_probes, delta, projection, q * tile,
                     block * tile, at_mean, energy, gap, q * tile, out, out_energy,
                 )  # fmt: skip

@@ -29,16 +29,16 @@ def clear(  # type: ignore[no-untyped-def]
 
 @inner
 def weigh_tile(  # type: ignore[no-untyped-def]
-    segment, q, b, start, n, padded, beta, half, prior, tilts, states, log_weights, about, away, places, weights, gaps,
+    segment, q, b, start, n, padded, beta, prior, tilts, states, log_weights, about, away, places, weights, gaps,
     dominant, shift, excess, probes, energy_probes, delta, projection, row, stride, at_mean, energy, gap, at, out,
     out_energy,
 ):  # fmt: skip
-    """Products of a tile with query b become weights of the tail times a_1 .. a_K; heads are added to the sums.
+    """Energies of a tile and query b become weights of the tail times a_1 .. a_K; heads are added to the sums.
 
     projection : v_k.t from row + k stride on. Returns the sum of the tail, and that of it times H~ - <H~>.
     """
     heads = weigh(
-        energy, gap, at, q, dominant[b], -LOG2E * beta[b], start, n, padded, half, prior, tilts, states, log_weights,
+        energy, gap, at, q, dominant[b], -LOG2E * beta[b], start, n, padded, prior, tilts, states, log_weights,
         about, away, places, weights, gaps,
     )  # fmt: skip
     for i in range(heads):

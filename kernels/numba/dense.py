@@ -53,7 +53,7 @@ def dense_kernel(  # type: ignore[no-untyped-def]
             for q in range(count):
                 b = begin + q
                 some |= weigh_tile(
-                    q, b, start, n, padded, half[:0], prior, tilts, states, log_weights, anchor, half_squares, field,
+                    q, b, start, n, padded, prior, tilts, states, log_weights, anchor, half_squares, field,
                     -LOG2E * beta[b], level[b], rest_level[b], blur[b], guess[b], energy, q * tile, head, vectors, tail,
                     mean, depth,
                 ) > 0  # fmt: skip

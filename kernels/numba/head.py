@@ -19,7 +19,7 @@ from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import SEGMENT
 from fastthermo.kernels.numba.scratch import LOG2E, floor, least_sum
 from fastthermo.kernels.numba.simd import fma, lanes, load, maximum, minimum, splat, store, total
-from fastthermo.kernels.numba.tile import energies, fill, find, mass_of, next_head, weighing, weight_of
+from fastthermo.kernels.numba.tile import extreme, fill, find, mass_of, next_head, weighing, weight_of
 
 SCALARS = 8
 # columns of `scalars`, relative to the weight of r; GRAIN is the sum of the squared steps to which weights are rounded
@@ -35,14 +35,14 @@ NEVER = -1000.0  # bits below which a weight is 0
 
 @inner
 def weigh_tile(  # type: ignore[no-untyped-def]
-    q, b, start, n, padded, half, prior, tilts, states, log_weights, anchor, half_squares, field, c, level, rest_level,
+    q, b, start, n, padded, prior, tilts, states, log_weights, anchor, half_squares, field, c, level, rest_level,
     blur, guess, energy, at, head, vectors, tail, mean, depth,
 ):  # fmt: skip
-    """Products of n states from `start` on with query b, from energy[at] on, become weights of the tail or zeros.
+    """Energies H~ - H~_a of query b and n states from `start` on become weights, or zeros, from energy[at] on.
 
     Heads are summed. Returns the tail's sum relative to 2^m, 0 where it is dust.
     """
-    raw = energies(energy, at, padded, half, prior, c, tilts)
+    raw = extreme(energy, at, padded, prior, c, tilts)
     best = np.float64(raw) if len(tilts) > 0 else c * np.float64(raw)
     if head[q, OWNER] < 0:
         if best == -np.inf:

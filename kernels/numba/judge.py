@@ -39,25 +39,25 @@ def judge_kernel(  # type: ignore[no-untyped-def]
     left, products = scratch(matrix, block, bytes_, starts)
     taken = (codes.shape[0] + stride - 1) // stride
     width = taken * PANEL
-    energy, own_half, own_prior = aligned(block * width, zero), aligned(width, zero), aligned(width, zero)
+    energy, own_prior = aligned(block * width, zero), aligned(width, zero)
     gap, weight = np.empty(width), np.empty(width)
     for i in range(width):
-        n = i // PANEL * stride * PANEL + i % PANEL
-        own_half[i], own_prior[i] = half[n], priors[n]
+        own_prior[i] = priors[i // PANEL * stride * PANEL + i % PANEL]
     configure(matrix)
     for task in range(low, high):
         begin = task * block
         count = min(block, len(beta) - begin)
         arrange(matrix, bytes_, begin, count, left)
         for i in range(taken):
+            n = i * stride * PANEL
             project(
-                codes, i * stride * PANEL, PANEL, bytes_, starts, scale, offset, begin, count, energy, i * PANEL, width,
-                digits, rows, matrix, left, products,
+                codes, n, PANEL, bytes_, starts, scale, offset, begin, count, half, n, energy, i * PANEL, width, digits,
+                rows, matrix, left, products,
             )  # fmt: skip
         for q in range(count):
             b = begin + q
             c = -LOG2E * beta[b]
-            _set_gaps(energy, q * width, own_half, own_prior, 1 / c, limits[b, 0], limits[b, 1], gap)
+            _set_gaps(energy, q * width, own_prior, 1 / c, limits[b, 0], limits[b, 1], gap)
             kept = _below(gap, np.inf)
             if kept > most and single and _below(gap, np.log2(DROPPED * BETTER) / c) <= most:  # others surely stay
                 slack = 2 * error[b] * beta[b] * LOG2E
@@ -67,21 +67,21 @@ def judge_kernel(  # type: ignore[no-untyped-def]
 
 
 @inner
-def _set_gaps(energy, at, half, prior, tilt, second, least, gap):  # type: ignore[no-untyped-def]
+def _set_gaps(energy, at, prior, tilt, second, least, gap):  # type: ignore[no-untyped-def]
     """Energies less log(phi) / beta relative to the least, infinite where they do not matter; see `screen._limits`."""
     step, scale, none = lanes(energy), splat(np.float32(tilt)), splat(np.float32(np.inf))
-    for i in range(0, half.size, step):
-        store(energy, at + i, fma(scale, load(prior, i), load(energy, at + i) + load(half, i)))
+    for i in range(0, prior.size, step):
+        store(energy, at + i, fma(scale, load(prior, i), load(energy, at + i)))
     best = none
-    for i in range(0, half.size, step):
+    for i in range(0, prior.size, step):
         best = minimum(best, load(energy, at + i))
     first = smallest(best)
     best, lowest = none, splat(first)
-    for i in range(0, half.size, step):
+    for i in range(0, prior.size, step):
         e = load(energy, at + i)
         best = minimum(best, where_less(lowest, e, e, none))
     bound, origin = splat(np.float64(max(smallest(best) + second, first + least))), splat(np.float64(first))
-    for i in range(0, half.size, lanes(gap)):
+    for i in range(0, prior.size, lanes(gap)):
         e = load_as(energy, at + i, gap)
         store(gap, i, where_less(e, bound, e - origin, splat(np.inf)))
 

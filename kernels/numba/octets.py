@@ -86,18 +86,19 @@ def joined(builder: Any, digits: list[Any]) -> Any:
 
 @intrinsic
 def _project(
-    typing: Any, codes: Any, at: Any, quads: Any, probes: Any, starts: Any, scale: Any, offset: Any, row: Any, out: Any,
-    to: Any, jump: Any, digits: Any, rows: Any, matrix: Any, products: Any, place: Any,
+    typing: Any, codes: Any, at: Any, quads: Any, probes: Any, starts: Any, scale: Any, offset: Any, row: Any,
+    base: Any, origin: Any, out: Any, to: Any, jump: Any, digits: Any, rows: Any, matrix: Any, products: Any,
+    place: Any,
 ) -> Any:  # fmt: skip
-    """out[m, :] = offset[m] - scale[m] (k_m.q + starts[m]) of 32 states from codes.flat[at] on, for len(rows) queries.
+    """out[m, :] = base + offset[m] - scale[m] (k_m.q + starts[m]) of 32 states and len(rows) queries.
 
-    row : the first of them; probes : (B, digits, 4 quads); starts : (B, digits); out[m] begins at to + m jump;
-    matrix, products, place : as in `accumulate`.
+    at, origin, to + m jump : where codes, base and out[m] begin; row : the first query; probes : (B, digits, 4 quads);
+    starts : (B, digits); matrix, products, place : as in `accumulate`.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        codes_, at_, quads_, probes_, starts_, scale_, offset_, row_, out_, to_, jump_ = values[:11]
-        made = (matrix, products, *values[14:])
+        codes_, at_, quads_, probes_, starts_, scale_, offset_, row_, base_, origin_, out_, to_, jump_ = values[:13]
+        made = (matrix, products, *values[16:])
 
         def number(value: int) -> Any:
             return ir.Constant(I64, value)
@@ -112,18 +113,20 @@ def _project(
         bases = [builder.mul(place, stride) for place in places]
         begin = [each(starts, starts_, place) for place in places for _ in range(2)]
         sums = accumulate(context, builder, (codes, codes_), at_, quads_, (probes, probes_), bases, begin, made)
+        places = [builder.add(origin_, number(16 * v)) for v in range(2)]
+        added = [builder.load(address(context, builder, base, base_, place, F32.ir), align=4) for place in places]
         for m in range(rows.count):
             query = builder.add(row_, number(m))
-            factor, origin = builder.fneg(each(scale, scale_, query)), each(offset, offset_, query)
+            factor, addend = builder.fneg(each(scale, scale_, query)), each(offset, offset_, query)
             for v in range(2):
                 product = joined(builder, [sums[2 * (digits.count * m + i) + v] for i in range(digits.count)])
                 place = builder.add(to_, builder.add(builder.mul(jump_, number(m)), number(16 * v)))
-                value = fused(builder, factor, product, origin)
+                value = builder.fadd(added[v], fused(builder, factor, product, addend))
                 builder.store(value, address(context, builder, out, out_, place, F32.ir), align=4)
         return context.get_dummy_value()
 
     i = types.int64
-    given = (codes, i, i, probes, starts, scale, offset, i, out, i, i, digits, rows, matrix, products, i)
+    given = (codes, i, i, probes, starts, scale, offset, i, base, i, out, i, i, digits, rows, matrix, products, i)
     return types.void(*given), generate
 
 
@@ -144,11 +147,12 @@ def ask(codes, begin, end):  # type: ignore[no-untyped-def]
 
 @inner
 def project(  # type: ignore[no-untyped-def]
-    codes, first, padded, probes, starts, scale, offset, begin, count, out, to, tile, digits, rows, matrix, left,
-    products,
+    codes, first, padded, probes, starts, scale, offset, begin, count, base, origin, out, to, tile, digits, rows,
+    matrix, left, products,
 ):  # fmt: skip
-    """t.g of `padded` states from `first` on and `count` queries from `begin` on, in rows of `tile` numbers.
+    """base + t.g of `padded` states from `first` on and `count` queries from `begin` on, in rows of `tile` numbers.
 
+    base : of every state, from `origin` on.
     matrix, left, products : of `matrix.tiles`, the queries as `matrix.arrange` puts them, and room for products.
     """
     quads = codes.shape[1]
@@ -162,12 +166,12 @@ def project(  # type: ignore[no-untyped-def]
             ask(codes, at + span + q * own, at + span + (q + wide) * own)
             if wide > 1:
                 _project(
-                    codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits,
-                    rows, matrix, products, place,
+                    codes, at, quads, probes, starts, scale, offset, begin + q, base, origin + i, out,
+                    to + q * tile + i, tile, digits, rows, matrix, products, place,
                 )  # fmt: skip
             else:
                 _project(
-                    codes, at, quads, probes, starts, scale, offset, begin + q, out, to + q * tile + i, tile, digits,
-                    ONE, matrix, products, place,
+                    codes, at, quads, probes, starts, scale, offset, begin + q, base, origin + i, out,
+                    to + q * tile + i, tile, digits, ONE, matrix, products, place,
                 )  # fmt: skip
             q += wide

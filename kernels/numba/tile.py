@@ -72,17 +72,11 @@ def products(left, at, depth, dimension, count, panel, padded, base, out, to, ti
 
 
 @inner
-def energies(energy, at, padded, half, prior, c, tilts):  # type: ignore[no-untyped-def]
-    """The least e = H~ - H~_a or, if `tilts`, the largest log2 of a weight.
-
-    half : to be added to what is there first, if it is not empty.
-    """
+def extreme(energy, at, padded, prior, c, tilts):  # type: ignore[no-untyped-def]
+    """The least energy or, if `tilts`, the largest log2 of a weight."""
     step, scalar = lanes(energy), energy.dtype.type
     best = splat(scalar(-np.inf if len(tilts) > 0 else np.inf))
     scale = splat(scalar(c))
-    if half.size > 0:
-        for i in range(0, padded, step):
-            store(energy, at + i, load(energy, at + i) + load(half, i))
     for i in range(0, padded, step):
         e = load(energy, at + i)
         if len(tilts) > 0:  # noqa: SIM108
@@ -111,7 +105,7 @@ def next_head(energy, at, place, padded, prior, c, tilts, bits):  # type: ignore
 
 @inner
 def find(energy, at, raw, prior, c, tilts):  # type: ignore[no-untyped-def]
-    """The first place of what `energies` returned."""
+    """The first place of what `extreme` returned."""
     step, scalar = lanes(energy), energy.dtype.type
     target, scale, place = splat(raw), splat(scalar(c if len(tilts) > 0 else 1.0)), 0
     mask = equal(_bits(load(energy, at), scale, prior, 0, tilts), target)

@@ -61,7 +61,6 @@ def _top_weights_kernel(  # type: ignore[no-untyped-def]
                     start,
                     n,
                     padded,
-                    half[:0],
                     prior,
                     tilts,
                     states,

@@ -17,7 +17,7 @@ from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
 from fastthermo.kernels.numba.products import Plan, plan, working_type
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.simd import lanes, load, minimum, splat, store, total
-from fastthermo.kernels.numba.tile import energies, fill, next_head, weighing, weight_of
+from fastthermo.kernels.numba.tile import fill, next_head, weighing, weight_of
 
 # of a query: of r as in `dense`; 1 / sum; log2 of a head; whether products are of no use; what is dust
 COLUMNS = 6
@@ -100,7 +100,6 @@ def weigh(  # type: ignore[no-untyped-def]
     start,
     n,
     padded,
-    half,
     prior,
     tilts,
     states,
@@ -111,12 +110,11 @@ def weigh(  # type: ignore[no-untyped-def]
     weights,
     gaps,
 ):
-    """Products become weights of the tail, and `gap` their H~ - H~_r; heads go to places, weights, gaps.
+    """Energies H~ - H~_a become weights of the tail, and `gap` their H~ - H~_r; heads go to places, weights, gaps.
 
     Returns the number of heads. The dominant state is neither.
     """
     step, scalar = lanes(energy), energy.dtype.type
-    energies(energy, at, padded, half, prior, c, tilts)
     if start <= r < start + n:
         energy[at + r - start] = np.inf
     heads = 0

@@ -36,15 +36,15 @@ def unit(request: Any) -> np.ndarray | None:
 
 @compiler.njit
 def project(
-    codes: Any, padded: Any, probes: Any, starts: Any, scale: Any, offset: Any, out: Any, digits: Any, rows: Any,
-    unit: Any,
+    codes: Any, padded: Any, probes: Any, starts: Any, scale: Any, offset: Any, base: Any, out: Any, digits: Any,
+    rows: Any, unit: Any,
 ):  # type: ignore[no-untyped-def] # fmt: skip
     left, sums = matrix.scratch(unit, len(scale), probes, starts)
     matrix.configure(unit)
     matrix.arrange(unit, probes, 0, len(scale), left)
     octets.project(
-        codes, 0, padded, probes, starts, scale, offset, 0, len(scale), out, 0, out.shape[1], digits, rows, unit, left,
-        sums,
+        codes, 0, padded, probes, starts, scale, offset, 0, len(scale), base, 32, out, 0, out.shape[1], digits, rows,
+        unit, left, sums,
     )  # fmt: skip
     matrix.release(unit)
 
@@ -95,11 +95,12 @@ def test_products_with_queries_are_exact_but_for_their_last_rounding(
     probes[..., :dimension] = digit
     starts = -(digit * origin).sum(2).astype(np.int32)
     scale, offset = rng.random((2, queries)).astype(np.float32)
+    base = rng.random(32 + len(q)).astype(np.float32)
     out = np.full((queries, len(q)), np.nan, np.float32)
-    project(codes, len(q), probes, starts, scale, offset, out, (0,) * digits, octets.ROWS[digits], unit)
+    project(codes, len(q), probes, starts, scale, offset, base, out, (0,) * digits, octets.ROWS[digits], unit)
     k = (digit * 256 ** np.arange(digits)[:, None]).sum(1)
     exact = k @ (q - origin).T
-    want = offset[:, None].astype(float) - scale[:, None] * exact
+    want = base[32:] + offset[:, None].astype(float) - scale[:, None] * exact
     size = scale[:, None] * np.abs(digit[:, -1] @ (q - origin).T) * 256 ** (digits - 1) + np.abs(want) + 1
     assert (np.abs(out - want) <= 2.0**-22 * size).all()
 
