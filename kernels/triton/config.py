@@ -25,6 +25,7 @@ WORKSPACE = 1 << 30  # bytes of energies, weights or bounds of a chunk of querie
 PROGRAMS = 8192  # of kernels that take one query after another, at most
 FEW_QUERIES = 4096  # in few dimensions, below which a program takes one
 FEW_PROGRAMS = 512  # below which the states are split between programs
+BUSY = 256  # programs that keep a device busy
 
 
 class Tile(NamedTuple):
@@ -40,12 +41,16 @@ class Tile(NamedTuple):
 # (kernel, largest D) -> tile; the first row that holds D counts. None: any.
 TILES = MappingProxyType(
     {
+        ("near many", 8): Tile(64, 8, 1, 4, 1),
+        ("near many", 16): Tile(32, 4, 1, 4, 1),
         ("near", 4): Tile(16, 32, 1, 4, 1),
         ("near", 8): Tile(8, 32, 1, 4, 1),
         ("near", 16): Tile(4, 32, 1, 4, 1),
         ("near few", 4): Tile(1, 512, 1, 4, 1),
         ("near few", 8): Tile(1, 512, 1, 4, 1),
         ("near few", 16): Tile(1, 256, 1, 4, 1),
+        ("steps in float32 many", 2): Tile(128, 8, 1, 4, 1),
+        ("steps in float32 many", 8): Tile(128, 4, 1, 4, 1),
         ("steps in float32", 2): Tile(32, 32, 1, 4, 1),
         ("steps in float32", 4): Tile(16, 32, 1, 4, 1),
         ("steps in float32", 8): Tile(4, 32, 1, 4, 1),
@@ -91,7 +96,7 @@ INSTEAD = MappingProxyType(
         **{(arch, "split average", None): Tile(64, 32, 128, 8, 3) for arch in ("sm_80", "sm_89")},
         **{(arch, "features", None): Tile(64, 32, 128, 8, 2) for arch in ("sm_80", "sm_89")},
         **{(arch, "covariance float32", None): Tile(1, 32, 32, 4, 2) for arch in ("sm_80", "sm_89")},
-        **{("cpu", name, d): Tile(64, 512, 1, 4) for name in ("near", "near few") for d in (4, 8, 16)},
+        **{("cpu", name, d): Tile(64, 512, 1, 4) for name in ("near many", "near", "near few") for d in (4, 8, 16)},
         ("cpu", "heads", 64): Tile(1, 64, 64, 4),
         ("cpu", "heads", None): Tile(1, 64, 1024, 4),
         ("cpu", "differences", None): Tile(1, GROUP, 1024, 4),
@@ -117,3 +122,9 @@ def tile(kernel: str, dimension: int, architecture: str) -> Tile:
         if name == kernel and (largest is None or dimension <= largest):
             return INSTEAD.get((like, name, largest), row)
     raise KeyError(kernel)
+
+
+def tile_for(queries: int, kernel: str, dimension: int, architecture: str) -> Tile:
+    """The tile of a kernel for many queries, which adds up less often between threads, where they fill the device."""
+    many = tile(f"{kernel} many", dimension, architecture)
+    return many if queries >= BUSY * many.b else tile(kernel, dimension, architecture)

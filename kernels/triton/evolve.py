@@ -21,7 +21,7 @@ import triton.language as tl
 
 from fastthermo.kernels import Noise, Schedule, trajectory
 from fastthermo.kernels.triton.boltzmann import boltzmann
-from fastthermo.kernels.triton.config import tile
+from fastthermo.kernels.triton.config import tile, tile_for
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.noise import normals
 from fastthermo.kernels.triton.pack import Packed
@@ -109,7 +109,10 @@ def _fused(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, wh
     out, path = torch.empty_like(x), _room(x, schedule, whole)
     key = signed(noise.seed), noise.first_step, noise.first_sample, noise.stream
     single = torch.float64 not in (x.dtype, packed.states.dtype)
-    t = tile("steps in float32" if single else "steps", dimension, packed.architecture)
+    if single:
+        t = tile_for(rows, "steps in float32", dimension, packed.architecture)
+    else:
+        t = tile("steps", dimension, packed.architecture)
     launch(
         _evolve_kernel,
         (cdiv(rows, t.b),),

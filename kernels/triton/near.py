@@ -16,7 +16,7 @@ import triton.language as tl
 from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import EXPONENTIAL, UNITS
 from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1
-from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile
+from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile, tile_for
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.tile import BITS, column, pulls, slope, square_of, two_floats
@@ -30,8 +30,10 @@ def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
     queries, dimension = field.shape
     dominant = torch.empty(queries, dtype=torch.int64, device=field.device)
     shift, out, far = torch.empty_like(field), field.new_empty(7, queries), torch.empty_like(dominant)
-    t = tile("near few" if queries < FEW_QUERIES else "near", dimension, packed.architecture)
+    few = tile("near few" if queries < FEW_QUERIES else "near", dimension, packed.architecture)
+    many = few if queries < FEW_QUERIES else tile_for(queries, "near", dimension, packed.architecture)
     for wide in (False,) if precision == "fast" else (False, True):
+        t = few if wide else many  # a program takes all of its queries again where one of them is far
         launch(
             _near_kernel,
             (cdiv(queries, t.b),),

@@ -12,7 +12,11 @@ import pytest
 tl = pytest.importorskip("triton.language")
 from fastthermo.kernels.triton import config, differences, features, queries  # noqa: E402
 
-pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux"),
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),  # the first test waits for all compilations
+]
 TARGETS = ("sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
 EVERY_TILE = "sm_90"  # elsewhere the first of a kernel
 STEP = "rows: i64, dimension: i32, a: fp64, b: fp64, c: fp64, step: i64, seed: i64, first_sample: i64, stream: i64"
@@ -47,13 +51,12 @@ def _step(number: str, graph: bool, stack: int = 0) -> Kernel:
     return Kernel("step:_step_kernel", f"{arrays}, {ends}{STEP}", [tiles, few], ("X", "MEAN", "OUT"), stack=stack)
 
 
-def _fused(number: str, *dimensions: int, stack: int = 0) -> Kernel:
-    single = number == "fp32"
+def _fused(name: str, *dimensions: int, stack: int = 0) -> Kernel:
+    single = name != "steps"
+    number = "fp32" if single else "fp64"
     arrays = f"X: *{number}, Y: *{number}, PHI: *fp64, LOG_BITS: *fp32, OUT: *{number}, PATH: *{number}, TABLE: *fp64"
     sizes = "rows: i64, states: i32, steps: i32, seed: i64, first_step: i64, first_sample: i64, stream: i64"
-    tiles = _tiles(
-        "steps in float32" if single else "steps", *dimensions, WIDE=not single, SINGLE=single, UNIFORM=True, KEEP=True
-    )
+    tiles = _tiles(name, *dimensions, WIDE=not single, SINGLE=single, UNIFORM=True, KEEP=True)
     return Kernel("evolve:_evolve_kernel", f"{arrays}, {sizes}", tiles, ("X", "Y", "OUT", "PATH"), stack=stack)
 
 
@@ -112,6 +115,16 @@ def _covariance(number: str, *dimensions: int, listed: bool = False, **options: 
         f"OUT: *fp64, {SIZES}, programs: i32",
         _tiles(f"covariance {number}", *dimensions, LISTED=listed, NUMBER=dtype, PRECISION=precision),
         y,
+        **options,
+    )
+
+
+def _near(tiles: str, *dimensions: int, wide: bool = False, **options: Any) -> Kernel:
+    return _sums(
+        "near:_near_kernel",
+        "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
+        "OUT: *fp64, FLAGS: *i64, B: i32, N: i32",
+        _tiles(tiles, *dimensions, FAR=config.FAR, WIDE=wide, UNIFORM=False),
         **options,
     )
 
@@ -241,25 +254,10 @@ SPLIT = {
     ),
 }
 SUMS = {
-    "near": _sums(
-        "near:_near_kernel",
-        "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
-        "OUT: *fp64, FLAGS: *i64, B: i32, N: i32",
-        _tiles("near", 2, 4, 8, 16, FAR=config.FAR, WIDE=False, UNIFORM=False),
-    ),
-    "near, far queries": _sums(
-        "near:_near_kernel",
-        "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
-        "OUT: *fp64, FLAGS: *i64, B: i32, N: i32",
-        _tiles("near", 2, 4, 8, 16, FAR=config.FAR, WIDE=True, UNIFORM=False),
-    ),
-    "near, few queries": _sums(
-        "near:_near_kernel",
-        "Y: *{y}, PHI: *fp64, LOG_BITS: *fp32, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
-        "OUT: *fp64, FLAGS: *i64, B: i32, N: i32",
-        _tiles("near few", 2, 8, 16, FAR=config.FAR, WIDE=True, UNIFORM=False),
-        stack=8,
-    ),
+    "near, many queries": _near("near many", 2, 8, 16),
+    "near": _near("near", 2, 4, 8, 16),
+    "near, far queries": _near("near", 2, 4, 8, 16, wide=True),
+    "near, few queries": _near("near few", 2, 8, 16, wide=True, stack=8),
     "screen": _sums(
         "screen:_screen_kernel",
         "G: *fp16, T: *fp16, UNIT: *fp32, HALF: *fp64, PHI: *fp64, BETA: *fp64, BOUNDS: *fp32, B: i32, N: i32, D: i32, "
@@ -368,8 +366,9 @@ KERNELS = (
         "step": _step("fp32", False),
         "step in a graph": _step("fp32", True),
         "step in float64": _step("fp64", False, stack=48),  # of the reduction of large angles, never reached
-        "steps in one kernel": _fused("fp32", 2, 4, 8),
-        "steps in one kernel, float64": _fused("fp64", 2, 4, stack=64),
+        "steps in one kernel": _fused("steps in float32", 2, 4, 8),
+        "steps of many in one kernel": _fused("steps in float32 many", 2, 4, 8),
+        "steps in one kernel, float64": _fused("steps", 2, 4, stack=64),
     }
 )
 CASES = {
