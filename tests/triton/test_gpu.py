@@ -19,6 +19,7 @@ pytestmark = pytest.mark.gpu
 Tensor = torch.Tensor
 SHAPES = [(300, 3), (5000, 24), (5000, 200)]  # near; screened and by products
 BETAS = torch.logspace(-4, 4, 24).double()
+MANY = 40_003  # queries that fill a device, in any tile
 
 
 def law(size: int, dimension: int, device: str = "cuda", dtype: torch.dtype = torch.float32) -> ops.States:
@@ -63,6 +64,16 @@ def test_forces_are_those_of_the_cpu(shape: Any, single: bool, dtype: torch.dtyp
     assert (gap <= (1e-6 if single else 1e-11) * rms).all()
 
 
+@pytest.mark.parametrize("dimension", [2, 6, 12])
+def test_many_queries_get_the_answers_of_few(dimension: int) -> None:
+    states = law(300, dimension)
+    few, beta = queries(states, torch.logspace(-3, 5, 200).double())
+    copies = torch.arange(MANY, device="cuda") % len(beta)
+    found, want = ops.boltzmann(states, few[copies], beta[copies]), ops.boltzmann(states, few, beta)
+    gap = (found.force - want.force[copies]).norm(dim=1)
+    assert (gap <= 2e-6 * (2 * want.energy[copies]).sqrt()).all()
+
+
 @contextmanager
 def no_waiting() -> Iterator[None]:
     with warnings.catch_warnings():
@@ -98,18 +109,20 @@ def test_no_method_of_an_ensemble_waits_for_the_device(shape: Any) -> None:
         call()
 
 
-def trajectory(shape: Any, steps: int) -> tuple[Any, ...]:
+def trajectory(shape: Any, steps: int, samples: int = 64) -> tuple[Any, ...]:
     states = law(*shape)
     packed = kernels.pack(states.states, states.log_weights)
     table = torch.tensor([[0.9, 0.1, 0.3, 1.2, 0.7], [0.3, 0.8, 0.1, 1.0, 50.0]] * (steps // 2)).double().cuda()
-    x = torch.randn(64, shape[1], generator=torch.Generator().manual_seed(0)).cuda()
+    x = torch.randn(samples, shape[1], generator=torch.Generator().manual_seed(0)).cuda()
     return packed, x, Schedule(table), Noise(3, 7, 0, 1)
 
 
 @pytest.mark.parametrize("steps", [2, 8])  # one after another, and in a graph
-@pytest.mark.parametrize("shape", [(300, 3), (300, 12), (5000, 24)])
-def test_steps_are_those_of_the_reference_wait_for_nothing_and_keep_their_memory(shape: Any, steps: int) -> None:
-    packed, x, schedule, key = trajectory(shape, steps)
+@pytest.mark.parametrize(("shape", "samples"), [((300, 3), 64), ((300, 12), 64), ((5000, 24), 64), ((300, 2), MANY)])
+def test_steps_are_those_of_the_reference_wait_for_nothing_and_keep_their_memory(
+    shape: Any, samples: int, steps: int
+) -> None:
+    packed, x, schedule, key = trajectory(shape, steps, samples)
     path, held = kernels.evolve(packed, x, schedule, key, True), []
     exact = reference.pack(packed.states, packed.log_weights)
     for i, (before, found) in enumerate(zip([x, *path[:-1]], path, strict=True)):
