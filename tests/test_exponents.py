@@ -212,6 +212,12 @@ def test_a_power_law_is_found_through_corrections_of_three_orders() -> None:
     np.testing.assert_allclose(found.heaviest(x[:10]), y[:10], rtol=1e-6)
 
 
+def test_exact_values_that_no_window_fits_to_rounding_still_have_an_exponent() -> None:
+    x = np.geomspace(0.01, 0.4, 20)
+    found = power_law(x, np.sqrt(np.tanh(x)) * (1 + np.sin(7 * x)), 1e-15)
+    assert abs(found.exponent - 0.5) <= 4 * found.error < 0.5
+
+
 def test_statistical_errors_cover_a_power_law_with_noise() -> None:
     rng = np.random.default_rng(0)
     x = np.geomspace(0.01, 0.3, 12)

@@ -191,10 +191,20 @@ def _fit_windows(basis: np.ndarray, log_y: np.ndarray, covariance: np.ndarray, r
         truncation = ((np.linalg.pinv(further)[:, 1] / sigma) - maps[:, 1]) @ log_y
         slopes, coefficients = maps[:, 1], np.pad(maps @ log_y, ((0, 0), (0, basis.shape[1] - parameters)))
         variance = np.einsum("ft,tu,fu->f", slopes, covariance, slopes) + (slopes @ rounding) ** 2 + truncation**2
-        log_weight = distribution.logsf(chi2, freedom) - np.log(variance)
+        log_weight = _log_survival(chi2, freedom) - np.log(variance)
         rows.append((inside, slopes, coefficients, log_weight, distribution.sf(chi2, freedom), truncation))
     inside, slopes, coefficients, log_weight, p_value, truncation = (
         np.concatenate(row) for row in zip(*rows, strict=True)
     )
     weight = np.exp(log_weight - log_weight.max())
     return _Windows(inside, slopes, coefficients, weight / weight.sum(), p_value, truncation)
+
+
+def _log_survival(chi2: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """log P(X > chi2), and where that is below 1e-308 its asymptote: fits that are all bad are told apart as well."""
+    from scipy.special import gammaln
+    from scipy.stats import chi2 as distribution
+
+    found, half = distribution.logsf(chi2, freedom), np.maximum(chi2, 1) / 2
+    far = (freedom / 2 - 1) * np.log(half) - half - gammaln(freedom / 2)
+    return np.where(np.isfinite(found), found, far)
