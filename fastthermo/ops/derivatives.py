@@ -117,7 +117,7 @@ class Boltzmann(_Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         g: Any = Moments(*grads)  # type: ignore[arg-type]
-        if g.energy_variance is not None or g.participation is not None:
+        if not (_is_zero(g.energy_variance) and _is_zero(g.participation)):
             raise NotImplementedError("heat_capacity, participation and n_eff are not differentiable")
         field, beta, force, energy, *sums = ctx.saved_tensors
         zero = torch.zeros_like(beta)
@@ -144,6 +144,13 @@ class Boltzmann(_Function):
         unknown = torch.full_like(beta, torch.nan)  # forward mode cannot know whether they are used
         derivatives = (beta * pull - db * energy, cov, cov - dh, cov_energy - pull, beta * cov_energy)
         return (*derivatives, unknown, unknown, *(None,) * (len(Moments._fields) - RAW))
+
+
+def _is_zero(gradient: Tensor | None) -> bool:
+    """As of outputs that nothing depends on: None, or from torch.compile zeros."""
+    if gradient is None or torch._C._functorch.is_batchedtensor(gradient):
+        return gradient is None
+    return not bool(gradient.any())
 
 
 def cumulant(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+import fastthermo as ft
 from fastthermo import ops
 
 Tensor = torch.Tensor
@@ -58,3 +59,22 @@ def test_forward_derivatives_survive_compilation(energy: Any, point: tuple[Tenso
 def test_a_whole_graph_is_refused(energy: Any, point: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(Exception, match="boltzmann"):
         torch.compile(energy, fullgraph=True)(*point)
+
+
+def test_gradients_of_every_differentiable_quantity_survive_compilation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ens = ft.Ensemble(torch.randn(50, 4, generator=generator))
+    h = torch.randn(3, 4, generator=generator).requires_grad_()
+
+    def functions() -> Any:
+        for name in ("mean", "force", "log_evidence", "regularised_energy", "entropy"):
+            yield lambda h, name=name: (getattr(ft.boltzmann(ens, h, 1.0), name) ** 2).sum()
+        yield lambda h: (ft.posterior(ens, ft.VariancePreserving(), h, 0.3).score ** 2).sum()
+
+    for function in functions():
+        found, want = (
+            torch.autograd.grad(f(h), h)[0] for f in (torch.compile(function, backend="aot_eager"), function)
+        )
+        assert torch.allclose(found, want, rtol=1e-10)
+    with pytest.raises(NotImplementedError, match="not differentiable"):
+        ft.boltzmann(ens, h, 1.0).heat_capacity.sum().backward()
