@@ -176,7 +176,7 @@ def relative(parts: Sequence[Moments], field: Tensor, beta: Tensor) -> tuple[Ten
         best = logits.argmax(0)
         reference, prior = references[best, index], priors[best, index]
         t = references - reference
-        energy = (t * (t / 2 + reference - field)).sum(2)
+        energy = (t * (t / 2 + (reference - field))).sum(2)
         logits = priors - prior - beta * energy
     return best, reference, prior, t, energy, logits
 

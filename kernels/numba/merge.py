@@ -11,11 +11,12 @@ from fastthermo.kernels.numba.scratch import LOG2E
 def merge_kernel(low, high, data, field, beta, dominant, shift, scalars, energy_min):  # type: ignore[no-untyped-def]
     """Merge the segments of queries [low, high) into the first, in their order, and normalise."""
     states, log_weights = data[0], data[1]
+    away = np.empty(states.shape[1])
     for b in range(low, high):
         for segment in range(1, len(dominant)):
             if dominant[segment, b] >= 0:
                 if dominant[0, b] >= 0:
-                    _merge(segment, b, states, log_weights, field, beta, dominant, shift, scalars)
+                    _merge(segment, b, states, log_weights, field, beta, dominant, shift, scalars, away)
                 else:
                     dominant[0, b] = dominant[segment, b]
                     for k in range(SCALARS):
@@ -35,14 +36,15 @@ def merge_kernel(low, high, data, field, beta, dominant, shift, scalars, energy_
 
 
 @inner
-def _merge(segment, b, states, log_weights, field, beta, dominant, shift, scalars):  # type: ignore[no-untyped-def]
+def _merge(segment, b, states, log_weights, field, beta, dominant, shift, scalars, away):  # type: ignore[no-untyped-def]
     """Merge the sums of a segment into those of the first, relative to the better of their references."""
     old, r, dimension = dominant[0, b], dominant[segment, b], states.shape[1]
     x = 0.0
+    for d in range(dimension):  # on its own, lest (s/2 + y) - h be taken
+        away[d] = np.float64(states[old, d]) - field[b, d]
     for d in range(dimension):
-        y = np.float64(states[old, d])
-        s = np.float64(states[r, d]) - y
-        x += s * (0.5 * s + (y - field[b, d]))
+        s = np.float64(states[r, d]) - np.float64(states[old, d])
+        x += s * (0.5 * s + away[d])
     bits = -LOG2E * beta[b] * x + LOG2E * (log_weights[r] - log_weights[old])
     keep = bits <= 0  # of equal ones the lower stays
     mine, other = (1.0, np.exp2(bits)) if keep else (np.exp2(-bits), 1.0)
