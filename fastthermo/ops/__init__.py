@@ -22,6 +22,7 @@ __all__ = [
     "boltzmann",
     "covariance",
     "cumulant",
+    "division_error",
     "evolve",
     "field_error",
     "log_odds",
@@ -116,6 +117,15 @@ def field_error(moments: Moments, beta: Tensor, error: Tensor) -> Tensor:
     return error / (2 * moments.energy + 1e-300).sqrt() + (2 * beta * reach * error).expm1() / 2
 
 
+def division_error(field: Any, beta: Any, energy: Any) -> Any:
+    """The same, of fields (B, ...) that were rounded to float64, in terms of <H~>; arrays of NumPy or torch."""
+    if isinstance(field, Tensor):
+        field, beta, energy = field.detach(), beta.detach(), energy.detach()
+    error = 2.0**-53 * (field * field).sum(tuple(range(energy.ndim, field.ndim))) ** 0.5
+    logit = 2 * beta * (2 * (energy + CUTOFF / beta)) ** 0.5 * error
+    return error / ((2 * energy) ** 0.5 + 1e-300) + logit * (1 + 1e200 * (logit > 0.5))
+
+
 def relative_evidence(parts: list[Moments], field: Tensor, beta: Tensor) -> Tensor:
     """log Z~ of each part up to a constant of the query, (parts, B), without cancellation. Values only."""
     *_, logits = relative(parts, field, beta)
@@ -126,7 +136,7 @@ def log_odds(states: States, index: Tensor, field: Tensor, beta: Tensor, moments
     """log w_i / (1 - w_i) of the states `index` (B,), without cancellation where w_i is near 0 or 1."""
     y, log_phi = states.rows(index)
     t = y - moments.reference
-    energy = (t * (t / 2 + moments.reference - field)).sum(1)
+    energy = (t * (t / 2 + (moments.reference - field))).sum(1)
     logit = log_phi - moments.log_prior - beta * energy
     log_w = logit - moments.log_rest.exp().log1p()
     return torch.where(index == moments.dominant, -moments.log_rest, log_w - (-log_w.exp()).log1p())
