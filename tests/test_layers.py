@@ -94,6 +94,7 @@ def test_kernels_import_neither_their_siblings_nor_the_rest_of_the_package(path:
     shared = {
         "fastthermo.kernels",
         "fastthermo.kernels.bounds",
+        "fastthermo.kernels.living",
         "fastthermo.kernels.noise",
         "fastthermo.kernels.trajectory",
     }

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from fastthermo.kernels.bounds import COLD, HOT
+from fastthermo.kernels.bounds import HOT
+from fastthermo.kernels.living import living
 from fastthermo.kernels.numba.config import SAMPLE, SCREEN_DIMENSION, SCREEN_LARGEST, SCREEN_SIZE
+
+FROZEN = 1e200  # beta R^2
 
 _making = threading.Lock()
 
@@ -64,7 +67,7 @@ class Packed(NamedTuple):
 
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
-    array, log_phi = as_array(states), as_array(log_weights)
+    array, log_phi = as_array(living(states, log_weights)), as_array(log_weights)
     anchor = array[int(np.argmin(squares(array, array.mean(0, dtype=np.float64))))].astype(np.float64)
     distances = squares(array, anchor)
     radius = float(np.sqrt(distances.max())) * (1 + 1e-12)
@@ -78,10 +81,10 @@ def as_array(tensor: torch.Tensor) -> Any:
 
 
 def temperatures(packed: Packed, beta: torch.Tensor) -> Any:
-    """beta, in a range that float32 holds: beyond it the weights are, in float64, those of its ends."""
+    """beta, in a range whose products with energies float64 holds, and beyond which weights are those of its ends."""
     if packed.radius == 0:
         return as_array(beta)
-    return np.clip(as_array(beta), HOT / packed.radius**2, COLD / packed.radius**2)
+    return np.clip(as_array(beta), HOT / packed.radius**2, FROZEN / packed.radius**2)
 
 
 def squares(array: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from fastthermo.kernels.living import living
+
 TILE = 1 << 21  # elements of a (b, n, D) block of differences
 
 
@@ -16,6 +18,7 @@ class Packed(NamedTuple):
 
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
+    states = living(states, log_weights)
     centre = states.double().mean(0)
     radius = max(float((chunk.double() - centre).norm(dim=1).max()) for chunk in states.split(4096))
     finite = log_weights[log_weights > -torch.inf]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from fastthermo.kernels.living import living
 from fastthermo.kernels.triton.config import GROUP, SCREEN_SIZE, SMALL_DIMENSION
 from fastthermo.kernels.triton.device import architecture, cdiv
 
@@ -40,7 +41,7 @@ class Packed(NamedTuple):
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     """Once an ensemble and device; unlike a call it waits for the device."""
-    states, log_phi = states.contiguous(), log_weights.contiguous()
+    states, log_phi = living(states, log_weights).contiguous(), log_weights.contiguous()
     arch = architecture(states.device)
     mean = torch.stack([block.double().sum(0) for block in _blocks(states)]).sum(0) / len(states)
     nearest = int(_squares(states, mean).argmin())
