@@ -28,6 +28,9 @@ reference state.
 9. Integer products: energies err by the eps of `numba.codes`. In the force weights become multiples of a step, off by
    two at most (dither, rounding), and as much again where they are made to sum to what they did before. By
    Cauchy-Schwarz sum |w' - w| |t| <= 4 R sqrt(N sum step^2). States that bytes stand for are off by a residual.
+10. What a bound is relative to must not be noise itself. rms^2 = 2 (H~_r + sum w (H~ - H~_r)) is too large by at most
+   2 q times the error of an energy of 4's share q, and by 2 p (2 R) (R + |k|) where p of the weights should be none; if
+   |k| > R the latter is a share of 2 H~_r that does not matter. That much is left out of it (`_rms`).
 """
 
 import math
@@ -38,14 +41,21 @@ SCREENED = 45.0  # T of screening in float64: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number
 EXPONENTIAL = {4: 2e-7, 8: 1e-15}  # relative error of a weight beside that of its logit
-ROUNDING = {itemsize: (unit, EXPONENTIAL[itemsize]) for itemsize, unit in UNITS.items()}
+NONE = {4: 2.0**-86, 8: 2.0**-990}  # of a weight relative to the largest, below which none may be taken for it
+ROUNDING = {itemsize: (unit, EXPONENTIAL[itemsize], NONE[itemsize]) for itemsize, unit in UNITS.items()}
 DOUBLE = UNITS[8]
 E = 2.718281828459045
 
 
 def _expm1(x):  # type: ignore[no-untyped-def]
     """At least e^x - 1, for x >= 0: x / (1 - x) below 1, and so large beyond that it says nothing."""
+    x = x.clip(0, 1e100)
     return x / (1 - x.clip(0, 0.9)) + 1e200 * x * (x > 0.9)
+
+
+def _rms(energy_min, excess, slack):  # type: ignore[no-untyped-def]
+    """At most sqrt(<|y - h|^2>), by 10, and never 0."""
+    return (2 * (energy_min + excess) - slack).clip(0, None) ** 0.5 + 1e-300
 
 
 def product_error(dimension, radius, itemsize, beta, distance):  # type: ignore[no-untyped-def]
@@ -63,11 +73,11 @@ def difference_error(dimension, radius, spread, beta, energy_min, changes):  # t
 
 def near_log_error(shape, spread, rounding, beta, energy_min, excess):  # type: ignore[no-untyped-def]
     """Of the logarithm of a sum of `near_error`: all logits, and that of the reference, err."""
-    (size, dimension), (unit, exponential) = shape, rounding
+    (size, dimension), (unit, exponential, none) = shape, rounding
     relative = (dimension + 7) * unit
     worst = relative * (beta * energy_min + CUTOFF + spread) + exponential
     logits = relative * beta * (2 * energy_min + excess) + 8 * unit * spread + 2 * exponential
-    return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * (DOUBLE + 2 * 2.0**-100)
+    return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * (DOUBLE + 2 * none)
 
 
 def near_error(shape, radius, spread, rounding, beta, energy_min, excess, excess_square):  # type: ignore[no-untyped-def]
@@ -75,13 +85,14 @@ def near_error(shape, radius, spread, rounding, beta, energy_min, excess, excess
 
     Numba compiles this and `near_log_error` for scalars, too.
     """
-    (size, dimension), (unit, exponential) = shape, rounding
+    (size, dimension), (unit, exponential, none) = shape, rounding
     square = energy_min**2 + 2 * energy_min * excess + excess_square  # <H~^2>
     relative = (dimension + 7) * unit
     worst = relative * (beta * energy_min + CUTOFF + spread) + exponential
     logits = relative * beta * square.clip(0, None) ** 0.5 + 4 * unit * spread + exponential
-    rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
-    return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * DOUBLE + 4 * size * 2.0 ** (-100) * radius / rms
+    left = size * none * radius
+    rms = _rms(energy_min, excess, 8 * left * radius)
+    return (1 + _expm1(2 * worst)) * logits + 160 * unit + size * DOUBLE + 4 * left / rms
 
 
 def dense_error(  # type: ignore[no-untyped-def]
@@ -93,7 +104,7 @@ def dense_error(  # type: ignore[no-untyped-def]
     grain : the sum of the squared steps of 9, for normalised weights; residual : of 9.
     """
     size, dimension = shape
-    rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
+    rms = _rms(energy_min, excess, 2 * tail * product / beta)
     near = difference_error(dimension, radius, spread, beta, energy_min, changes) + 16 * DOUBLE * (CUTOFF + spread)
     far = (product + EXPONENTIAL[itemsize]).clip(0, 300)
     share = (2 * tail * radius / rms).clip(None, tail**0.5)
@@ -125,7 +136,7 @@ def screened_error(shape, radius, spread, precision, beta, energy_min, excess, r
     left : bounds the sum of those, relative to the largest, that are in no force.
     """
     size, dimension = shape
-    rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
+    rms = _rms(energy_min, excess, 2 * tail * rough / beta)
     logits = difference_error(dimension, radius, spread, beta, energy_min, 1) + 16 * DOUBLE * (SCREENED + spread)
     share = (2 * tail * radius / rms).clip(None, tail**0.5)
     runner_up, largest = cutoffs(shape, precision)
@@ -136,7 +147,7 @@ def screened_error(shape, radius, spread, precision, beta, energy_min, excess, r
 
 def force_error(size, radius, spread, logit_error, origin, energy_min, excess):  # type: ignore[no-untyped-def]
     """|force error| / rms force of plain float64 sums about an origin o; `origin` bounds sum w |y - o|."""
-    rms = (2 * (energy_min + excess)) ** 0.5 + 1e-300
+    rms = _rms(energy_min, excess, 0.0)
     softmax = _expm1(2 * (logit_error + 16 * DOUBLE * (CUTOFF + spread))) / 2
     tail = 4 * size * E ** (-CUTOFF) * radius
     return softmax + (tail + (size + 8) * DOUBLE * origin) / rms

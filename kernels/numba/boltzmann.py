@@ -17,7 +17,7 @@ from fastthermo.kernels.numba.assemble import join, replace, sums_of
 from fastthermo.kernels.numba.config import FAR, FIELD_BYTES, NEAR_WORK, SMALL_DIMENSION, even_block
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.products import SINGLE, by_products, working_type
+from fastthermo.kernels.numba.products import DOUBLE, SINGLE, alike, by_products, fits, working_type
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
@@ -36,6 +36,11 @@ def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision
 
 def _boltzmann(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
     dtype = working_type(packed, precision)
+    small = fits(packed, h, b)
+    if not small.all():
+        if small.any():
+            return join(small, *(_boltzmann(packed, h[x], b[x], precision) for x in (small, ~small)))
+        precision, dtype = "double", DOUBLE
     if h.shape[1] <= SMALL_DIMENSION:
         sums = _near(packed, h, b, dtype)
         far = b * sums.energy_min.numpy() > FAR[dtype.itemsize]
@@ -43,13 +48,18 @@ def _boltzmann(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> 
             again = _boltzmann if dtype == SINGLE else by_products
             replace(sums, far, again(packed, h[far], b[far], "double"))
         return sums
-    if not packed.codes.worthwhile(packed) or precision == "fast" or len(h) == 0:
+    if not packed.codes.worthwhile(packed) or precision == "fast" or not small.any():
         return by_products(packed, h, b, precision)
     few, found = screen.screen(packed, packed.codes.get(packed), h, b, precision)
     if not few.any():
         return by_products(packed, h, b, precision)
     sums = _screened(packed, b[few], precision, found)
-    return sums if few.all() else join(few, sums, by_products(packed, h[~few], b[~few], precision))
+    if not few.all():
+        sums = join(few, sums, by_products(packed, h[~few], b[~few], precision))
+    again = few & alike(b, *(x.numpy() for x in (sums.energy_min, sums.excess, sums.log_rest)))
+    if again.any():
+        replace(sums, again, by_products(packed, h[again], b[again], precision))
+    return sums
 
 
 def _screened(packed: Packed, beta: np.ndarray, precision: str, sums: tuple[np.ndarray, ...]) -> Sums:

@@ -17,7 +17,7 @@ from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.octets import ROWS
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.products import few_digits, guess_of, of_states, plan, working_type
+from fastthermo.kernels.numba.products import SINGLE, few_digits, fits, guess_of, of_states, plan, working_type
 from fastthermo.kernels.numba.scratch import aligned
 from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes
@@ -58,9 +58,9 @@ def _digits(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> np.
     single = working_type(packed, precision) == np.float32 and precision != "fast"
     if not single or not packed.codes.worthwhile(packed) or not packed.codes.get(packed).exact:
         return np.zeros(len(b), np.int64)
-    two = few_digits(packed, packed.codes.get(packed), h, b, guess_of(packed, h, b)[1])
-    blurred = plan(packed, h, b, np.dtype(np.float32), precision).blur > 0
-    return np.where(blurred, 0, np.where(two, 2, 3))
+    two = few_digits(packed, packed.codes.get(packed), h, b, guess_of(packed, h, b, SINGLE)[1])
+    none = (plan(packed, h, b, np.dtype(np.float32), precision).blur > 0) | ~fits(packed, h, b)
+    return np.where(none, 0, np.where(two, 2, 3))
 
 
 def _by_products(

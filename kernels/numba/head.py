@@ -48,10 +48,10 @@ def weigh_tile(  # type: ignore[no-untyped-def]
         if best == -np.inf:
             fill(energy, at, at + padded, 0.0)
             return 0.0
-        r = start + find(energy, at, raw, prior, c, tilts)
+        r = start + find(energy, at, padded, raw, prior, c, tilts)
         _adopt(r, q, c, states, log_weights, anchor, half_squares, field, b, head, vectors)
     elif best > head[q, BITS]:
-        place = find(energy, at, raw, prior, c, tilts)
+        place = find(energy, at, padded, raw, prior, c, tilts)
         _add(start + place, q, c, states, log_weights, field, b, head, vectors, tail, mean, depth)
         energy[at + place] = np.inf
     if start <= head[q, OWNER] < start + n:

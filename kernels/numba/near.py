@@ -59,6 +59,11 @@ def _expm1(x):  # type: ignore[no-untyped-def]
     return bounds._expm1
 
 
+@overload(bounds._rms)
+def _rms(energy_min, excess, slack):  # type: ignore[no-untyped-def]
+    return bounds._rms
+
+
 @overload_method(types.Float, "clip")
 def _clip(x, low, high):  # type: ignore[no-untyped-def]
     """What arrays have, so that bounds are compiled for scalars."""
@@ -288,6 +293,6 @@ def _finish(force, away, k, b, axes, shift, scalars, least):  # type: ignore[no-
     scale = 1 / (1 + rest)
     for d in range(len(axes)):
         shift[b, d] = (force[k, d] - rest * away[k, d]) * scale if rest > 0 else 0.0
-    scalars[EXCESS, b] *= scale
-    scalars[SQUARE, b] *= scale
+    scalars[EXCESS, b] = max(scale * scalars[EXCESS, b], -scalars[ENERGY_MIN, b])
+    scalars[SQUARE, b] = max(scale * scalars[SQUARE, b], 0.0)
     scalars[PARTICIPATION, b] = (1 + scalars[PARTICIPATION, b]) * scale**2

@@ -15,11 +15,14 @@ from fastthermo.kernels.numba import bytewise, dense, head, merge
 from fastthermo.kernels.numba.assemble import join, replace, sums_of
 from fastthermo.kernels.numba.codes import LARGEST, Codes, Probes, probe
 from fastthermo.kernels.numba.config import (
+    ALIKE,
     BLURRED,
     LONG_TILE,
+    NARROW,
     PRECISE,
     ROWS,
     SEGMENT,
+    SINGLE_RANGE,
     TOLERANCE,
     TYPICAL,
     even_block,
@@ -63,6 +66,30 @@ def working_type(packed: Packed, precision: str) -> np.dtype:
     return DOUBLE if precision == "double" or packed.states.dtype == DOUBLE else SINGLE
 
 
+def fits(packed: Packed, field: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Whether float32 holds the energies of a query, their squares, and beta times them."""
+    low, high, cold = SINGLE_RANGE
+    if packed.radius < low and packed.radius > 0:
+        return np.zeros(len(beta), np.bool_)
+    with np.errstate(over="ignore"):
+        if len(beta):  # mostly, all do
+            away = np.sqrt(packed.anchor @ packed.anchor) + np.sqrt(field.shape[1]) * np.abs(field).max()
+            reach = packed.radius + away
+            if reach < high and beta.max() * reach**2 < cold:
+                return np.ones(len(beta), np.bool_)
+        reach = packed.radius + np.sqrt(squares(field, packed.anchor))
+        small: np.ndarray = (reach < high) & (beta * reach**2 < cold)
+    return small
+
+
+def alike(beta: np.ndarray, energy_min: np.ndarray, excess: np.ndarray, log_rest: np.ndarray) -> np.ndarray:
+    """Whether all that weighs is alike and at the query: what screening leaves out may then be all that is not 0."""
+    with np.errstate(over="ignore"):
+        share = 1 / (1 + np.exp(-log_rest))
+    found: np.ndarray = beta * (energy_min + excess) < ALIKE * share
+    return found
+
+
 def by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
     dtype = working_type(packed, precision)
     made = plan(packed, h, b, dtype, precision)
@@ -79,8 +106,17 @@ def by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) ->
             return _by_bytes(packed, codes, h, b, made)
     guess = np.full(len(h), -np.inf)
     if (made.level < 0).any() and len(packed.states) > SEGMENT:
-        guess = guess_of(packed, h, b)[0]
-    return _dense(packed, h, b, made, guess, dtype)[0]
+        guess = guess_of(packed, h, b, dtype)[0]
+    found, _, narrow = _dense(packed, h, b, made, guess, dtype)
+    if dtype == SINGLE and precision != "fast":
+        _again(packed, h, b, found, narrow)
+    return found
+
+
+def _again(packed: Packed, h: np.ndarray, b: np.ndarray, found: Sums, rows: np.ndarray) -> None:
+    """Put sums of those rows by float64 products among those found."""
+    if rows.any():
+        replace(found, rows, by_products(packed, h[rows], b[rows], "double"))
 
 
 def plan(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, precision: str = "double") -> Plan:
@@ -107,7 +143,7 @@ def few_digits(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray
 
 
 def _by_bytes(packed: Packed, codes: Codes, field: np.ndarray, beta: np.ndarray, made: Plan) -> Sums:
-    guess, share = guess_of(packed, field, beta)
+    guess, share = guess_of(packed, field, beta, SINGLE)
     two = few_digits(packed, codes, field, beta, share)
     given = (packed, codes, field, beta, made, guess)
     if two.all() or not two.any():
@@ -127,10 +163,12 @@ def _of_rows(
 ) -> Sums:
     """Sums of those rows: with more digits, and at last by floats, where weights are too coarse."""
     ways = (SINGLE, codes, digits) if digits else (SINGLE,)
-    found, coarse = _dense(packed, field[rows], beta[rows], made.of(rows), guess[rows], *ways)
+    found, coarse, narrow = _dense(packed, field[rows], beta[rows], made.of(rows), guess[rows], *ways)
+    coarse &= ~narrow
     if digits and coarse.any():
         more = 3 if digits == 2 else 0
         replace(found, coarse, _of_rows(packed, codes, field, beta, made, guess, rows[coarse], more))
+    _again(packed, field[rows], beta[rows], found, narrow)
     return found
 
 
@@ -143,8 +181,11 @@ def _dense(
     dtype: np.dtype,
     codes: Codes | None = None,
     digits: int = 0,
-) -> tuple[Sums, np.ndarray]:
-    """Sums of (B,) queries, and whether their digits were too few."""
+) -> tuple[Sums, np.ndarray, np.ndarray]:
+    """Sums of (B,) queries, whether their digits were too few, and whether products in float32 are too rough for them.
+
+    Such are those amid states that are close to each other beside their distance from the anchor.
+    """
     most = merged_block(len(field), packed.states.shape, dtype.itemsize)
     parts, scratch = [], _scratch(packed, min(most, len(field)))
     for i in range(0, max(len(field), 1), most):
@@ -154,12 +195,14 @@ def _dense(
     all_parts = Part(*(np.concatenate(x) for x in zip(*parts, strict=True)))
     dominant, shift, scalars, least, product = all_parts
     rest, excess, square, participation, tail, _, moves, grain = scalars.T
+    excess = np.maximum(excess, -least)  # the error of products amid copies of a state
     shape, itemsize = packed.states.shape, dtype.itemsize
     about = (shape, packed.radius, packed.spread, itemsize, beta, product, least)
     bound = dense_error(*about, excess, tail, moves, grain, 0.0 if codes is None else codes.residual)
     log_error = dense_log_error(*about, tail, moves)
     coarse = np.sqrt(grain / 6) > TOLERANCE[4] / 2
-    return sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error), coarse
+    narrow = 2 * (least + excess) < (NARROW * packed.radius * tail) ** 2
+    return sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error), coarse, narrow
 
 
 def _scratch(packed: Packed, queries: int) -> np.ndarray:
@@ -236,7 +279,7 @@ def _pass(kernel, packed, field, beta, block, product, scratch, *given) -> Part:
     return Part(dominant[0].copy(), shift[0].copy(), scalars[0].copy(), energy_min, product)
 
 
-def guess_of(packed: Packed, field: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def guess_of(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """log2 of an eighth of the sum of weights about the anchor, from a sample without its largest; may be -inf.
 
     And N_eff of the sample as a share of it.
@@ -244,7 +287,7 @@ def guess_of(packed: Packed, field: np.ndarray, beta: np.ndarray) -> tuple[np.nd
     sample = packed.sample()
     none = np.zeros(len(beta))
     unknown = np.full(len(beta), -np.inf)
-    part = _floats(sample, field, beta, Plan(none, none, none), unknown, _scratch(sample, len(beta)), SINGLE)
+    part = _floats(sample, field, beta, Plan(none, none, none), unknown, _scratch(sample, len(beta)), dtype)
     t = sample.states[part.dominant] - packed.anchor
     energy = sample.half_squares[part.dominant] - np.einsum("bd,bd->b", t, field - packed.anchor)
     rest = part.scalars[:, head.REST] * (len(packed.states) / len(sample.states)) / 8

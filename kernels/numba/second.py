@@ -16,6 +16,7 @@ from fastthermo.kernels.numba.head import NEVER
 from fastthermo.kernels.numba.judge import SECOND_REST, tighten_kernel
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
 from fastthermo.kernels.numba.pool import run
+from fastthermo.kernels.numba.products import alike, fits
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.sparse import collect
 
@@ -48,7 +49,9 @@ def by_candidates(
             run(tighten_kernel, len(x.beta), 16, x.beta, x.limits, x.error, tuple(x.lists), x.few)
         run(kernel, len(x.beta), 4, *states, x.field, x.beta, x.few, x.limits, tuple(x.lists), *rows)
         left[x.rows] = ~x.few
-    return left
+    pull = packed.states[known[0]] - h
+    least = np.einsum("bd,bd->b", pull, pull) / 2
+    return left | ~fits(packed, h, b) | alike(b, least, as_array(sums.excess), known[1])
 
 
 def _start(

@@ -104,15 +104,15 @@ def next_head(energy, at, place, padded, prior, c, tilts, bits):  # type: ignore
 
 
 @inner
-def find(energy, at, raw, prior, c, tilts):  # type: ignore[no-untyped-def]
+def find(energy, at, padded, raw, prior, c, tilts):  # type: ignore[no-untyped-def]
     """The first place of what `extreme` returned."""
     step, scalar = lanes(energy), energy.dtype.type
     target, scale, place = splat(raw), splat(scalar(c if len(tilts) > 0 else 1.0)), 0
     mask = equal(_bits(load(energy, at), scale, prior, 0, tilts), target)
-    while mask == 0:
+    while mask == 0 and place + step < padded:
         place += step
         mask = equal(_bits(load(energy, at + place), scale, prior, place, tilts), target)
-    while mask & 1 == 0:
+    while mask != 0 and mask & 1 == 0:
         mask >>= 1
         place += 1
     return place

@@ -14,7 +14,7 @@ from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import PRECISE, ROWS, even_block, query_block, tile_length
 from fastthermo.kernels.numba.head import DUST, NEVER
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
-from fastthermo.kernels.numba.products import Plan, plan, working_type
+from fastthermo.kernels.numba.products import Plan, fits, plan, working_type
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.simd import lanes, load, minimum, splat, store, total
 from fastthermo.kernels.numba.tile import fill, next_head, weighing, weight_of
@@ -31,8 +31,8 @@ def arguments(
 
     moment : the power of y - m that a pass sums from products about the anchor.
     """
-    dtype = working_type(packed, precision)
     h, b = as_array(field), temperatures(packed, beta)
+    dtype = working_type(packed, precision if fits(packed, h, b).all() else "double")
     made: Plan = plan(packed, h, b, dtype, precision)
     level = np.minimum(made.rest_level, 0)
     if moment and precision != "fast":

@@ -16,6 +16,12 @@ def expm1(x):
 
 
 @triton.jit
+def rms_of(least, excess, slack):
+    """At most the rms force, and never 0; of numbers that are NaN, any."""
+    return tl.sqrt(tl.maximum(2 * (least + excess) - slack, 0.0)) + 1e-300
+
+
+@triton.jit
 def difference_error(D, radius, spread, beta, least, CHANGES: tl.constexpr):
     """Of a logit that matters whose energy is a float64 sum of differences."""
     distance = tl.sqrt(2 * least)

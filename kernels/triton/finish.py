@@ -16,7 +16,7 @@ import triton.language as tl
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import EXPONENTIAL, UNITS, cutoffs
-from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, product_error
+from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, product_error, rms_of
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import ROUGH, Heads
@@ -117,9 +117,8 @@ def _finish_kernel(
             shift += factor * (average * unit - t0 * own)
         tl.store(SHIFT + b * D + d, shift * scale + bad, mask=inside)
     least = tl.sum(least, 0) / 2
-    mean_excess = excess * scale
+    mean_excess = tl.maximum(excess * scale, -least)  # the error of products amid copies of a state
 
-    rms = tl.sqrt(2 * (least + mean_excess)) + 1e-300
     differences = difference_error(D, radius, spread, beta, least, 1)
     heads = expm1(2 * (differences + 16 * UNIT64 * (REACH + spread))) / 2
     eps = tl.load(EPS + b)
@@ -128,6 +127,7 @@ def _finish_kernel(
     eps = tl.where(flag == ROUGH, refined, eps)
     logit = tl.minimum(2 * beta * eps + WEIGHTS, 300.0)
     share = tail * scale
+    rms = rms_of(least, mean_excess, 4 * share * eps)
     spread_of_tail = tl.minimum(2 * share * radius / rms, tl.sqrt(share))
     chains = (N + 8) * UNIT64
     origin = chains * (1 + tl.sqrt(2 * least) / rms) + share * (added * radius + lost) / rms

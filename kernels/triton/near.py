@@ -14,15 +14,15 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import EXPONENTIAL, UNITS
-from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1
+from fastthermo.kernels.bounds import EXPONENTIAL, NONE, UNITS
+from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, rms_of
 from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile, tile_for
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.tile import BITS, column, pulls, slope, square_of, two_floats
 
 TILES = tl.constexpr(64)  # that are summed in float32
-UNIT32, WEIGHTS = tl.constexpr(UNITS[4]), tl.constexpr(EXPONENTIAL[4])
+UNIT32, WEIGHTS, LEFT = tl.constexpr(UNITS[4]), tl.constexpr(EXPONENTIAL[4]), tl.constexpr(NONE[4])
 
 
 def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "single") -> Sums:
@@ -193,13 +193,13 @@ def _sum(
     relative = (D + 7) * (UNIT64 if WIDE else UNIT32)
     worst = relative * (beta * least + REACH + spread) + WEIGHTS
     second = least * least + 2 * least * excess + square  # <H~^2>
-    rms = tl.sqrt(2 * (least + excess)) + 1e-300
+    rms = rms_of(least, excess, 8 * N * LEFT * radius * radius)
     logits = relative * beta * tl.sqrt(tl.maximum(second, 0.0)) + 8 * UNIT32 * spread + WEIGHTS
     differences = difference_error(D, radius, spread, beta, least, 1) + WEIGHTS + 4 * UNIT32 * (REACH + spread)
     share = tl.sqrt(rest * scale)
     force = expm1(2 * differences) * share if WIDE else (1 + expm1(2 * worst)) * logits
-    bound = force + 160 * UNIT32 + N * UNIT64 + 4 * N * 8e-31 * radius / rms
+    bound = force + 160 * UNIT32 + N * UNIT64 + 4 * N * LEFT * radius / rms
     tl.store(OUT + 5 * B + b, bound + bad, mask=row)
     logits = relative * beta * (2 * least + excess) + 8 * UNIT32 * spread + 2 * WEIGHTS
     error = expm1(2 * differences) * share * share if WIDE else (1 + expm1(2 * worst)) * logits
-    tl.store(OUT + 6 * B + b, error + 160 * UNIT32 + N * (UNIT64 + 2e-30) + bad, mask=row)
+    tl.store(OUT + 6 * B + b, error + 160 * UNIT32 + N * (UNIT64 + 2 * LEFT) + bad, mask=row)

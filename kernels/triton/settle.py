@@ -10,7 +10,7 @@ import triton.language as tl
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import CUTOFF, EXPONENTIAL, SCREENED
-from fastthermo.kernels.triton.certify import UNIT64, difference_error, expm1, product_error
+from fastthermo.kernels.triton.certify import UNIT64, difference_error, expm1, product_error, rms_of
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
@@ -91,13 +91,17 @@ def _settle_kernel(
                 shift += row(SUM, b * PARTS + part, d, d < D, D, tl.float64)
         tl.store(SHIFT + b * D + d, shift * scale + bad, mask=d < D)
     least, away, excess = tl.sum(least, 0) / 2, tl.sqrt(tl.sum(away, 0)), excess * scale
-    rms = tl.sqrt(2 * (least + excess)) + 1e-300
+    excess = tl.maximum(excess, -least)  # the error of products amid copies of a state
+    product = product_error(D, radius, away)
+    tail = 0 * scale
+    if is_dense:
+        tail = rest * scale
+    rms = rms_of(least, excess, 4 * tail * product)
     chains = (N + 8) * UNIT64
     origin = chains * (1 + tl.sqrt(2 * least) / rms)
     if is_dense:  # twice beta: the logits of both the state and the dominant one are products
         near = difference_error(D, radius, spread, 2 * beta, least, 0) + 16 * UNIT64 * (REACH + spread)
-        far = expm1(2 * tl.minimum(2 * beta * product_error(D, radius, away) + WEIGHT, 300.0))
-        tail = rest * scale
+        far = expm1(2 * tl.minimum(2 * beta * product + WEIGHT, 300.0))
         share = tl.minimum(2 * tail * radius / rms, tl.sqrt(tail))
         lost = (512 * UNIT64 * tail + N * (4 * DROPPED + 1e-13)) * radius / rms
         bound = expm1(2 * near) / 2 + far * share + origin + lost

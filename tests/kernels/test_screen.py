@@ -116,29 +116,30 @@ def exact_energies(case: Any) -> np.ndarray:
 
 
 def test_bytes_are_their_own_codes_and_others_are_near_theirs(case: Any) -> None:
-    codes, dimension = case.codes, case.y.shape[1]
+    codes, y = case.codes, case.packed.states
+    dimension = y.shape[1]
     q = decoded(codes, dimension)
-    assert (q[len(case.y) :] == 0).all()
-    assert np.isinf(codes.half_squares[len(case.y) :]).all()
+    assert (q[len(y) :] == 0).all()
+    assert np.isinf(codes.half_squares[len(y) :]).all()
     assert len(codes.half_squares) == PADDED
-    rho = case.y - (codes.lowest + codes.step * q[: len(case.y)])
-    if case.y.dtype == np.uint8:
-        assert np.array_equal(q[: len(case.y)], case.y)
+    rho = y - (codes.lowest + codes.step * q[: len(y)])
+    if y.dtype == np.uint8:
+        assert np.array_equal(q[: len(y)], y)
         assert codes.residual == 0
     else:
         assert (np.abs(rho) <= 0.5 * codes.step * (1 + 1e-9)).all()
     assert np.linalg.norm(rho, axis=1).max() <= codes.residual + 1e-300
-    assert np.linalg.norm(q[: len(case.y)] - codes.anchor, axis=1).max() <= codes.radius
+    assert np.linalg.norm(q[: len(y)] - codes.anchor, axis=1).max() <= codes.radius
 
 
 @pytest.mark.parametrize("digits", [2, 3])
 def test_margin_holds_the_errors_by_cauchy_schwarz(case: Any, digits: int) -> None:
     probes = probe(case.packed, case.codes, case.field, case.beta, digits)
-    k = integers(case, probes)
+    k, y = integers(case, probes), case.packed.states
     largest = np.abs(k).max(1)
     assert (largest <= LARGEST[digits]).all()
     assert (largest >= (1 - 2.0**-20) * LARGEST[digits] - 1).all()
-    q = decoded(case.codes, case.y.shape[1])[: len(case.y)].astype(np.float64)
+    q = decoded(case.codes, y.shape[1])[: len(y)].astype(np.float64)
     v = case.field - case.packed.anchor
     start = probes.start.astype(np.int64) @ 256 ** np.arange(digits)
     assert np.array_equal(start, -(k @ case.codes.anchor).astype(np.int64))
@@ -147,7 +148,7 @@ def test_margin_holds_the_errors_by_cauchy_schwarz(case: Any, digits: int) -> No
     rounded = v * case.codes.step - probes.scale[:, None].astype(np.float64) * k
     assert np.allclose(probes.offset, -rounded @ case.codes.mean, rtol=1e-5, atol=1e-9 * np.abs(rounded).max())
     delta = np.linalg.norm(rounded, axis=1)
-    rho = np.linalg.norm(case.y - (case.codes.lowest + case.codes.step * q), axis=1).max()
+    rho = np.linalg.norm(y - (case.codes.lowest + case.codes.step * q), axis=1).max()
     eps = delta * np.linalg.norm(q - case.codes.anchor, axis=1).max() + np.linalg.norm(v, axis=1) * rho
     assert (probes.error >= eps).all()
 

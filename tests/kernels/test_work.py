@@ -65,7 +65,7 @@ def query(latents: Any, beta: float) -> tuple[np.ndarray, np.ndarray]:
 def scalars_of(packed: Any, field: np.ndarray, beta: np.ndarray, precision: str) -> np.ndarray:
     dtype = driver.working_type(packed, precision)
     made = driver.plan(packed, field, beta, dtype, precision)
-    guess = driver.guess_of(packed, field, beta)[0] if (made.level < 0).any() else np.full(len(beta), -np.inf)
+    guess = driver.guess_of(packed, field, beta, dtype)[0] if (made.level < 0).any() else np.full(len(beta), -np.inf)
     out: np.ndarray = driver._floats(
         packed, field, beta, made, guess, driver._scratch(packed, len(field)), dtype
     ).scalars
