@@ -12,6 +12,7 @@ import fastthermo as ft
 from fastthermo.cli import main
 from fastthermo.datasets import Dataset
 from fastthermo.experiments import quality
+from fastthermo.experiments.memorisation import memorisation_figure
 from fastthermo.experiments.quality import Yardstick, entropy, frechet, memorised
 from fastthermo.training.classifier import train_classifier
 
@@ -153,6 +154,23 @@ def test_more_data_are_copied_less(tmp_path: Path) -> None:
     assert few_collapse > many_collapse
     assert {path.name for path in (tmp_path / "out" / "runs").iterdir()} == {"4", "100"}
     assert ft.load_denoiser(tmp_path / "out" / "runs" / "4").shape == (3,)
+
+
+def test_distances_within_a_decade_have_labels_on_their_axis() -> None:
+    never = {"time": None}
+    marks = {"critical_time": {"fixed_point": never}, "speciation_time": never, "collapse_time": never}
+    summary = {"data": "three", "states": 9, "dimension": 2, "process": "vp()", "seeds": 2, **marks}
+    curves = {name: (("size", "seed"), np.ones((2, 2))) for name in ("memorised", "recognised", "coverage")}
+    errors = {name: (("size", "time"), np.ones((2, 3))) for name in ("own_error", "unseen_error")}
+    frechet, shots = (("size", "seed"), [[22.0, 23], [61, 60]]), (("size", "shot", "axis"), np.ones((2, 4, 2)))
+    places = {"size": [100, 300], "time": [0.1, 0.2, 0.3]}
+    figure = memorisation_figure(xr.Dataset({**curves, **errors, "frechet": frechet, "shots": shots}, places), summary)
+    figure.draw_without_rendering()
+    axis = figure.axes[1]
+    inside = [tick for tick in axis.yaxis.get_ticklabels(which="both") if tick.get_text()]
+    low, high = axis.get_ylim()
+    assert sum(low < tick.get_position()[1] < high for tick in inside) >= 2
+    assert [tick.get_text() for tick in axis.xaxis.get_ticklabels(which="both")] == ["100", "300"]
 
 
 # by command, and refusals
