@@ -12,6 +12,7 @@ from fastthermo.datasets import Dataset, load
 from fastthermo.portrait import portrait
 from fastthermo.regimes import gap_dimension
 from fastthermo.survey import measure, survey
+from fastthermo.survey.figure import regimes_figure
 
 TIMES, QUERIES, VP = 6, 40, ft.VariancePreserving()
 
@@ -132,6 +133,16 @@ def test_data_of_any_shape_without_labels_have_regimes(states, process, tmp_path
     summary = survey(Dataset("any", states), process, tmp_path / "any", 5, 8, progress=False)
     assert summary["classes"] is None
     assert (tmp_path / "any" / "regimes.png").stat().st_size > 10_000
+
+
+def test_the_spectrum_of_one_dimension_is_the_curve_of_its_only_eigenvalue(tmp_path):
+    states = np.random.default_rng(0).normal(size=(40, 1))
+    summary = survey(Dataset("line", states), ft.VarianceExploding(), tmp_path, 5, 8, overwrite=True, progress=False)
+    with xr.open_zarr(tmp_path / "regimes.zarr", consolidated=False, chunks=None) as dataset:
+        axis = regimes_figure(dataset, summary).axes[2]
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), dataset["gains"].mean("probe").to_numpy()[:, 0])
+    assert axis.get_legend().get_texts()[0].get_text() == "the only eigenvalue"
+    assert axis.get_ylim()[0] == 0
 
 
 def test_the_command_says_when_things_happen(tmp_path, capsys):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+GAIN = r"gain: eigenvalue of $\beta C = 1 + \sigma^2 \nabla^2 \log p_t$"
 NAMED = 12  # classes up to which curves and cells carry names
 
 
@@ -90,18 +91,23 @@ def _classes(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) -
 
 
 def _spectrum(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) -> None:
+    axis.set_title(f"{'d' if summary['labelled'] else 'c'}  spectrum of the score Jacobian")
     gains = dataset["gains"].mean("probe").to_numpy()
+    if gains.shape[1] == 1:  # a map of one line shows nothing
+        axis.plot(t, gains[:, 0], color=NOISED, label="the only eigenvalue")
+        mark(axis, summary, labels=False)
+        axis.set_ylim(bottom=0)
+        axis.set_ylabel(GAIN)
+        axis.legend(loc="best")
+        return
     index = np.arange(1, gains.shape[1] + 1)
     mesh = axis.pcolormesh(t, index, gains.T.clip(0, 1), shading="nearest", cmap="magma", rasterized=True)
     mesh.set_clim(0, 1)
-    axis.figure.colorbar(
-        mesh, ax=axis, pad=0.01, label=r"gain: eigenvalue of $\beta C = 1 + \sigma^2 \nabla^2 \log p_t$"
-    )
+    axis.figure.colorbar(mesh, ax=axis, pad=0.01, label=GAIN)
     axis.plot(t, dataset["dimension_trace"], color="white", linewidth=1, linestyle="--")
     mark(axis, summary, labels=False)
     axis.set_yscale("log")
     axis.set_ylim(0.9, gains.shape[1])
-    axis.set_title(f"{'d' if summary['labelled'] else 'c'}  spectrum of the score Jacobian")
     axis.set_ylabel("eigenvalue number")
     axis.grid(False)
 
