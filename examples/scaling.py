@@ -17,9 +17,9 @@ from fastthermo.exponents import collapse, measure
 
 def main(out: Path, quick: bool = False) -> dict[str, Any]:
     dimensions = (1, 2, 10) if quick else (1, 2, 3, 5, 10, 30)
-    names = ("order_parameter", "susceptibility_above", "isotherm")
+    laws = ("order_parameter", "susceptibility_above", "isotherm")
     found = [measure(solvable.sphere(d, np.sqrt(d))) for d in dimensions]
-    exponents = {name: np.array([f[name].value for f in found]) for name in names if name in found[0]}
+    exponents = {name: np.array([f[name].value for f in found]) for name in laws if name in found[0]}
     theory = {name: found[0][name].mean_field for name in exponents}
 
     sizes = (400, 1600, 6400) if quick else (400, 800, 1600, 3200, 6400, 12800)
@@ -52,8 +52,9 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         )
 
     figure(out / "scaling.png", 3, draw)
-    return {"dimensions": dimensions, "exponents": exponents, "theory": theory, "T_c": scaled.critical,
-            "1/nu": scaled.inverse_nu, "beta/nu": scaled.kappa}  # fmt: skip
+    names = {"T_c": "critical", "1/nu": "inverse_nu", "beta/nu": "kappa"}
+    estimates = {symbol: scaled.estimate(name) for symbol, name in names.items()}
+    return {"dimensions": dimensions, "exponents": exponents, "theory": theory, **estimates}
 
 
 if __name__ == "__main__":

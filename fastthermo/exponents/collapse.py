@@ -28,7 +28,7 @@ NAMES = ("critical", "inverse_nu", "kappa")
 class Collapse:
     """A data collapse. kappa is beta/nu of an order parameter, -gamma/nu of a susceptibility, 0 of a ratio."""
 
-    critical: Estimate  # T_c
+    critical: Estimate  # T_c; this and the next two with the statistical error alone
     inverse_nu: Estimate
     kappa: Estimate
     systematic: dict[str, float]  # by name: what the two halves of the sizes disagree by
@@ -38,6 +38,11 @@ class Collapse:
     y: np.ndarray  # (n,) scaled observable, and its error
     y_error: np.ndarray
     curve: Callable[[Any], tuple[np.ndarray, np.ndarray]]  # x -> mean and standard deviation of f
+
+    def estimate(self, name: str) -> Estimate:
+        """ "critical", "inverse_nu" or "kappa" with its statistical and systematic standard error together."""
+        value, statistical = getattr(self, name)
+        return Estimate(value, math.hypot(statistical, self.systematic[name]))
 
     def __str__(self) -> str:
         rows = [

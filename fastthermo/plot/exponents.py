@@ -110,9 +110,10 @@ def draw_collapse(axis: Axes, collapse: Collapse) -> None:
     axis.plot(x, mean, color="0.4", linewidth=1, zorder=1)
     axis.set_xlabel(r"$(T - T_c)\,L^{1/\nu}$")
     axis.set_ylabel(r"$y\,L^{\kappa}$")
+    inverse_nu, kappa = collapse.estimate("inverse_nu"), collapse.estimate("kappa")
     axis.set_title(
-        f"$T_c = {collapse.critical.value:.4g}$, $1/\\nu = {collapse.inverse_nu.value:.3g} \\pm "
-        f"{collapse.inverse_nu.error:.1g}$, $\\kappa = {collapse.kappa.value:.3g} \\pm {collapse.kappa.error:.1g}$"
+        f"$T_c = {collapse.critical.value:.4g}$, $1/\\nu = {inverse_nu.value:.3g} \\pm {inverse_nu.error:.1g}$, "
+        f"$\\kappa = {kappa.value:.3g} \\pm {kappa.error:.1g}$"
     )
 
 
