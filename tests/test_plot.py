@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fastthermo.plot import contact_sheet, save
+from fastthermo.plot import contact_sheet, logarithmic, save
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 4), (7, 5, 4, 3), (7, 3, 5, 4), (7, 1, 5, 4), (7, 1), (7, 2), (7, 9)])
@@ -27,3 +27,11 @@ def test_a_figure_that_fails_to_draw_leaves_the_old_file(tmp_path, monkeypatch):
         save(Figure(), path)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_a_logarithmic_axis_has_room_for_what_is_positive_and_no_more():
+    axis = Figure().subplots()
+    assert logarithmic(axis, np.array([1e-3, 2.0]), np.array([0.0, -1.0, np.nan, np.inf])) == 5e-4
+    assert axis.get_ylim() == (5e-4, 4.0)
+    assert logarithmic(axis, np.array([1e-310, 0.5])) == pytest.approx(1e-8)
+    assert logarithmic(axis, np.zeros(2)) == 0

@@ -21,7 +21,7 @@ import numpy as np
 from fastthermo._results import Settings, check_counts, claim, finish, open_arrays, rows, times
 from fastthermo.critical import critical_times
 from fastthermo.datasets import Dataset
-from fastthermo.plot import GENERATED, NOISED, STYLE, headline, level, save, time_axis
+from fastthermo.plot import GENERATED, NOISED, STYLE, headline, level, logarithmic, save, time_axis
 from fastthermo.plot import mark as mark_times
 from fastthermo.portrait.measure import CONVENTIONS, grid, landmark_times, landmarks, mark
 from fastthermo.process import Process
@@ -193,15 +193,18 @@ def comparison_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
         figure = Figure(figsize=(13, 4.2), layout="constrained")
         errors, gains, spectrum = figure.subplots(1, 3)
         t = dataset["time"].to_numpy()
-        for name, color, label in (
-            ("exact_error", NOISED, "exact, the mmse"),
-            ("learned_error", GENERATED, "learned"),
-            ("distance", "0.4", "learned from exact"),
-        ):
-            mean, error = average(dataset[name].to_numpy())
-            errors.fill_between(t, np.maximum(mean - 2 * error, 1e-300), mean + 2 * error, color=color, alpha=0.2, lw=0)
-            errors.plot(t, mean, color=color, label=label)
-        errors.set_yscale("log")
+        drawn = {
+            "exact_error": (NOISED, "exact, the mmse"),
+            "learned_error": (GENERATED, "learned"),
+            "distance": ("0.4", "learned from exact"),
+        }
+        found = {name: average(dataset[name].to_numpy()) for name in drawn}
+        for name, (color, label) in drawn.items():
+            errors.plot(t, found[name].value, color=color, label=label)
+        floor = logarithmic(errors, *(x for mean, error in found.values() for x in (mean, mean + 2 * error)))
+        for name, (mean, error) in found.items():
+            low, high = (np.maximum(mean + side * error, floor) for side in (-2, 2))
+            errors.fill_between(t, low, high, color=drawn[name][0], alpha=0.2, lw=0)
         errors.set_title("a  squared error of the mean a coordinate, ± 2 s.e.")
         errors.set_ylabel("data unit$^2$")
         for name, color in (("exact", NOISED), ("learned", GENERATED)):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOISED, GENERATED, MEAN = "#1f5fa8", "#d1611b", "#2f7d4f"
+DECADES = 8  # of a logarithmic axis: what is smaller still is zero to the eye
 MARKS = {
     "critical": ("#7b3fa0", "critical"),
     "speciation": ("#3b7f8c", "speciation"),
@@ -64,6 +65,22 @@ def time_axis(axis: Axes, t: np.ndarray) -> None:
     if t.max() / t.min() > 1e3 and t.max() > 2:
         axis.set_xscale("log")
     axis.set_xlim(t.min(), t.max())
+
+
+def logarithmic(axis: Axes, *curves: np.ndarray) -> float:
+    """A logarithmic y axis of room for the positive values of curves, DECADES at most; its lower end is returned.
+
+    Bands that reach zero or below are to be cut there: drawn, they would stretch the axis to the smallest float.
+    """
+    values = np.concatenate([np.ravel(curve) for curve in curves])
+    values = values[np.isfinite(values) & (values > 0)]
+    axis.set_yscale("log")
+    if not len(values):
+        return 0.0
+    top = 2 * float(values.max())
+    bottom = max(float(values.min()) / 2, top * 10.0**-DECADES)
+    axis.set_ylim(bottom, top)
+    return bottom
 
 
 def bifurcation_figure(branches: list[Any], direction: Any = None) -> Figure:

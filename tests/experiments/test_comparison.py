@@ -9,6 +9,7 @@ import pytest
 import fastthermo as ft
 from fastthermo.cli import main
 from fastthermo.datasets import Dataset, load
+from fastthermo.experiments.comparison import comparison_figure
 
 PAIR = Dataset("pair", np.array([[1.0, 0.0], [-1.0, 0.0]] * 20))
 SMALL = {"times": 6, "queries": 16, "progress": False}
@@ -25,6 +26,7 @@ def test_an_untrained_network_is_the_gaussian_denoiser_and_the_summary_says_how_
         learned, exact = arrays["learned_gains"].to_numpy(), arrays["exact_gains"].to_numpy()
         error, distance = arrays["learned_error"].to_numpy(), arrays["distance"].to_numpy()
         mmse = arrays["exact_error"].to_numpy()
+        wide = arrays.load().copy(deep=True)
     # data of mean zero and mean square 1/2 a coordinate: both gains are beta / (beta + 2)
     np.testing.assert_allclose(learned, np.broadcast_to((beta / (beta + 2))[:, None, None], learned.shape), rtol=1e-5)
     assert np.all(exact[:, :, 1] < 1e-12)  # the law is a line
@@ -34,6 +36,12 @@ def test_an_untrained_network_is_the_gaussian_denoiser_and_the_summary_says_how_
     assert summary["learned_critical_time"]["fixed_point"]["time"] is None  # Gaussian: no transition
     assert json.loads((tmp_path / "c" / "summary.json").read_text()) == summary
     assert (tmp_path / "c" / "comparison.png").stat().st_size > 10_000
+
+    wide["distance"][:, 0] = 1e3  # of the 16 queries one is far: two errors below the mean are below zero
+    figure = comparison_figure(wide, summary)
+    low, high = figure.axes[0].get_ylim()
+    assert high / low < 1e9
+    assert high > wide["distance"].mean("query").max()
 
 
 def test_comparisons_by_command_and_their_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
