@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fastthermo.plot import contact_sheet, logarithmic, save
+from fastthermo.plot import contact_sheet, logarithmic, save, time_axis
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 4), (7, 5, 4, 3), (7, 3, 5, 4), (7, 1, 5, 4), (7, 1), (7, 2), (7, 9)])
@@ -35,3 +35,13 @@ def test_a_logarithmic_axis_has_room_for_what_is_positive_and_no_more():
     assert axis.get_ylim() == (5e-4, 4.0)
     assert logarithmic(axis, np.array([1e-310, 0.5])) == pytest.approx(1e-8)
     assert logarithmic(axis, np.zeros(2)) == 0
+
+
+@pytest.mark.parametrize("t", [np.linspace(0.5, 2, 4), np.geomspace(1e-3, 10, 4)])
+def test_a_time_axis_with_a_margin_has_room_for_marks_at_its_ends(t):
+    axis = Figure().subplots()
+    time_axis(axis, t, margin=0.02)
+    inside = axis.transAxes.inverted().transform(axis.transData.transform([(t[0], 0), (t[-1], 0)]))[:, 0]
+    np.testing.assert_allclose(inside, [0.02 / 1.04, 1.02 / 1.04])
+    time_axis(axis, t)
+    assert axis.get_xlim() == (t[0], t[-1])

@@ -146,7 +146,7 @@ def late_start_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
         for axis in (classes, shares):
             axis.set_ylim(-0.03, 1.08)
         for axis in (distance, classes, shares):
-            time_axis(axis, t)
+            time_axis(axis, t, margin=0.02)  # whole bars at the first and the last time
             mark_times(axis, summary, labels=axis is distance)
             axis.set_xlabel("start time $t$  (data → noise)")
             axis.legend(loc="best")

@@ -59,12 +59,17 @@ def headline(summary: dict[str, Any]) -> str:
     return f"{summary['data']}: {summary['states']} states in {summary['dimension']} dimensions, {kind} process"
 
 
-def time_axis(axis: Axes, t: np.ndarray) -> None:
-    """Diffusion time along x, logarithmic where it spans decades."""
+def time_axis(axis: Axes, t: np.ndarray, margin: float = 0.0) -> None:
+    """Diffusion time along x, logarithmic where it spans decades. margin : at both ends, as a share of the axis."""
     axis.set_xlabel("diffusion time $t$  (data → noise)")
-    if t.max() / t.min() > 1e3 and t.max() > 2:
+    low, high = float(t.min()), float(t.max())
+    if high / low > 1e3 and high > 2:
         axis.set_xscale("log")
-    axis.set_xlim(t.min(), t.max())
+        room = (high / low) ** margin
+        axis.set_xlim(low / room, high * room)
+    else:
+        room = (high - low) * margin
+        axis.set_xlim(low - room, high + room)
 
 
 def logarithmic(axis: Axes, *curves: np.ndarray) -> float:
