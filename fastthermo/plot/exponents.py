@@ -54,6 +54,7 @@ def symbol(text: str) -> str:
     """A symbol's LaTeX."""
     for name in ("alpha", "beta", "gamma", "delta", "kappa", "nu"):
         text = text.replace(name, f"\\{name}")
+    text = text.replace("sum ", r"\sum\,")
     return text.replace("(barrier)", r"\ \mathrm{(barrier)}")
 
 

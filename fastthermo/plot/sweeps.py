@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 LOGARITHMIC = 20.0  # ratio of the largest to the smallest abscissa from which its axis is logarithmic
 COLLAPSES = 12  # drawn at most
+NAMED = 16  # cases of a family up to which each has its own mark
+MARKERS = "osD^v<>"  # as many as no divisor of ten colours: 70 pairs
+LETTERS = 15  # an inch of a legend
 
 
 def sweep_figures(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: str = "") -> dict[str, Figure]:
@@ -44,49 +47,82 @@ def _quantities(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: s
         symbols |= {name: quantity.symbol for name, quantity in found.quantities.items()}
     if not symbols:
         raise ValueError("rows: wanted at least one case with quantities to draw, got none")
-    places = [place for _, _, place, found in rows if found.quantities]
+    drawn = [row for row in rows if any(math.isfinite(q.value) for q in row[3].quantities.values())]
+    places = [place for _, _, place, _ in drawn] or [place for _, _, place, _ in rows]
     over = [key for key in places[0] if len({place[key] for place in places if place[key] > 0}) > 1] or ["dimension"]
-    families = sorted({family for family, *_ in rows})
-    colors = dict(zip(families, colormaps["tab10"](np.arange(len(families)) % 10), strict=True))
+    labels = _labels(drawn, over)
+    looks = {label: i for i, label in enumerate(dict.fromkeys(labels.values()))}
+    colors = colormaps["tab10"](np.arange(len(looks)) % 10)
+    styles = {label: {"color": colors[i], "marker": MARKERS[i % len(MARKERS)]} for label, i in looks.items()}
     with rc_context(STYLE):
         figure = Figure(figsize=(2.7 * len(symbols) + 1, 2.6 * len(over) + 0.8), layout="constrained")
         axes = figure.subplots(len(over), len(symbols), squeeze=False)
         for key, line in zip(over, axes, strict=True):
             for name, axis in zip(symbols, line, strict=True):
-                shown = [row for row in rows if name in row[3].quantities and row[2][key] > 0]
-                _panel(axis, key, name, shown, colors)
+                shown = [
+                    row
+                    for row in drawn
+                    if name in row[3].quantities and math.isfinite(row[3].quantities[name].value) and row[2][key] > 0
+                ]
+                _panel(axis, key, name, shown, labels, styles)
         for name, axis in zip(symbols, axes[0], strict=True):
             axis.set_title(f"${symbol(symbols[name])}$" if "(" not in symbols[name] else symbols[name])
-        handles = [_handle(color, family) for family, color in colors.items()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(8, len(handles))))
+        handles = [_handle(style, label) for label, style in styles.items()]
+        columns = int(LETTERS * figure.get_figwidth() / max((len(label) + 6 for label in styles), default=1))
+        figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(8, columns, len(handles))))
         figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _panel(axis: Axes, key: str, name: str, rows: Sequence[Any], colors: dict[str, Any]) -> None:
+def _labels(rows: Sequence[Any], over: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Of each family and case what the legend calls it: the case where another of its family stands at the same place.
+
+    The family where its cases stand apart, or are more than a legend holds.
+    """
+    cases: dict[str, set[str]] = {}
+    meeting: dict[tuple[str, str, float], set[str]] = {}
+    for family, name, place, _ in rows:
+        cases.setdefault(family, set()).add(name)
+        for key in over:
+            meeting.setdefault((family, key, place[key]), set()).add(name)
+    shared = {family for (family, _, where), names in meeting.items() if where > 0 and len(names) > 1}
+    named = {family for family in shared if len(cases[family]) <= NAMED}
+    ordered = sorted(rows, key=lambda row: row[0])
+    return {(family, name): name if family in named else family for family, name, *_ in ordered}
+
+
+def _panel(
+    axis: Axes,
+    key: str,
+    name: str,
+    rows: Sequence[Any],
+    labels: dict[tuple[str, str], str],
+    styles: dict[str, dict[str, Any]],
+) -> None:
+    """rows : those whose quantity `name` is finite."""
     axis.set_xlabel(key)
     if not rows:
         return
-    for family in sorted({row[0] for row in rows}):
-        own = [(place[key], found.quantities[name]) for kind, _, place, found in rows if kind == family]
-        x, value, error = (np.array(v) for v in zip(*((x, q.value, q.error) for x, q in own), strict=True))
-        axis.errorbar(x, value, error, fmt="o", markersize=3, elinewidth=0.8, color=colors[family], alpha=0.7)
+    for label, style in styles.items():
+        own = [(place[key], found.quantities[name]) for *case, place, found in rows if labels[tuple(case)] == label]
+        if own:
+            x, value, error = (np.array(v) for v in zip(*((x, q.value, q.error) for x, q in own), strict=True))
+            axis.errorbar(x, value, error, linestyle="", markersize=3.5, elinewidth=0.8, alpha=0.7, **style)
     places = [place[key] for _, _, place, _ in rows]
-    if min(places) > 0 and max(places) > LOGARITHMIC * min(places):
+    if max(places) > LOGARITHMIC * min(places):
         axis.set_xscale("log")
     quantities = [found.quantities[name] for *_, found in rows]
     expected = quantities[0].expected
     if math.isfinite(expected):
         axis.axhline(expected, color="0.4", linewidth=1, linestyle="--", zorder=0)
-        far = [abs(q.value - expected) + q.error for q in quantities if math.isfinite(q.value)]
-        reach = max(0.02, 1.2 * max(far, default=0.0))
+        reach = max(0.02, 1.2 * max(abs(q.value - expected) + q.error for q in quantities))
         axis.set_ylim(expected - reach, expected + reach)
 
 
-def _handle(color: Any, label: str) -> Any:
+def _handle(style: dict[str, Any], label: str) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], marker="o", linestyle="", color=color, label=label)
+    return Line2D([], [], linestyle="", label=label, **style)
 
 
 def _collapses(collapses: Sequence[tuple[str, Any]], title: str) -> Figure:

@@ -1,0 +1,57 @@
+"""Figures of sweeps tell their cases apart, over axes that fit what is drawn."""
+
+import math
+
+import matplotlib as mpl
+import pytest
+from matplotlib.axes import Axes
+
+from fastthermo.plot.exponents import symbol
+from fastthermo.plot.sweeps import sweep_figures
+from fastthermo.sweep import Found
+from fastthermo.sweep.measures import Quantity
+
+
+def row(
+    family: str, name: str, size: float, value: float, dimension: float = 64.0
+) -> tuple[str, str, dict[str, float], Found]:
+    found = Found(int(size), "times", "", {"speciation": Quantity("t (speciation)", value, 0.1)})
+    return family, name, {"size": size, "dimension": dimension, "time": math.nan}, found
+
+
+def drawn(rows: list[tuple[str, str, dict[str, float], Found]]) -> tuple[Axes, list[str]]:
+    """The first panel, and the texts of the legend."""
+    figure = sweep_figures(rows)["quantities"]
+    return figure.axes[0], [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_cases_of_a_family_at_the_same_places_have_marks_of_their_own() -> None:
+    rows = [row("data", f"digits {pair}", size, 1.0) for pair in ("01", "17", "35") for size in (100.0, 300.0)]
+    axis, names = drawn([*rows, row("gaussian", "d=2", 100.0, 1.0, 2.0)])
+    assert names == ["digits 01", "digits 17", "digits 35", "gaussian"]
+    lines = [container[0] for container in axis.containers]
+    assert len({mpl.colors.to_hex(line.get_color()) for line in lines}) == 4
+    assert len({line.get_marker() for line in lines}) == 4
+
+
+def test_cases_that_stand_apart_or_are_too_many_share_the_mark_of_their_family() -> None:
+    assert drawn([row("sphere", f"d={d}", 0.0, 1.0, d) for d in (2.0, 3.0)])[1] == ["sphere"]
+    many = [row("data", f"case {i}", size, 1.0) for i in range(40) for size in (100.0, 300.0)]
+    assert drawn(many)[1] == ["data"]
+
+
+@pytest.mark.parametrize(("value", "scale"), [(math.nan, "linear"), (1.0, "log")])
+def test_an_axis_is_logarithmic_for_the_span_of_what_is_drawn(value: float, scale: str) -> None:
+    rows = [row("data", "digits", size, 1.0) for size in (100.0, 300.0)]
+    axis, _ = drawn([*rows, row("data", "digits", 1e4, value)])
+    assert axis.get_xscale() == scale
+
+
+def test_a_sum_is_a_sign_and_not_three_letters() -> None:
+    assert symbol("sum w^2") == r"\sum\,w^2"
+
+
+def test_quantities_that_are_nowhere_finite_leave_empty_panels() -> None:
+    axis, names = drawn([row("data", "digits", size, math.nan) for size in (100.0, 300.0)])
+    assert not axis.containers
+    assert names == []
