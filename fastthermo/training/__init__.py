@@ -130,6 +130,8 @@ class _Run:
         self.states = torch.as_tensor(np.ascontiguousarray(data.states)).to(self.device)
         self.scale, self.shift, self.seed, self.step = data.scale, data.shift, seed, 0
         centre, deviation = _moments(data)
+        if not deviation > 0:
+            raise ValueError(f"states: wanted at least two that differ, got one in {len(data.states)}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = build(tuple(data.states.shape[1:]), centre, deviation, width).to(self.device)

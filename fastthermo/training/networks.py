@@ -19,6 +19,7 @@ from torch import Tensor, nn
 SPREAD = 1.5  # from far above the critical temperatures of data to well below their collapse
 HARMONICS = 16  # sines and cosines of the noise level
 FEATURES = 64  # by which a classifier tells its classes
+HEADS = 4  # of attention, which share its features evenly
 
 
 class Denoiser(nn.Module):
@@ -98,13 +99,13 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Every pixel looks at every other; written out, so that forward derivatives pass through it."""
 
-    def __init__(self, width: int, heads: int = 4) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads, self.norm = heads, _norm(width)
+        self.norm = _norm(width)
         self.enter, self.leave = nn.Conv2d(width, 3 * width, 1), _zero(nn.Conv2d(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.enter(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1)).unbind(1)
+        q, k, v = self.enter(self.norm(x)).flatten(2).unflatten(1, (3, HEADS, -1)).unbind(1)
         weights = (q.mT @ k / q.shape[2] ** 0.5).softmax(-1)  # (B, heads, pixels, pixels)
         return x + self.leave((v @ weights.mT).flatten(1, 2).unflatten(2, x.shape[2:]))
 
@@ -129,6 +130,8 @@ class UNet(nn.Module):
         self.embed = Embedding(features)
         self.enter = nn.Conv2d(channels * self.patch**2, width, 3, padding=1)
         widths = [width * min(2**level, 4) for level in range(levels)]
+        if widths[-1] % HEADS:
+            raise ValueError(f"width: wanted an even number for images of this size, got {width}")
         kept, current = [width], width
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, w in enumerate(widths):

@@ -154,6 +154,8 @@ def test_networks_of_other_origin_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"data": DIGITS, "width": 3}, "width: wanted an even number .*, got 3"),
+        ({"data": Dataset("one", np.ones((1, 3)))}, "states: wanted at least two that differ"),
         ({"steps": 0}, "steps: wanted an integer of at least 1"),
         ({"batch": 1.5}, "batch: wanted"),
         ({"seed": -1}, "seed: wanted"),
@@ -163,7 +165,7 @@ def test_networks_of_other_origin_are_refused(tmp_path: Path) -> None:
 )
 def test_impossible_numbers(options: dict[str, Any], says: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=says):
-        ft.train(VECTORS, tmp_path, **options)
+        ft.train(**{"data": VECTORS, "out": tmp_path, **options})
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
