@@ -125,6 +125,7 @@ NAN[1, 0] = np.nan
         ("broken.npy", b"not numpy", ValueError, "cannot be read"),
         ("broken.npz", b"PK\x03\x04 not a zip", ValueError, "cannot be read"),
         ("broken.pt", b"not torch", ValueError, "cannot be read"),
+        ("letters.pt", b"abc", ValueError, "cannot be read"),
         ("broken-ubyte", b"\0\0\x08\x03short", ValueError, "cannot be read"),
         ("cut-ubyte", b"\0\0\x08\x01\0\0\0\x09abc", ValueError, "promises"),
     ],

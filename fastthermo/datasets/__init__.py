@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 STATE_KEYS = ("states", "data", "x", "images", "arr_0")
-UNREADABLE = (ValueError, KeyError, EOFError, OSError, RuntimeError, struct.error, zipfile.BadZipFile)
+UNREADABLE = (ValueError, LookupError, EOFError, OSError, RuntimeError, struct.error, zipfile.BadZipFile)
 LABEL_KEYS = ("labels", "y", "targets", "target")
 FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist",)  # of the Debian package
 
@@ -55,7 +55,7 @@ class Dataset:
 
 
 def load(source: str | Path, labels: str | Path | None = None) -> Dataset:
-    """A named data set or a file: .npy, .npz, .pt or IDX, gzipped or not.
+    """A named data set or a file: .npy, .npz, .pt, or IDX (gzipped or not).
 
     source : "digits", "mnist-5k", "fashion-mnist", "cifar-10", "imagenet-64" or a path.
     labels : a file of N labels, for data that bring none, or instead of theirs.
