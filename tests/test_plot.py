@@ -14,6 +14,11 @@ def test_a_contact_sheet_shows_samples_of_any_shape(shape, tmp_path):
     assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_file_of_no_known_ending_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"out: wanted a file that ends in .*\.png.*figure"):
+        save(Figure(), tmp_path / "figure")
+
+
 def test_a_figure_that_fails_to_draw_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "figure.png"
     path.write_bytes(b"old")

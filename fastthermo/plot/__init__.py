@@ -29,6 +29,9 @@ MARKS = {
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure (.png at 160 dpi, .pdf); the file that was there stays until the new one is whole."""
+    endings = figure.canvas.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in endings:
+        raise ValueError(f"out: wanted a file that ends in .{', .'.join(sorted(endings))}, got {path}")
     with replacing(Path(path)) as file:
         figure.savefig(file, dpi=160)
 
