@@ -211,6 +211,10 @@ def test_bad_input_is_refused_by_name(tmp_path: Path) -> None:
     states = np.eye(3)
     with pytest.raises(ValueError, match="states: wanted the path"):
         ft.StreamedEnsemble(tmp_path / "states.txt")
+    for content in (b"", b"\x93NUMPY\x01\x00"):
+        (tmp_path / "cut.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=r"states: .*cut\.npy cannot be read"):
+            ft.StreamedEnsemble(tmp_path / "cut.npy")
     with pytest.raises(TypeError, match="states: wanted a path"):
         ft.StreamedEnsemble(torch.eye(3))
     with pytest.raises(ValueError, match="states: wanted real numbers of shape"):

@@ -55,7 +55,10 @@ def opened(states: Any) -> Any:
         return states
     path = Path(states)
     if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"states: {path} cannot be read as .npy: {error}") from error
     if path.suffix == ".zarr" or path.is_dir():
         import zarr
 
