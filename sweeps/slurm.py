@@ -7,6 +7,7 @@ sweep lasts, and killed ones cost only the tasks they were at. With `--gpus 1` e
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ def main() -> None:
     parser.add_argument("--account")
     parser.add_argument("--interface", help="network interface between nodes, such as ib0")
     arguments = vars(parser.parse_args())
+    if shutil.which("sbatch") is None:  # without it the cluster fails in the background and no worker ever comes
+        parser.error("sbatch: wanted on the path, as on a login node of SLURM, got none")
     grid, out, jobs = sweep.load(arguments.pop("grid")), arguments.pop("out"), arguments.pop("jobs")
     with cluster(**arguments) as jobs_of, Client(jobs_of) as client:
         print(f"dashboard {client.dashboard_link}")
