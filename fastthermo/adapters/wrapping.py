@@ -100,7 +100,7 @@ def check_times(model: LearnedDenoiser) -> None:
     z = torch.cat([z, -z]).to(model.device)
     advice = (
         f"{model.name}: the mean at t -> {ends[0]:.3g} is not x: time runs otherwise than time= says, or the network "
-        f"predicts something else than {model.predicts!r}"
+        f"predicts something else than {model.predicts!r}, or it is untrained (check=False skips this)"
     )
     if model.law is not None:
         y = model.law.draw(SAMPLE, 0)
