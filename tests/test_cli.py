@@ -103,6 +103,22 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path):
     assert not (tmp_path / ".a.partial").exists()
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_left_ends_the_command_without_a_word(unbuffered):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastthermo", "doctor"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(write)
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (141, "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a child process are set between fork and exec")
 def test_a_disk_without_room_is_an_error_that_leaves_earlier_samples_whole(tmp_path):
     import resource

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINES = [
+    ["__main__"],
     ["cli"],
     ["sweep", "survey", "portrait", "training", "experiments"],
     ["plot", "datasets"],

@@ -1,9 +1,13 @@
-"""`fastthermo ...`: a thin reading of arguments. Exit status 0; 1 failed self-check, 2 bad input, 130 Ctrl-C."""
+"""`fastthermo ...`: a thin reading of arguments.
+
+Exit status 0; 1 failed self-check, 2 bad input, 130 Ctrl-C, 141 where the reader of the output has left.
+"""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from concurrent.futures import BrokenExecutor
 
@@ -29,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()  # where a closed pipe can still be caught
+        return status
     except KeyboardInterrupt:
         print(
             "\nfastthermo: stopped; what was finished is kept and the same command goes on from there", file=sys.stderr
@@ -44,12 +50,24 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(error))
     except BrokenExecutor as error:
         return _fail(f"a worker ended: {error}; what was finished is kept and the same command goes on from there")
+    except BrokenPipeError as error:
+        return _closed(error)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _fail(
                 f"{error.filename or 'the disk'}: no space left; what was finished is kept and can be continued"
             )
         return _fail(str(error))
+
+
+def _closed(error: BrokenPipeError) -> int:
+    """The status of a process that SIGPIPE ends where the reader of the output has left, as `head` does."""
+    try:
+        print(flush=True)  # again, to tell stdout from the pipes of workers
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what the interpreter flushes at its end
+        return 141
+    return _fail(str(error))
 
 
 def _fail(message: str) -> int:
