@@ -258,6 +258,12 @@ NAMED: dict[str, Callable[[], Process]] = {
 }
 
 
+def check_process(process: Any) -> None:
+    """Raise TypeError where it is no process, by its name for instance."""
+    if not isinstance(process, Process):
+        raise TypeError(f"process: wanted one such as fastthermo.VariancePreserving(), got {process!r}")
+
+
 def named(name: str) -> Process:
     """The process of a name, with its standard parameters; a ValueError lists them."""
     if name not in NAMED:

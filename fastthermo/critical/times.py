@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastthermo.process import Process
+from fastthermo.process import Process, check_process
 from fastthermo.response import susceptibility
 
 CONVENTIONS = ("fixed_point", "sde_drift", "ode_drift", "speciation")
@@ -44,6 +44,7 @@ def critical_times(
     model: Any, process: Process, conventions: tuple[str, ...] = CONVENTIONS[:3], field: Any = None
 ) -> dict[str, float]:
     """`critical_time` for several conventions, with one scan of the gain over temperatures."""
+    check_process(process)
     for convention in conventions:
         if convention not in CONVENTIONS:
             raise ValueError(f"convention: wanted one of {', '.join(CONVENTIONS)}, got {convention!r}")

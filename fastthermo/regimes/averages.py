@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastthermo._arrays import is_torch
-from fastthermo.process import Process
+from fastthermo.process import Process, check_process
 from fastthermo.sampling import noised
 
 NODES = 2**17  # of the trapezoid rule, above which one-dimensional laws are sampled too
@@ -49,6 +49,23 @@ def choose(ens: Any, n: int, seed: int) -> np.ndarray:
     return rng.choice(ens.size, n, p=phi)
 
 
+def choose_own(ens: Any, process: Process, n: int, seed: int) -> np.ndarray:
+    """`choose` for averages over what is left of an ensemble without each of its states."""
+    check_process(process)
+    if not hasattr(ens, "log_weights"):
+        raise TypeError(f"ens: wanted an Ensemble, got {type(ens).__name__}, which has no states to weigh")
+    if ens.size < 2:
+        raise ValueError(f"ens: wanted at least 2 states, got {ens.size}")
+    check_number(n)
+    return choose(ens, n, seed)
+
+
+def check_number(n: int) -> None:
+    """Raise ValueError where noised data are too few for a standard error."""
+    if n < 2:
+        raise ValueError(f"n: wanted at least 2 noised data, got {n}")
+
+
 def noised_field(law: Any, process: Process, t: float, y: Any, seed: int) -> Any:
     """x_t / alpha of data y, (n, ...) float64 of the kind of y; the same noise at every t for one seed."""
     wide = y.double() if is_torch(y) else np.asarray(y, dtype=np.float64)
@@ -69,8 +86,8 @@ def expectation(
     -------
     Estimate (...), or (T, ...) for t (T,): the error is 0 where the average is exact.
     """
-    if n < 2:
-        raise ValueError(f"n: wanted at least 2 noised data, got {n}")
+    check_process(process)
+    check_number(n)
     y = law.draw(n, seed)
 
     def at(t: float) -> Estimate:

@@ -18,7 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastthermo.process import Process
-from fastthermo.regimes.averages import Estimate, average, bar, choose, expectation, host, jackknife, noised_field
+from fastthermo.regimes.averages import (
+    Estimate,
+    average,
+    bar,
+    choose_own,
+    expectation,
+    host,
+    jackknife,
+    noised_field,
+)
 
 PROMINENCE = 5  # standard errors by which a peak stands out
 
@@ -192,7 +201,7 @@ def memorisation_gap(ens: Any, process: Process, t: Any, n: int = 1024, seed: in
     p^(-own) leaves out the state that x_t was made from: log(1 - w_own) - log(1 - phi_own) without a second pass. It
     saturates at 700 nats, where 1 - w_own underflows. t is a scalar or (T,).
     """
-    index = choose(ens, n, seed)
+    index = choose_own(ens, process, n, seed)
     y = ens.data(index)
     log_prior = host(ens._core.log_weights)[index]
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastthermo.process import Process
-from fastthermo.regimes.averages import Estimate, average, bar, host, law_like, noised_field
+from fastthermo.regimes.averages import Estimate, average, bar, check_number, host, law_like, noised_field
 from fastthermo.response import susceptibility
 
 
@@ -98,6 +98,7 @@ def singular_dimension(values: Any) -> np.ndarray:
 
 def manifold_dimension(model: Any, process: Process, t: Any, n: int = 16, seed: int = 0) -> Dimension:
     """The dimension of the data at t, a scalar or (T,), as the mean over n noised data (8 for singular values)."""
+    check_number(n)
 
     def at(s: float) -> Dimension:
         gains = jacobian_spectrum(model, process, s, n, seed).gains

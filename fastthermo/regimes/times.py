@@ -18,7 +18,7 @@ import numpy as np
 
 from fastthermo.critical import critical_time
 from fastthermo.process import Process
-from fastthermo.regimes.averages import Estimate, average, choose, host, noised_field
+from fastthermo.regimes.averages import Estimate, average, choose_own, host, noised_field
 from fastthermo.regimes.information import mmse, mutual_information, own_odds, time_of
 
 NOWHERE = Estimate(math.nan, math.nan)
@@ -45,7 +45,7 @@ def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> E
     """
     from scipy.optimize import brentq
 
-    index = choose(ens, n, seed)
+    index = choose_own(ens, process, n, seed)
     y = ens.data(index)
 
     def log_odds(log_beta: float, few: slice = slice(None)) -> np.ndarray:

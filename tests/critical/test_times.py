@@ -142,3 +142,8 @@ def test_classes_part_before_what_is_within_them() -> None:
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         ft.critical_time(PAIR, **{"process": OU, **arguments})
+
+
+def test_the_name_of_a_process_is_none() -> None:
+    with pytest.raises(TypeError, match=r"process: wanted one such as .*, got 'vp'"):
+        ft.critical_time(PAIR, "vp")  # type: ignore[arg-type]

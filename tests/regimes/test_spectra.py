@@ -89,6 +89,12 @@ def test_singular_values_are_those_of_the_scores() -> None:
     assert (values[:, 0] >= abs(signs).min(1) - 1e-6).all()
 
 
+@pytest.mark.parametrize("n", [-1, 0, 1])
+def test_a_dimension_is_asked_of_at_least_two_data(n: int) -> None:
+    with pytest.raises(ValueError, match="n: wanted at least 2"):
+        ft.manifold_dimension(sheet(2, 100), VE, 0.1, n)
+
+
 def test_copies_come_in_whole_frames() -> None:
     with pytest.raises(ValueError, match="copies: wanted a multiple of the dimension 10"):
         score_singular_values(sheet(2, 100), VE, 0.1, copies=25)

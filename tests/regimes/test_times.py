@@ -180,6 +180,22 @@ def test_a_single_state_neither_collapses_nor_condenses(call: Any) -> None:
         call()
 
 
+@pytest.mark.parametrize("ask", [ft.collapse_time, lambda ens, process, n=8: ft.memorisation_gap(ens, process, 1.0, n)])
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ((ft.Ensemble(CLOUD), OU, 1), ValueError, "n: wanted at least 2"),
+        ((ft.Ensemble(CLOUD), OU, -1), ValueError, "n: wanted at least 2"),
+        ((ft.Ensemble(np.ones((1, 3))), OU), ValueError, "ens: wanted at least 2 states, got 1"),
+        ((np.ones((4, 3)), OU), TypeError, "ens: wanted an Ensemble, got ndarray"),
+        ((ft.Ensemble(CLOUD), "ou"), TypeError, "process: wanted .*'ou'"),
+    ],
+)
+def test_what_cannot_collapse_is_named(ask: Any, arguments: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        ask(*arguments)
+
+
 def test_estimates_depend_on_their_seed_alone() -> None:
     estimates = [ft.collapse_time(ft.Ensemble(CLOUD), OU, n=50, seed=seed) for seed in (0, 0, 1)]
     assert estimates[0] == estimates[1] != estimates[2]
