@@ -13,6 +13,7 @@ import numpy as np
 
 from fastthermo.critical.branch import check_betas
 from fastthermo.critical.newton import downhill, force
+from fastthermo.ensemble.mixture import check_split
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,7 @@ def symmetry_breaking(
     from scipy.cluster.hierarchy import cophenet, linkage
     from scipy.spatial.distance import squareform
 
+    check_split(classes)
     law = classes.whole if model is None else model
     if betas is None:
         variance = float(classes.whole.principal(1)[0][0])

@@ -70,6 +70,14 @@ class Mixture(Mapping[Any, "Ensemble"]):
         return torch.softmax(relative + (exact - exact.detach()), 0).mT
 
 
+def check_split(classes: Any) -> None:
+    """Raise TypeError where these are no classes, an ensemble that is not split for instance."""
+    if not hasattr(classes, "whole"):
+        raise TypeError(
+            f"classes: wanted an ensemble split into classes, ens.split(labels), got {type(classes).__name__}"
+        )
+
+
 def ops_module() -> Any:
     """The ops, imported with the first query: importing torch takes seconds."""
     from fastthermo import ops

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastthermo.process import Process
+from fastthermo.ensemble.mixture import check_split
+from fastthermo.process import Process, check_process
 from fastthermo.regimes.averages import Estimate, average, bar, expectation, host, law_like, noised_field
 from fastthermo.sampling import noised, sample
 
@@ -28,6 +29,8 @@ def u_turn(classes: Any, process: Process, t: Any, n: int = 1024, seed: int = 0)
 
     classes : an ensemble split by labels. The U-turn experiment of Sclocchi, Favero & Wyart, arXiv:2402.16991.
     """
+
+    check_split(classes)
 
     def observe(field: Any, beta: float) -> tuple[Any, Any]:
         state, p = classes.resolve(field, beta)
@@ -55,6 +58,7 @@ def class_posteriors(classes: Any, process: Process, t: Any, n: int = 128, seed:
 
 def stratified(classes: Any, n: int, seed: int) -> Any:
     """n data of each class, (C n, D), class by class, of the kind of the ensemble."""
+    check_split(classes)
     if n < 2:
         raise ValueError(f"n: wanted at least 2 data a class, got {n}")
     parts = [host(part.draw(n, seed)).reshape(n, -1).astype(np.float64) for part in classes.values()]
@@ -63,7 +67,8 @@ def stratified(classes: Any, n: int, seed: int) -> Any:
 
 def total_variation(classes: Any, process: Process, t: float, n: int = 128, seed: int = 0) -> Estimate:
     """The distance TV(p_t(.|c), p_t(.|c')) of every two noised classes, shape (C, C), n noised data a class."""
-    field = noised_field(classes.whole, process, t, stratified(classes, n, seed), seed)
+    y = stratified(classes, n, seed)
+    field = noised_field(classes.whole, process, t, y, seed)
     return distances(host(classes.class_posterior(field, float(process.beta(t)))), classes.log_priors)
 
 
@@ -98,6 +103,7 @@ def critical_windows(
     times : their number, uniform in log beta, or decreasing times between which distances are interpolated.
     n : noised data a class.
     """
+    check_process(process)
     if not 0 < eps < 0.5:
         raise ValueError(f"eps: wanted a number between 0 and 1/2, got {eps}")
     t = process.times(times) if np.ndim(times) == 0 else process.decreasing("times", times)
@@ -154,6 +160,7 @@ def same_class(classes: Any, process: Process, a: Any, b: Any) -> Estimate:
 
     Of data (at t = 0) and samples alike: at t_min the noise is too small to matter.
     """
+    check_split(classes)
     alpha, beta = float(process.alpha(process.t_min)), float(process.beta(process.t_min))
     p, q = (host(classes.class_posterior(x / alpha, beta)) for x in (a, b))
     return average((p * q).sum(-1))

@@ -1,5 +1,7 @@
 """Class memory, U-turns, clones and critical windows against closed forms and against the experiments themselves."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
@@ -108,6 +110,20 @@ def test_classes_that_never_part_have_no_window() -> None:
     found = ft.critical_windows(ft.Ensemble(points).split([0, 0, 1, 1]), VE, times=12, n=16)
     assert np.isnan(found.upper.value).all()
     assert np.isnan(found.upper.error).all()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda ens: ft.u_turn(ens, VE, 1.0),
+        lambda ens: ft.class_posteriors(ens, VE, 1.0),
+        lambda ens: ft.critical_windows(ens, VE),
+        ft.symmetry_breaking,
+    ],
+)
+def test_an_ensemble_that_is_not_split_is_refused_with_what_splits_it(ask: Any) -> None:
+    with pytest.raises(TypeError, match=r"classes: wanted .*ens\.split\(labels\), got Ensemble"):
+        ask(PLANE.whole)
 
 
 def test_impossible_numbers_are_named() -> None:
