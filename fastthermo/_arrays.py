@@ -134,7 +134,10 @@ def device_of(name: Any) -> torch.device:
     """The device that a name means: "cuda" is the current one, with its number, as tensors on it say."""
     import torch
 
-    return torch.empty(0, device=name).device
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise ValueError(f"device: wanted cpu or a GPU that is here, got {str(name)!r}: {error}") from error
 
 
 def read_rows(name: str, x: Any, dimension: int, device: torch.device) -> tuple[torch.Tensor, tuple[int, ...], bool]:

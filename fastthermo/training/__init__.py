@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastthermo
+from fastthermo._arrays import device_of
 from fastthermo._files import replacing
 from fastthermo.adapters import LearnedDenoiser, wrap
 from fastthermo.datasets import Dataset
@@ -126,7 +127,7 @@ class _Run:
 
         from fastthermo.training.networks import build
 
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.states = torch.as_tensor(np.ascontiguousarray(data.states)).to(self.device)
         self.scale, self.shift, self.seed, self.step = data.scale, data.shift, seed, 0
         centre, deviation = _moments(data)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastthermo._arrays import device_of
 from fastthermo._files import replacing
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ def read(path: Path, device: Any = "cpu") -> tuple[dict[str, Tensor], Settings, 
 
     if not path.is_file():
         raise FileNotFoundError(f"run: {path} does not exist; `fastthermo train` writes it")
+    where = str(device_of(device))
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt", device=where) as file:
             notes = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:

@@ -141,6 +141,8 @@ def test_networks_of_other_origin_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="was not written by fastthermo train"):
         ft.load_denoiser(tmp_path)
     ft.train(VECTORS, tmp_path / "run", 1, **QUICK)
+    with pytest.raises(ValueError, match=r"device: .*'foo'"):
+        ft.load_denoiser(tmp_path / "run", device="foo")
     tensors = load_file(tmp_path / "run" / "network.safetensors")
     from fastthermo.training import checkpoint
 
@@ -156,6 +158,7 @@ def test_networks_of_other_origin_are_refused(tmp_path: Path) -> None:
     [
         ({"data": DIGITS, "width": 3}, "width: wanted an even number .*, got 3"),
         ({"data": Dataset("one", np.ones((1, 3)))}, "states: wanted at least two that differ"),
+        ({"device": "foo"}, "device: wanted cpu or a GPU that is here, got 'foo'"),
         ({"steps": 0}, "steps: wanted an integer of at least 1"),
         ({"batch": 1.5}, "batch: wanted"),
         ({"seed": -1}, "seed: wanted"),
