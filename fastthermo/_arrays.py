@@ -72,6 +72,12 @@ def check_bound(bound: Any, rtol: float, dtype: Any) -> None:
         raise ValueError(f"rtol: {rtol:.3g} cannot be met, the certified bound is {worst:.3g} in {dtype}")
 
 
+def check_seed(seed: Any) -> None:
+    """Raise ValueError where the noise, keyed by 64 bits, would be that of another seed."""
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
+        raise ValueError(f"seed: wanted an integer from 0 to 2**64 - 1, got {seed!r}")
+
+
 @dataclass(frozen=True)
 class Queries:
     """B queries as the caller gave them: tensors inside, the caller's kind, shape and dtype outside."""

@@ -129,6 +129,7 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
     A `BoltzmannState` at field = x/alpha and beta = alpha^2/sigma^2 that also gives `score` and `log_density`.
     """
     times = t.detach().cpu().numpy() if is_torch(t) else t
+    _check_times(times, x)
     alpha: Any
     sigma: Any
     wide: Any
@@ -158,3 +159,10 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
     if rtol is not None:
         check_bound(known["error_bound"], rtol, x.dtype)
     return Posterior(**known, x=x, alpha=alpha, sigma=sigma)
+
+
+def _check_times(t: Any, x: Any) -> None:
+    """Raise ValueError where the times are neither one for all queries x nor one a query."""
+    rows = len(x) if np.ndim(x) > 1 else 1
+    if np.ndim(t) > 1 or (np.ndim(t) == 1 and len(t) not in (1, rows)):
+        raise ValueError(f"t: wanted a scalar or shape ({rows},), one a query, got shape {np.shape(t)}")

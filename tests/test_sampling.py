@@ -221,6 +221,9 @@ def test_noised_data_are_alpha_y_plus_sigma_z(process: ft.Process) -> None:
     [
         ({"scheme": "rk4"}, "scheme: .*'rk4'"),
         ({"steps": 0}, "steps: "),
+        ({"steps": 1.5}, "steps: wanted an integer .*, got 1.5"),
+        ({"seed": -1}, "seed: "),
+        ({"seed": 2**64}, "seed: wanted an integer from 0"),
         ({"steps": [1.0]}, "steps: "),
         ({"steps": [0.5, 1.0]}, "steps: "),
         ({"steps": [90.0, 1.0]}, "t: "),

@@ -195,10 +195,10 @@ class Ensemble:
         Accurate however close w_i is to 0 or 1; infinite where w_i or 1 - w_i is below 2e-300.
         """
         q, inner = self._read(field, beta)
-        i = to_tensor("index", index).long()
-        if i.numel() not in (1, len(q.field)) or bool(((i < 0) | (i >= self.size)).any()):
-            raise ValueError(f"index: wanted {len(q.field)} states, each from 0 to {self.size - 1}, got {index}")
-        i = i.to(self.device).reshape(-1).expand(len(q.field))
+        i = to_tensor("index", index)
+        if i.is_floating_point() or i.numel() not in (1, len(q.field)) or bool(((i < 0) | (i >= self.size)).any()):
+            raise ValueError(f"index: wanted {len(q.field)} integers, each from 0 to {self.size - 1}, got {index}")
+        i = i.long().to(self.device).reshape(-1).expand(len(q.field))
         return q.scalar(
             ops_module().log_odds(self._core, i, *inner, ops_module().boltzmann(self._core, *inner, backend=backend))
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._arrays import cast_like, device_of, is_torch, read_rows
+from fastthermo._arrays import cast_like, check_seed, device_of, is_torch, read_rows
 from fastthermo.denoiser import Model
 from fastthermo.process import Process
 from fastthermo.sampling.schemes import SCHEMES, tables
@@ -74,6 +74,7 @@ def sample(
         raise ValueError(f"scheme: wanted one of {', '.join(SCHEMES)}, got {scheme!r}")
     if device is not None and device_of(device) != torch.device(denoiser.device):
         raise ValueError(f"device: the states are on {denoiser.device}, got {device}; move them there first")
+    check_seed(seed)
     times = _times(process, steps, t_start)
     x, numpy = _start(denoiser, process, n, float(times[0]), x_start, seed, first_sample)
     dtype = x.dtype
@@ -151,6 +152,7 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
     """x_t = alpha y + sigma z for data y (n, ...), NumPy or torch; z is the same at every t for one seed."""
     from fastthermo import ops
 
+    check_seed(seed)
     rows, shape, _ = read_rows("y", y, law.dimension, law.device)
     z = ops.normal(len(rows), law.dimension, seed, 0, START, first_sample, law.device)
     x = float(process.alpha(t)) * rows.double() + float(process.sigma(t)) * z
@@ -169,6 +171,8 @@ def _times(process: Process, steps: Any, t_start: float | None) -> np.ndarray:
         if steps < 1:
             raise ValueError(f"steps: wanted at least 1, got {steps}")
         return process.times(int(steps) + 1, t_start)
+    if np.ndim(steps) == 0:
+        raise ValueError(f"steps: wanted an integer above 0 or decreasing times, got {steps!r}")
     times = process.decreasing("steps", steps)
     if t_start is not None and t_start != times[0]:
         raise ValueError(f"t_start: the times given as steps start at {times[0]}, got {t_start}")
