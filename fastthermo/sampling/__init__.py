@@ -14,7 +14,7 @@ import numpy as np
 
 from fastthermo._arrays import cast_like, check_seed, device_of, is_torch, read_rows
 from fastthermo.denoiser import Model
-from fastthermo.process import Process
+from fastthermo.process import Process, check_process
 from fastthermo.sampling.schemes import SCHEMES, tables
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def sample(
         raise ValueError(f"scheme: wanted one of {', '.join(SCHEMES)}, got {scheme!r}")
     if device is not None and device_of(device) != torch.device(denoiser.device):
         raise ValueError(f"device: the states are on {denoiser.device}, got {device}; move them there first")
+    check_process(process)
     check_seed(seed)
     times = _times(process, steps, t_start)
     x, numpy = _start(denoiser, process, n, float(times[0]), x_start, seed, first_sample)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastthermo
-from fastthermo._arrays import device_of
+from fastthermo._arrays import check_seed, device_of
 from fastthermo._files import replacing
 from fastthermo.adapters import LearnedDenoiser, wrap
 from fastthermo.datasets import Dataset
@@ -67,6 +67,7 @@ def train(
     for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: wanted an integer of at least {least}, got {value!r}")
+    check_seed(seed)
     if width is not None and (not isinstance(width, int) or width < 1):
         raise ValueError(f"width: wanted an integer of at least 1 or None, got {width!r}")
     if not 0 < rate < float("inf"):

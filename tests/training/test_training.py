@@ -162,6 +162,7 @@ def test_networks_of_other_origin_are_refused(tmp_path: Path) -> None:
         ({"steps": 0}, "steps: wanted an integer of at least 1"),
         ({"batch": 1.5}, "batch: wanted"),
         ({"seed": -1}, "seed: wanted"),
+        ({"seed": 2**64}, "seed: wanted"),
         ({"rate": 0.0}, "rate: wanted a positive number"),
         ({"width": 0}, "width: wanted"),
     ],
