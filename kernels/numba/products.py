@@ -73,7 +73,8 @@ def fits(packed: Packed, field: np.ndarray, beta: np.ndarray) -> np.ndarray:
         return np.zeros(len(beta), np.bool_)
     with np.errstate(over="ignore"):
         if len(beta):  # mostly, all do
-            away = np.sqrt(packed.anchor @ packed.anchor) + np.sqrt(field.shape[1]) * np.abs(field).max()
+            largest = max(field.max(), -field.min())
+            away = np.sqrt(packed.anchor @ packed.anchor) + np.sqrt(field.shape[1]) * largest
             reach = packed.radius + away
             if reach < high and beta.max() * reach**2 < cold:
                 return np.ones(len(beta), np.bool_)
