@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test bench bench-quick lint docs clean
+.PHONY: demo test bench bench-gpu bench-quick lint docs clean
 
 demo: .venv/ready  ## portrait of the handwritten digits
 	$(BIN)/fastthermo portrait digits --out portraits/digits --overwrite
@@ -17,6 +17,10 @@ bench: .venv/ready  ## against peers, at full size; then the figure and the READ
 	$(PIP) -e '.[peers]'
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/report.py --write
+
+# of its own environment, whose torch drives the GPU; the race goes on where a test failed
+bench-gpu:  ## by PYTHON, on a machine with a GPU: its tests, then every case against peers
+	$(PYTHON) -m pytest -m gpu -p no:benchmark; tests=$$?; $(PYTHON) bench/run.py --device cuda && exit $$tests
 
 bench-quick: .venv/ready  ## every case at a small size, for correctness
 	$(BIN)/python bench/run.py --quick
