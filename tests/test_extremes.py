@@ -1,48 +1,36 @@
 """Bounds hold where data are unlike any: outliers, offsets, tight clusters, copies, any scale; against 80-bit sums."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from extended import LONG, posterior, truth
 
 import fastthermo as ft
 
-L = np.longdouble
-pytestmark = pytest.mark.skipif(np.finfo(L).nmant < 63, reason="long double is float64 here")
+pytestmark = pytest.mark.skipif(np.finfo(LONG).nmant < 63, reason="long double is float64 here")
 
 
-class Truth:
-    def __init__(self, y: Any, h: Any, beta: float, log_weights: Any = None) -> None:
-        phi = np.zeros(len(y), L) if log_weights is None else np.asarray(log_weights, L)
-        y, h = np.asarray(y).astype(L), np.asarray(h).astype(L)
-        live = phi > -np.inf
-        y, phi = y[live], phi[live]
-        r = int(np.argmax(phi - L(beta) * ((y - h) ** 2).sum(1) / 2))
-        t = y - y[r]
-        gap = (t * (t / 2 + (y[r] - h))).sum(1)
-        w = np.exp(phi - phi[r] - L(beta) * gap)
-        self.w = w / w.sum()
-        self.force = (y[r] - h) + self.w @ t
-        self.energy = ((y[r] - h) ** 2).sum() / 2 + self.w @ gap
-        self.rms = np.sqrt(2 * self.energy)
-        self.variance = self.w @ (gap - self.w @ gap) ** 2
-        centred = t - self.w @ t
-        self.covariance = (centred * self.w[:, None]).T @ centred
+def exact(y: Any, h: Any, beta: float, log_weights: Any = None) -> tuple[SimpleNamespace, Any]:
+    """The truth of one query, and its weights."""
+    given = y, np.zeros(len(y)) if log_weights is None else log_weights, np.asarray(h)[None], np.array([beta])
+    return SimpleNamespace(**{name: value[0] for name, value in vars(truth(*given)).items()}), posterior(*given)[0][0]
 
-    def error(self, force: Any) -> float:
-        return float(np.sqrt(((np.asarray(force) - self.force) ** 2).sum()) / self.rms)
+
+def error(force: Any, want: SimpleNamespace) -> float:
+    return float(np.sqrt(((np.asarray(force) - want.force) ** 2).sum()) / want.rms)
 
 
 def check(y: Any, h: Any, beta: float, log_weights: Any = None, wanted: float = 1e-6) -> None:
     """In both precisions: the force within its bound and `wanted`, N_eff and C v right."""
-    truth, h = Truth(y, h, beta, log_weights), np.asarray(h, float)
+    want, h = exact(y, h, beta, log_weights)[0], np.asarray(h, float)
     for single in (False, True):
         state = ft.Ensemble(y, log_weights).boltzmann(h, beta, single=single)
-        error = truth.error(state.force)
-        assert error <= min(state.error_bound, wanted)
-        assert abs(state.participation / float((truth.w**2).sum()) - 1) < 1e-5
-        assert state.regularised_energy == pytest.approx(float(truth.energy), rel=1e-5)
-        assert beta**2 * abs(state.energy_variance - float(truth.variance)) < 1e-5 * (1 + state.heat_capacity)
+        assert error(state.force, want) <= min(state.error_bound, wanted)
+        assert abs(state.participation / float(want.participation) - 1) < 1e-5
+        assert state.regularised_energy == pytest.approx(float(want.energy), rel=1e-5)
+        assert beta**2 * abs(state.energy_variance - float(want.variance)) < 1e-5 * (1 + state.heat_capacity)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -87,11 +75,11 @@ def test_classes_far_from_the_origin_keep_their_odds() -> None:
     y = rng.normal(size=(40, 8)) + 1e6
     h, beta = (y[0] + y[1]) / 2, 1e3
     whole, share = ft.Ensemble(y).split(np.arange(40) % 2).resolve(h, beta)
-    truth = Truth(y, h, beta)
-    assert truth.error(whole.force) <= whole.error_bound
-    np.testing.assert_allclose(share, [float(truth.w[k::2].sum()) for k in range(2)], rtol=1e-12)
+    want, w = exact(y, h, beta)
+    assert error(whole.force, want) <= whole.error_bound
+    np.testing.assert_allclose(share, [float(w[k::2].sum()) for k in range(2)], rtol=1e-12)
     odds = ft.Ensemble(y).log_odds(np.array([0, 1]), np.stack([h, h]), beta)
-    np.testing.assert_allclose(odds, np.log(truth.w[:2] / (1 - truth.w[:2])).astype(float), atol=1e-10)
+    np.testing.assert_allclose(odds, np.log(w[:2] / (1 - w[:2])).astype(float), atol=1e-10)
 
 
 @pytest.mark.parametrize("width", [1e-5, 1e-3, 1e-1])
@@ -116,13 +104,13 @@ def test_near_copies_of_images_are_within_their_bound() -> None:
 def test_bounds_of_queries_at_copies_of_a_state_are_true(beta: float, dimension: int, dtype: Any) -> None:
     y = np.random.default_rng(7).normal(size=(60, dimension)).astype(dtype)
     y[:4] = y[0]
-    truth = Truth(y, y[0], beta)
+    want, _ = exact(y, y[0], beta)
     for single in (False, True):
         state = ft.Ensemble(y).boltzmann(y[0].astype(float), beta, single=single)
         assert state.regularised_energy >= 0
-        error = np.sqrt(((state.force - truth.force) ** 2).sum())
-        assert error <= max(1e-6 * truth.rms, 1e-13)  # of what is 0, the bound may say that no digit is known
-        assert error <= state.error_bound * truth.rms or state.error_bound > 1e100
+        gap = np.sqrt(((state.force - want.force) ** 2).sum())
+        assert gap <= max(1e-6 * want.rms, 1e-13)  # of what is 0, the bound may say that no digit is known
+        assert gap <= state.error_bound * want.rms or state.error_bound > 1e100
 
 
 @pytest.mark.parametrize("bytes_", [False, True])
@@ -131,7 +119,9 @@ def test_a_copy_of_the_dominant_state_hides_no_others(bytes_: bool) -> None:
     y, beta = (np.clip(40 * y + 128, 0, 255).astype(np.uint8), 0.5 / 1600) if bytes_ else (y.astype(np.float32), 0.5)
     y[1] = y[0]
     check(y, y[0], beta)
-    want = Truth(y, y[0], beta).covariance
+    w, t, *_ = (x[0] for x in posterior(y, np.zeros(len(y)), y[:1], np.array([beta])))
+    centred = t - w @ t
+    want = (centred * w[:, None]).T @ centred
     found = ft.Ensemble(y).covariance(y[0].astype(np.float32), beta)
     assert np.abs(found - want).max() < 1e-5 * np.abs(want).max()
 
@@ -142,5 +132,5 @@ def test_a_posterior_counts_the_rounding_of_its_field(offset: float) -> None:
     alpha, sigma = process.alpha(1e-3), process.sigma(1e-3)
     x = alpha * (y[0] + y[1]) / 2
     state = ft.posterior(ft.Ensemble(y), process, x, 1e-3)
-    truth = Truth(y, x.astype(L) / L(alpha), float((alpha / sigma) ** 2))
-    assert truth.error(state.force) <= state.error_bound
+    want, _ = exact(y, x.astype(LONG) / LONG(alpha), float((alpha / sigma) ** 2))
+    assert error(state.force, want) <= state.error_bound

@@ -1,0 +1,65 @@
+"""precision="single" and "fast": answers depend on the query alone; the precision is that of the states."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from extended import truth
+from single_problems import data, problem, queries, relative_error, run, same, stack, tensors, weights
+
+from fastthermo.kernels import Sums, numba
+
+BATCHES = [(8, np.float32), (17, np.float32), (64, np.uint8)]
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("dimension", "dtype"), BATCHES)
+def test_answers_do_not_depend_on_the_batch(dimension: int, dtype: Any) -> None:
+    states, log_weights, field, beta = problem(dimension, dtype)
+    field[::3] = field[::3].astype(np.float32)  # fields with few digits among others
+    y, phi, h, b = tensors(states, log_weights, field, beta)
+    packed = numba.pack(y, phi)
+    whole = numba.boltzmann(packed, h, b, "single")
+    for step in (1, 7, 30):
+        parts = [numba.boltzmann(packed, h[i : i + step], b[i : i + step], "single") for i in range(0, len(h), step)]
+        assert same(whole, stack(parts))
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(h)))
+    assert same(Sums(*(x[order] for x in whole)), numba.boltzmann(packed, h[order], b[order], "single"))
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("dimension", "dtype"), BATCHES)
+def test_answers_do_not_depend_on_the_number_of_threads(dimension: int, dtype: Any) -> None:
+    arrays = problem(dimension, dtype)
+    found = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(run(*arrays))
+    assert same(found[0], found[1])
+    assert same(found[0], found[2])
+
+
+@pytest.mark.parametrize(("dimension", "dtype"), [(8, np.float32), (17, np.float32), (64, np.float32), (64, np.uint8)])
+def test_fast_has_the_precision_of_float32_at_high_temperature(dimension: int, dtype: Any) -> None:
+    states, log_weights, field, beta = problem(dimension, dtype)
+    unit = 60.0 if dtype == np.uint8 else 1.0
+    hot = (beta <= 1e-2) & (np.linalg.norm(field - states.mean(0), axis=1) < 1e3 * unit)
+    field, beta = field[hot], beta[hot] / unit**2
+    sums = run(states, log_weights, field, beta, "fast")
+    assert relative_error(states, field, sums, truth(states, log_weights, field, beta)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("dimension", [4, 17])
+def test_float64_states_are_summed_in_float64_all_the_same(dimension: int) -> None:
+    states, log_weights = data(dimension, 300, dimension, np.float64), weights(dimension, 300)
+    field, beta = queries(dimension, states)
+    single, double = (run(states, log_weights, field, beta, precision) for precision in ("single", "double"))
+    assert same(single, double)
