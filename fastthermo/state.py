@@ -152,10 +152,10 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
     known = {f.name: getattr(state, f.name) for f in fields(BoltzmannState)}
     known |= {name: cast_like(known[name], x) for name in ("mean", "force")}
     if known["error_bound"] is not None:
-        from fastthermo.ops import division_error
+        from fastthermo.ops import rounding_error
 
-        known["error_bound"] = known["error_bound"] + rounding(x)
-        known["error_bound"] = known["error_bound"] + division_error(state.field, state.beta, state.regularised_energy)
+        of_field = rounding_error(state.field, state.beta, state.regularised_energy)
+        known["error_bound"] = known["error_bound"] + rounding(x) + of_field
     if rtol is not None:
         check_bound(known["error_bound"], rtol, x.dtype)
     return Posterior(**known, x=x, alpha=alpha, sigma=sigma)

@@ -36,7 +36,9 @@ reference state.
 import math
 
 CUTOFF = 60.0  # T: e^-60 = 9e-27
-HOT, COLD = 1e-25, 1e30  # beta R^2 from which on weights are, in float64, those of infinite and of zero temperature
+# beta R^2 at which temperatures are cut. Below HOT weights are, in float64, those of infinite temperature; above COLD,
+# which float32 holds, those of zero unless states are closer than 1e-15 R; above FROZEN those of zero.
+HOT, COLD, FROZEN = 1e-25, 1e30, 1e200
 SCREENED = 45.0  # T of screening in float64: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number

@@ -315,7 +315,7 @@ class Ensemble:
         if self.scale == 1 and self.shift == 0:
             return 0.0
         error = 2.0**-52 * (q.field.norm(dim=1) + abs(self.shift) * self.dimension**0.5) / self.scale
-        return ops_module().field_error(m, q.beta * self.scale**2, error)
+        return ops_module().field_error(q.beta * self.scale**2, m.energy_min, m.energy, error)
 
     def _state(self, q: Queries, m: ops.Moments, rtol: float | None = None) -> BoltzmannState:
         bound = m.error_bound + self._field_error(q, m) + rounding(q.field.new_empty(0, dtype=q.dtype))

@@ -22,13 +22,13 @@ __all__ = [
     "boltzmann",
     "covariance",
     "cumulant",
-    "division_error",
     "evolve",
     "field_error",
     "log_odds",
     "merge",
     "normal",
     "relative_evidence",
+    "rounding_error",
     "step",
     "top_weights",
 ]
@@ -111,19 +111,21 @@ def merge(parts: list[Moments], field: Tensor, beta: Tensor) -> Moments:
     return Moments(*derivatives.Merge.apply(field, beta, len(parts), *(x for part in parts for x in part)))
 
 
-def field_error(moments: Moments, beta: Tensor, error: Tensor) -> Tensor:
-    """What a field known to |dh| <= error adds to error_bound: dh in the force, beta (y_n - y_r).dh in a logit."""
-    reach = (2 * (moments.energy_min + CUTOFF / beta)).sqrt() + (2 * moments.energy_min).sqrt()
-    return error / (2 * moments.energy + 1e-300).sqrt() + (2 * beta * reach * error).expm1() / 2
+def field_error(beta: Tensor, energy_min: Tensor, energy: Tensor, error: Tensor) -> Tensor:
+    """What a field known to |dh| <= error adds to error_bound: dh in the force, beta (y_n - y_r).dh in a logit.
+
+    energy_min, energy : H~_r, or more than that, and <H~>.
+    """
+    reach = (2 * (energy_min + CUTOFF / beta)).sqrt() + (2 * energy_min).sqrt()
+    return error / (2 * energy + 1e-300).sqrt() + (2 * beta * reach * error).expm1() / 2
 
 
-def division_error(field: Any, beta: Any, energy: Any) -> Any:
-    """The same, of fields (B, ...) that were rounded to float64, in terms of <H~>; arrays of NumPy or torch."""
-    if isinstance(field, Tensor):
-        field, beta, energy = field.detach(), beta.detach(), energy.detach()
-    error = 2.0**-53 * (field * field).sum(tuple(range(energy.ndim, field.ndim))) ** 0.5
-    logit = 2 * beta * (2 * (energy + CUTOFF / beta)) ** 0.5 * error
-    return error / ((2 * energy) ** 0.5 + 1e-300) + logit * (1 + 1e200 * (logit > 0.5))
+def rounding_error(field: Any, beta: Any, energy: Any) -> Any:
+    """`field_error` of fields (B, ...) that were rounded to float64, arrays of NumPy or torch."""
+    h, b, e = (torch.as_tensor(x).detach() for x in (field, beta, energy))
+    error = 2.0**-53 * (h * h).sum(tuple(range(e.ndim, h.ndim))).sqrt()
+    found = field_error(b, e + CUTOFF / b, e, error)  # beta H~_r exceeds beta <H~> by log N and what priors differ by
+    return found if isinstance(field, Tensor) else found.numpy()
 
 
 def relative_evidence(parts: list[Moments], field: Tensor, beta: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ def u_turn(classes: Any, process: Process, t: Any, n: int = 1024, seed: int = 0)
 
     classes : an ensemble split by labels. The U-turn experiment of Sclocchi, Favero & Wyart, arXiv:2402.16991.
     """
-
     check_split(classes)
 
     def observe(field: Any, beta: float) -> tuple[Any, Any]:

@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from fastthermo.kernels.bounds import HOT
+from fastthermo.kernels.bounds import FROZEN, HOT
 from fastthermo.kernels.living import living
 from fastthermo.kernels.numba.config import SAMPLE, SCREEN_DIMENSION, SCREEN_LARGEST, SCREEN_SIZE
-
-FROZEN = 1e200  # beta R^2
 
 _making = threading.Lock()
 

@@ -30,10 +30,11 @@ def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str
     queries, dimension = field.shape
     dominant = torch.empty(queries, dtype=torch.int64, device=field.device)
     shift, out, far = torch.empty_like(field), field.new_empty(7, queries), torch.empty_like(dominant)
-    few = tile("near few" if queries < FEW_QUERIES else "near", dimension, packed.architecture)
-    many = few if queries < FEW_QUERIES else tile_for(queries, "near", dimension, packed.architecture)
+    few = queries < FEW_QUERIES
+    again = tile("near few" if few else "near", dimension, packed.architecture)  # of all, where one of them is far
+    first = again if few else tile_for(queries, "near", dimension, packed.architecture)
     for wide in (False,) if precision == "fast" else (False, True):
-        t = few if wide else many  # a program takes all of its queries again where one of them is far
+        t = again if wide else first
         launch(
             _near_kernel,
             (cdiv(queries, t.b),),
