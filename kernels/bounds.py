@@ -37,8 +37,9 @@ import math
 
 CUTOFF = 60.0  # T: e^-60 = 9e-27
 # beta R^2 at which temperatures are cut. Below HOT weights are, in float64, those of infinite temperature; above COLD,
-# which float32 holds, those of zero unless states are closer than 1e-15 R; above FROZEN those of zero.
+# in float32 on GPUs, those of zero unless states are closer than 1e-15 R; above FROZEN those of zero.
 HOT, COLD, FROZEN = 1e-25, 1e30, 1e200
+SINGLE_RANGE = 1e-6, 3e7, 1e30  # of R and of |h - y|, and of beta |h - y|^2, whose sums and squares float32 holds
 SCREENED = 45.0  # T of screening in float64: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number

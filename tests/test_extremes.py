@@ -3,57 +3,52 @@
 from types import SimpleNamespace
 from typing import Any
 
+import extremes
 import numpy as np
 import pytest
 from extended import LONG, posterior, truth
+from extremes import error
 
 import fastthermo as ft
 
 pytestmark = pytest.mark.skipif(np.finfo(LONG).nmant < 63, reason="long double is float64 here")
 
 
-def exact(y: Any, h: Any, beta: float, log_weights: Any = None) -> tuple[SimpleNamespace, Any]:
+def exact(y: Any, h: Any, beta: float) -> tuple[SimpleNamespace, Any]:
     """The truth of one query, and its weights."""
-    given = y, np.zeros(len(y)) if log_weights is None else log_weights, np.asarray(h)[None], np.array([beta])
-    return SimpleNamespace(**{name: value[0] for name, value in vars(truth(*given)).items()}), posterior(*given)[0][0]
+    given = extremes.Problem.of(y, h, beta)
+    order = given.states, given.log_weights, given.field, given.beta
+    return truth(*order), posterior(*order)[0][0]
 
 
-def error(force: Any, want: SimpleNamespace) -> float:
-    return float(np.sqrt(((np.asarray(force) - want.force) ** 2).sum()) / want.rms)
-
-
-def check(y: Any, h: Any, beta: float, log_weights: Any = None, wanted: float = 1e-6) -> None:
-    """In both precisions: the force within its bound and `wanted`, N_eff and C v right."""
-    want, h = exact(y, h, beta, log_weights)[0], np.asarray(h, float)
+def check(problem: extremes.Problem, wanted: float = 1e-6) -> None:
+    """In both precisions."""
+    ensemble = ft.Ensemble(problem.states, problem.log_weights)
     for single in (False, True):
-        state = ft.Ensemble(y, log_weights).boltzmann(h, beta, single=single)
-        assert error(state.force, want) <= min(state.error_bound, wanted)
-        assert abs(state.participation / float(want.participation) - 1) < 1e-5
-        assert state.regularised_energy == pytest.approx(float(want.energy), rel=1e-5)
-        assert beta**2 * abs(state.energy_variance - float(want.variance)) < 1e-5 * (1 + state.heat_capacity)
+        extremes.check(problem, ensemble.boltzmann(problem.field, problem.beta, single=single), wanted)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dimension", [8, 32])
 def test_an_outlier_leaves_the_others_their_weights(dimension: int, dtype: Any) -> None:
-    y = np.random.default_rng(dimension).normal(size=(2000, dimension))
-    y[7] = 1e16
-    check(y.astype(dtype), (y[0] + y[1]) / 2, 1.0)
+    check(extremes.outlier(2000, dimension, dtype))
 
 
 @pytest.mark.parametrize("dimension", [8, 32])
 def test_a_state_of_weight_zero_may_be_anywhere(dimension: int) -> None:
-    y, phi = np.random.default_rng(dimension).normal(size=(2000, dimension)), np.zeros(2000)
-    y[7], phi[7] = 1e30, -np.inf
-    check(y.astype(np.float32), (y[0] + y[1]) / 2, 1.0, phi)
+    check(extremes.weightless(2000, dimension))
 
 
 @pytest.mark.parametrize("shape", [(300, 3), (300, 64), (5000, 64)])
 @pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e9, 1e18])
 def test_units_do_not_matter(scale: float, shape: tuple[int, int]) -> None:
-    y = np.random.default_rng(1).normal(size=shape)
-    h = (y[0] + 0.3 * y[1]) * scale
-    check((scale * y).astype(np.float32), h, 0.5 / scale**2)
+    check(extremes.scaled(*shape, scale))
+
+
+@pytest.mark.parametrize("beta", [1.0, 1e-22])
+@pytest.mark.parametrize("shape", [(600, 3), (5000, 32)])
+def test_a_field_may_be_far_away(shape: tuple[int, int], beta: float) -> None:
+    check(extremes.far(*shape, 1e22, beta))
 
 
 def test_a_field_of_any_size_gets_an_answer() -> None:
@@ -65,9 +60,7 @@ def test_a_field_of_any_size_gets_an_answer() -> None:
 
 @pytest.mark.parametrize("size", [300, 6000])  # of more, segments are merged
 def test_an_offset_of_all_data_costs_no_digits(size: int) -> None:
-    rng = np.random.default_rng(3)
-    y = rng.normal(size=(size, 33)) + 1e10
-    check(y, (y[3] + y[4]) / 2 + 0.3 * rng.normal(size=33), 1.0, wanted=1e-12)
+    check(extremes.offset(size), 1e-12)
 
 
 def test_classes_far_from_the_origin_keep_their_odds() -> None:
@@ -85,17 +78,11 @@ def test_classes_far_from_the_origin_keep_their_odds() -> None:
 @pytest.mark.parametrize("width", [1e-5, 1e-3, 1e-1])
 @pytest.mark.parametrize("size", [1000, 9000])
 def test_a_query_amid_a_tight_cluster_is_within_its_bound(size: int, width: float) -> None:
-    rng = np.random.default_rng(5)
-    centres = 10 * rng.normal(size=(5, 64))
-    y = (centres[rng.integers(0, 5, size)] + width * rng.normal(size=(size, 64))).astype(np.float32)
-    check(y, y[1], 0.01)
+    check(extremes.cluster(size, width))
 
 
 def test_near_copies_of_images_are_within_their_bound() -> None:
-    rng = np.random.default_rng(6)
-    centres = rng.integers(2, 254, (8, 256))
-    y = (centres[rng.integers(0, 8, 9000)] + rng.integers(-2, 3, (9000, 256))).astype(np.uint8)
-    check(y, y[1], 1e-6)
+    check(extremes.images(9000))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -115,14 +102,13 @@ def test_bounds_of_queries_at_copies_of_a_state_are_true(beta: float, dimension:
 
 @pytest.mark.parametrize("bytes_", [False, True])
 def test_a_copy_of_the_dominant_state_hides_no_others(bytes_: bool) -> None:
-    y = np.random.default_rng(8).normal(size=(9002, 64))
-    y, beta = (np.clip(40 * y + 128, 0, 255).astype(np.uint8), 0.5 / 1600) if bytes_ else (y.astype(np.float32), 0.5)
-    y[1] = y[0]
-    check(y, y[0], beta)
-    w, t, *_ = (x[0] for x in posterior(y, np.zeros(len(y)), y[:1], np.array([beta])))
+    problem = extremes.hidden(9002, bytes_)
+    check(problem)
+    y, h, beta, phi = problem
+    w, t, *_ = (x[0] for x in posterior(y, phi, h, beta))
     centred = t - w @ t
     want = (centred * w[:, None]).T @ centred
-    found = ft.Ensemble(y).covariance(y[0].astype(np.float32), beta)
+    found = ft.Ensemble(y).covariance(h[0].astype(np.float32), beta[0])
     assert np.abs(found - want).max() < 1e-5 * np.abs(want).max()
 
 

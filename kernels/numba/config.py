@@ -40,7 +40,6 @@ TOLERANCE = {4: 5e-7, 8: 3e-13}  # of the force, relative to its rms, by the byt
 NARROW = 0.07  # rms force over R times the share of float32 products, below which their own rounding is more than 1e-6
 PRECISE = {4: 2e-5, 8: 2e-15}  # of second passes, relative
 ALIKE = 1e-2  # beta <H~> over the weight of all but the dominant state, below which they are copies of it
-SINGLE_RANGE = 1e-6, 3e7, 1e30  # of R and of |h - y|, and of beta |h - y|^2, whose sums and squares float32 holds
 FAR = {4: 16.0, 8: 500.0}  # beta H~_r from which differences of |y - h|^2 are not precise enough
 
 

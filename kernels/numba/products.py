@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import dense_error, dense_log_error, product_error
+from fastthermo.kernels.bounds import SINGLE_RANGE, dense_error, dense_log_error, product_error
 from fastthermo.kernels.numba import bytewise, dense, head, merge
 from fastthermo.kernels.numba.assemble import join, replace, sums_of
 from fastthermo.kernels.numba.codes import LARGEST, Codes, Probes, probe
@@ -22,7 +22,6 @@ from fastthermo.kernels.numba.config import (
     PRECISE,
     ROWS,
     SEGMENT,
-    SINGLE_RANGE,
     TOLERANCE,
     TYPICAL,
     even_block,

@@ -1,7 +1,8 @@
 """w_n = phi_n exp(-beta H~_n) / Z~ and its moments: which kernel for which query, decided on the device.
 
 D <= 16, float32 arithmetic : `near`
-else, float32 arithmetic    : energies of all by `split` products; `heads` by `differences`, the rest as a `tail`
+else, float32 arithmetic    : energies of all by `split` products; `heads` by `differences`, the rest as a `tail`; where
+                              float32 does not do, `differences` of all, in float64
 else, few states matter     : `differences` of those that `screen` lists, in float64
 else, most states matter    : `products` of all, in float64
 """
@@ -20,16 +21,17 @@ from fastthermo.kernels.triton.listed import summed
 from fastthermo.kernels.triton.near import near
 from fastthermo.kernels.triton.pack import Packed, groups
 from fastthermo.kernels.triton.products import working_type
+from fastthermo.kernels.triton.queries import divide
 from fastthermo.kernels.triton.refine import refine
-from fastthermo.kernels.triton.screen import survey
-from fastthermo.kernels.triton.settle import Parts, settle
+from fastthermo.kernels.triton.screen import Survey, survey, whole
+from fastthermo.kernels.triton.settle import Parts, Settled, settle
 from fastthermo.kernels.triton.split import FEW, Halves, average, energies, halves
 from fastthermo.kernels.triton.tail import weigh
 from fastthermo.kernels.triton.temperatures import temperatures
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
-    field, beta = field.contiguous(), temperatures(packed, beta)
+    field, beta = field.contiguous(), temperatures(packed, beta, precision)
     split = is_split(packed, precision)
     if not split and working_type(packed, precision) == "float32" and field.shape[1] <= SMALL_DIMENSION:
         return near(packed, field, beta, precision)
@@ -67,7 +69,11 @@ def _split(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
         refine(packed, field, work, found)
     tail = weigh(packed, beta, work, found)
     averages = average(packed, work, found.flags, precision)
-    return finish(packed, field, beta, g, found, summed(packed, field, beta, found), tail, *averages)
+    out, again = finish(packed, field, beta, g, found, summed(packed, field, beta, found), tail, *averages)
+    rows = divide(again)[1]
+    parts = _by_differences(packed, field, beta, whole(packed, found.near, rows))
+    settle(packed, field, beta, rows, None, parts, None, out)
+    return out.sums()
 
 
 def headed(
@@ -82,7 +88,13 @@ def headed(
 
 def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Sums:
     seen = survey(packed, field, beta, precision)
-    r = differences.dominant_state(packed, field, beta, seen)
-    sparse = Parts(r, *differences.summed(packed, field, beta, seen, r))
+    sparse = _by_differences(packed, field, beta, seen)
     dense = None if seen.dense is None else Parts(*products.summed(packed, field, beta, seen.dense))
-    return settle(packed, field, beta, seen.is_dense, sparse, dense)
+    out = Settled.room(field, torch.empty_like(sparse.dominant))
+    settle(packed, field, beta, None, seen.is_dense, sparse, dense, out)
+    return out.sums()
+
+
+def _by_differences(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> Parts:
+    r = differences.dominant_state(packed, field, beta, seen)
+    return Parts(r, *differences.summed(packed, field, beta, seen, r))

@@ -4,7 +4,10 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.bounds import CUTOFF, DOUBLE
+from fastthermo.kernels.triton.config import ALIKE, UNSURE
+from fastthermo.kernels.triton.tile import LARGEST
 
+LIMITS = tl.constexpr((UNSURE, ALIKE))
 UNIT64, REACH = tl.constexpr(DOUBLE), tl.constexpr(CUTOFF)
 
 
@@ -33,3 +36,16 @@ def difference_error(D, radius, spread, beta, least, CHANGES: tl.constexpr):
 def product_error(D, radius, distance):
     """Of a float64 product about the anchor, `distance` from the field: of an energy."""
     return (tl.minimum(D, 256) + D / 256 + 7) * UNIT64 * radius * (radius / 2 + distance)
+
+
+@triton.jit
+def single_does(narrow: tl.constexpr, square, share, logit, energy, others, beta, radius, distance):
+    """Whether float32 holds the energies of a query, and its products are precise enough: of a tail that has a share of
+    the weights, whose logits err by at most `logit`; `others` is the weight of all but the dominant state.
+
+    square : the mean square of what is wanted; narrow : its root, relative to R, that a tail of all weights may have.
+    False of anything that is not a number.
+    """
+    reach = narrow * radius * share
+    fine = (square >= reach * reach) & ((logit <= LIMITS[0]) | (share == 0))
+    return fine & (beta * energy >= LIMITS[1] * others) & (radius * (radius / 2 + distance) <= LARGEST)

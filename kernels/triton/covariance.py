@@ -19,7 +19,7 @@ from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import chunks, factor, multiplied, working_type
 from fastthermo.kernels.triton.queries import Queries, divide
 from fastthermo.kernels.triton.screen import Survey
-from fastthermo.kernels.triton.second import Given, surveyed, tilted, weights
+from fastthermo.kernels.triton.second import Given, surveyed, tilted, weigh_again, weights
 from fastthermo.kernels.triton.split import WEIGHT
 from fastthermo.kernels.triton.temperatures import temperatures
 from fastthermo.kernels.triton.tile import group_of, row, share, symmetric
@@ -31,7 +31,7 @@ SPLIT_DIMENSION = 64  # up to which the states are split between programs where 
 def covariance(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str = "double"
 ) -> torch.Tensor:
-    beta = temperatures(packed, beta)
+    beta = temperatures(packed, beta, precision)
     out = field.new_empty(*field.shape, field.shape[1])
     of = _split_covariance if is_split(packed, precision) else _covariance
     for begin, length in chunks(packed, len(field)):
@@ -51,7 +51,7 @@ def _split_covariance(
     share, digits = tail.sums[:, 0], 2.0**-25 * 2.0**-WEIGHT * len(packed.states) ** 0.5 / NARROW_DIGITS
     error = packed.radius**2 * (NARROW_SPLIT**2 * share + digits * tail.scale) + tail.rough * share / NARROW_ROUGH
     narrow = (tail.scale > 0) & (tail.trace <= error)
-    by_products(packed, field, beta, given, precision, divide(narrow)[1], out)
+    by_products(packed, field, beta, given, precision, divide(narrow | tail.again)[1], out, tail.again)
 
 
 def _covariance(
@@ -77,10 +77,13 @@ def by_products(
     precision: str,
     rows: Queries,
     out: torch.Tensor,
+    again: torch.Tensor | None = None,
 ) -> None:
-    """Of some queries, whose weights are float64 products."""
+    """Of some queries, whose weights are float64 products, or differences where `again`."""
     scalars = field.new_zeros(len(field), 2)
     work = tilted(packed, field, beta, given, rows, (0, len(field)), [], None, scalars)
+    if again is not None:
+        weigh_again(packed, field, beta, rows, given, again, work)
     _launch(packed, given, precision, rows, work, None, out, 1)
 
 

@@ -16,7 +16,8 @@ from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
 from fastthermo.kernels.triton.differences import SUMMED, parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import average, chunks
-from fastthermo.kernels.triton.screen import Survey
+from fastthermo.kernels.triton.queries import divide
+from fastthermo.kernels.triton.screen import Survey, whole
 from fastthermo.kernels.triton.second import Given, lists, surveyed, tilted
 from fastthermo.kernels.triton.temperatures import temperatures
 from fastthermo.kernels.triton.tile import group_of, projected, row, share
@@ -31,7 +32,7 @@ def cumulant(
     energy_probes: torch.Tensor,
     precision: str = "double",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    beta = temperatures(packed, beta)
+    beta = temperatures(packed, beta, precision)
     parts = [
         _cumulant(
             packed,
@@ -58,7 +59,10 @@ def _cumulant(
     precision: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if is_split(packed, precision):
-        return tilt.cumulant(packed, field, beta, given, probes, energy_probes, precision)
+        out, out_energy, again = tilt.cumulant(packed, field, beta, given, probes, energy_probes, precision)
+        seen = whole(packed, given.dominant, divide(again)[1])
+        others, others_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
+        return torch.where(again[:, None], others, out), torch.where(again, others_energy, out_energy)
     seen = surveyed(packed, field, beta, given, precision)
     out, out_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
     if seen.dense is None or seen.is_dense is None:

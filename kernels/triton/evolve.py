@@ -25,6 +25,7 @@ from fastthermo.kernels.triton.config import tile, tile_for
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.noise import normals
 from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.products import working_type
 from fastthermo.kernels.triton.step import signed, step
 from fastthermo.kernels.triton.tile import BITS, column, pulls, slope, square_of, two_floats
 
@@ -108,7 +109,7 @@ def _fused(packed: Packed, x: torch.Tensor, schedule: Schedule, noise: Noise, wh
     x, (rows, dimension) = x.contiguous(), x.shape
     out, path = torch.empty_like(x), _room(x, schedule, whole)
     key = signed(noise.seed), noise.first_step, noise.first_sample, noise.stream
-    single = torch.float64 not in (x.dtype, packed.states.dtype)
+    single = x.dtype == torch.float32 and working_type(packed, "single") == "float32"
     if single:
         t = tile_for(rows, "steps in float32", dimension, packed.architecture)
     else:

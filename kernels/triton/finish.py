@@ -14,19 +14,20 @@ import torch
 import triton
 import triton.language as tl
 
-from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import EXPONENTIAL, UNITS, cutoffs
-from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, product_error, rms_of
-from fastthermo.kernels.triton.config import tile
+from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, product_error, rms_of, single_does
+from fastthermo.kernels.triton.config import NARROW_MEAN, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import ROUGH, Heads
 from fastthermo.kernels.triton.listed import Listed
 from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.settle import Settled
 from fastthermo.kernels.triton.split import ACCUMULATION, WEIGHT, Halves
 from fastthermo.kernels.triton.tail import SUMMED
 from fastthermo.kernels.triton.tile import relative_energy, row
 
 Tensor = torch.Tensor
+NARROW = tl.constexpr(NARROW_MEAN)
 UNIT32 = tl.constexpr(UNITS[4])
 WEIGHTS = tl.constexpr(2 * EXPONENTIAL[4])  # relative error of two weights of the tail
 LEAST = tl.constexpr(2.0**-39)  # rounding of a stored weight, relative to the largest
@@ -42,24 +43,27 @@ def finish(
     tail: Tensor,
     averages: Tensor,
     added: int,
-) -> Sums:
-    """tail : sums (B, parts, 4); averages : (parts, B, D) float32, each part of which adds so many in float32."""
+) -> tuple[Settled, Tensor]:
+    """And which queries are to be summed again, as float32 does not do, (B,).
+
+    tail : sums (B, parts, 4); averages : (parts, B, D) float32, each part of which adds so many in float32.
+    """
     (queries, dimension), size, codes = field.shape, len(packed.states), packed.codes
     assert codes is not None
-    shift, out = torch.empty_like(field), field.new_empty(7, queries)
+    out, again = Settled.room(field, head.dominant), torch.empty_like(head.dominant, dtype=torch.bool)
     runner_up, largest = cutoffs((size, dimension), "single")
     t = tile("finish", dimension, packed.architecture)
     launch(
         _finish_kernel,
         (queries,),
         packed.states, packed.log_weights, packed.anchor, packed.facts, field, beta, g.length, g.eps,
-        found.near, found.origin, found.flags, found.lift, *head, tail, averages, shift, out,
-        queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale,
+        found.near, found.origin, found.flags, found.lift, *head, tail, averages, *out[1:],
+        again.view(torch.uint8), queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale,
         (3 * 64 / 8 + 8 + added + SUMMED.value / 4) * ACCUMULATION,
         math.exp(-runner_up), math.exp(-largest),
         TAIL_PARTS=tail.shape[1], AVERAGE_PARTS=len(averages), BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
-    return Sums(head.dominant, shift, *out)
+    return out, again
 
 
 @triton.jit
@@ -83,7 +87,7 @@ def average_of(AVERAGE, b, d, B, D, PARTS: tl.constexpr, BLOCK_D: tl.constexpr):
 @triton.jit
 def _finish_kernel(
     Y, PHI, ANCHOR, FACTS, H, BETA, DISTANCE, EPS, NEAR, ORIGIN, FLAGS, LIFT, DOMINANT, HEAD, HEAD_SHIFT, TAIL, AVERAGE,
-    SHIFT, OUT, B, N, D, anchor, unit, added,
+    SHIFT, OUT, AGAIN, B, N, D, anchor, unit, added,
     dropped_runner_up: tl.float64, dropped_largest: tl.float64,
     TAIL_PARTS: tl.constexpr, AVERAGE_PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -121,8 +125,8 @@ def _finish_kernel(
 
     differences = difference_error(D, radius, spread, beta, least, 1)
     heads = expm1(2 * (differences + 16 * UNIT64 * (REACH + spread))) / 2
-    eps = tl.load(EPS + b)
-    refined = product_error(D, radius, tl.load(DISTANCE + b))
+    eps, distance = tl.load(EPS + b), tl.load(DISTANCE + b)
+    refined = product_error(D, radius, distance)
     refined += 4 * (REACH + spread) / beta * UNIT32  # by products in float64, then float32 relative to `near`
     eps = tl.where(flag == ROUGH, refined, eps)
     logit = tl.minimum(2 * beta * eps + WEIGHTS, 300.0)
@@ -133,6 +137,9 @@ def _finish_kernel(
     origin = chains * (1 + tl.sqrt(2 * least) / rms) + share * (added * radius + lost) / rms
     dropped = tl.minimum(rest * dropped_runner_up, dropped_largest)
     dropped = N * tl.where(flag > 0, LEAST * lifted * scale, 4 * dropped) * radius / rms
+    energy = least + mean_excess
+    does = single_does(NARROW, 2 * energy, share, logit, energy, rest * scale, beta, radius, distance)
+    tl.store(AGAIN + b, (~does).to(tl.uint8))
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)
     tl.store(OUT + 2 * B + b, mean_excess + bad)

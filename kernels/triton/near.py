@@ -3,11 +3,14 @@
 With e_n = |y_n - h|^2 the logits in bits are z_n = log2 phi_n - beta log2(e)/2 e_n. The first pass finds the dominant
 state r, the second sums w_n = 2^(z_n - z_r) over all others: some tiles in float32, lane by lane, then in float64. A
 field has more digits than float32: s = y - h = (y - high) - low, so that the relative error of e is at most (D + 4) u.
-Where that is too coarse for a query, beta H~_r > FAR, a second kernel, which has registers for it, takes both passes
-again by float64 differences, H~_n - H~_r = sum_d s (s/2 + y_r - h), s = y_n - y_r.
+Where that is too coarse for a query, beta H~_r > FAR, or float32 does not hold its energies, a second kernel, which has
+registers for it, takes both passes again by float64 differences, H~_n - H~_r = sum_d s (s/2 + y_r - h), s = y_n - y_r.
+It sums powers of x = k (H~_n - H~_r), k the larger of beta and of what makes all x at most 1, which float32 holds.
 """
 # ruff: noqa: RUF005
 # mypy: disable-error-code="assignment"
+
+import math
 
 import torch
 import triton
@@ -19,29 +22,29 @@ from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, e
 from fastthermo.kernels.triton.config import FAR, FEW_QUERIES, tile, tile_for
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.tile import BITS, column, pulls, slope, square_of, two_floats
+from fastthermo.kernels.triton.tile import BITS, LARGEST, column, pulls, slope, square_of, two_floats
 
 TILES = tl.constexpr(64)  # that are summed in float32
 UNIT32, WEIGHTS, LEFT = tl.constexpr(UNITS[4]), tl.constexpr(EXPONENTIAL[4]), tl.constexpr(NONE[4])
 
 
 def near(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "single") -> Sums:
-    """In precision "fast" without float64 for far queries."""
+    """In precision "fast" without float64 for far queries whose energies float32 holds."""
     queries, dimension = field.shape
     dominant = torch.empty(queries, dtype=torch.int64, device=field.device)
     shift, out, far = torch.empty_like(field), field.new_empty(7, queries), torch.empty_like(dominant)
     few = queries < FEW_QUERIES
     again = tile("near few" if few else "near", dimension, packed.architecture)  # of all, where one of them is far
     first = again if few else tile_for(queries, "near", dimension, packed.architecture)
-    for wide in (False,) if precision == "fast" else (False, True):
+    for wide in (False, True):
         t = again if wide else first
         launch(
             _near_kernel,
             (cdiv(queries, t.b),),
             packed.states, packed.log_weights, packed.log_bits, packed.facts, field, beta, dominant, shift, out, far,
             queries, len(packed.states),
-            WIDE=wide, UNIFORM=packed.uniform, FAR=FAR, D=dimension, BLOCK_B=t.b, BLOCK_N=t.n,
-            num_warps=t.warps, num_stages=t.stages,
+            WIDE=wide, UNIFORM=packed.uniform, FAR=math.inf if precision == "fast" else FAR, D=dimension,
+            BLOCK_B=t.b, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
         )  # fmt: skip
     return Sums(dominant, shift, *out)
 
@@ -77,6 +80,36 @@ def _rows(Y, H, b, row, r, D: tl.constexpr):
 
 
 @triton.jit
+def _largest(Y, PHI, beta, own, pull, N, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr):
+    """The state of largest weight, from energies relative to that of `own`."""
+    best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float64)
+    where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
+    for start in range(0, N, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)[None, :]
+        z = tl.load(PHI + n, mask=n < N, other=float("-inf"))
+        z = z - beta[:, None] * _differences(Y, n, n < N, own, pull, D)
+        better = z > best
+        where = tl.where(better, n, where)
+        best = tl.where(better, z, best)
+    return _place(best, where, N)
+
+
+@triton.jit
+def _nearest(Y, LOG_BITS, c, high, low, N, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr):
+    """The state of largest weight, from squared distances in float32."""
+    best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
+    where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
+    for start in range(0, N, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)[None, :]
+        z = c * square_of(pulls(Y, n, n < N, high, low, D), D)
+        z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
+        better = z > best
+        where = tl.where(better, n, where)
+        best = tl.where(better, z, best)
+    return _place(best, where, N)
+
+
+@triton.jit
 def _near_kernel(
     Y, PHI, LOG_BITS, FACTS, H, BETA, DOMINANT, SHIFT, OUT, FLAGS, B, N,
     WIDE: tl.constexpr, UNIFORM: tl.constexpr, FAR: tl.constexpr, D: tl.constexpr,
@@ -97,29 +130,19 @@ def _near_kernel(
             bad += h - h
             first, second = two_floats(h)
             high, low = high + (first[:, None],), low + (second[:, None],)
-        best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
-        where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
-        own, pull, prior_r = high, high, c
         if WIDE:
-            r = tl.load(DOMINANT + b, mask=row, other=0)
+            r = tl.load(DOMINANT + b, mask=row, other=0).to(tl.int32)
             own, pull = _rows(Y, H, b, row, r, D)
-            prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
-        for start in range(0, N, BLOCK_N):
-            n = start + tl.arange(0, BLOCK_N)[None, :]
-            if WIDE:
-                prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
-                x = _differences(Y, n, n < N, own, pull, D)
-                z = ((prior - beta[:, None] * x) * BITS).to(tl.float32)
-            else:
-                z = c * square_of(pulls(Y, n, n < N, high, low, D), D)
-                z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
-            better = z > best
-            where = tl.where(better, n, where)
-            best = tl.where(better, z, best)
-        r = _place(best, where, N)
-        own, pull = _rows(Y, H, b, row, r, D)
+            beyond = row & (square_of(pull, D) > 2 * LARGEST)  # r may be any state
+            for _ in range(1 + tl.max(beyond.to(tl.int32), 0)):
+                r = _largest(Y, PHI, beta, own, pull, N, D, BLOCK_B, BLOCK_N)
+                own, pull = _rows(Y, H, b, row, r, D)
+        else:
+            r = _nearest(Y, LOG_BITS, c, high, low, N, D, BLOCK_B, BLOCK_N)
+            own, pull = _rows(Y, H, b, row, r, D)
         if not WIDE:
-            far = row & ~(beta * (0.5 * square_of(pull, D)) <= FAR)
+            least = 0.5 * square_of(pull, D)
+            far = row & ~((beta * least <= FAR) & (least <= LARGEST))
             tl.store(FLAGS + b, far.to(tl.int64), mask=row)
         _sum(
             Y, PHI, LOG_BITS, FACTS, DOMINANT, SHIFT, OUT, b, row, beta, c, bad, r, own, pull, high, low, B, N,
@@ -133,6 +156,8 @@ def _sum(
     WIDE: tl.constexpr, UNIFORM: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     least = 0.5 * square_of(pull, D)
+    radius, spread = tl.load(FACTS), tl.load(FACTS + 1)
+    k = tl.maximum(beta, 1 / (2 * radius * (radius + tl.sqrt(2 * least)) + 1e-300)) if WIDE else 2.0 + 0 * beta
     e_r = square_of(pulls(Y, r[:, None], row[:, None], high, low, D), D)
     prior_r = tl.load(PHI + r, mask=row, other=0)[:, None]
     bits_r = tl.load(LOG_BITS + r, mask=row, other=0)[:, None]
@@ -153,7 +178,7 @@ def _sum(
                 prior = tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior_r
                 x64 = _differences(Y, n, n < N, own, pull, D)
                 w = tl.exp2(((prior - beta[:, None] * x64) * BITS).to(tl.float32))
-                x = 2 * x64.to(tl.float32)
+                x = tl.minimum(tl.maximum(k[:, None] * x64, -1e15), 1e15).to(tl.float32)  # beyond, nothing weighs
             else:
                 x = square_of(pulls(Y, n, n < N, high, low, D), D) - e_r
                 z = c * x
@@ -179,7 +204,7 @@ def _sum(
             total = total + (shift[d] + tl.sum(moved[d], 1).to(tl.float64),)
         shift = total
     scale = 1 / (1 + rest)
-    excess, square = 0.5 * excess * scale, 0.25 * square * scale
+    excess, square = excess * scale / k, square * scale / k / k
     for d in tl.static_range(D):
         tl.store(SHIFT + b.to(tl.int64) * D + d, shift[d] * scale + bad, mask=row)
     tl.store(DOMINANT + b, r.to(tl.int64), mask=row)
@@ -190,7 +215,6 @@ def _sum(
     tl.store(OUT + 4 * B + b, (1 + squares) * scale * scale + bad, mask=row)
 
     # `bounds.near_error` and `near_log_error`, or with energies by differences
-    radius, spread = tl.load(FACTS), tl.load(FACTS + 1)
     relative = (D + 7) * (UNIT64 if WIDE else UNIT32)
     worst = relative * (beta * least + REACH + spread) + WEIGHTS
     second = least * least + 2 * least * excess + square  # <H~^2>

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from fastthermo.kernels.bounds import SINGLE_RANGE
 from fastthermo.kernels.living import living
 from fastthermo.kernels.triton.config import GROUP, SCREEN_SIZE, SMALL_DIMENSION
 from fastthermo.kernels.triton.device import architecture, cdiv
@@ -38,6 +39,11 @@ class Packed(NamedTuple):
     architecture: str
     graphs: dict[tuple[int, int], tuple[torch.cuda.Stream, torch.cuda.CUDAGraph]]  # of `evolve`, by thread and stream
 
+    @property
+    def ordinary(self) -> bool:
+        """Whether float32 holds energies of the data."""
+        return _ordinary(self.radius)
+
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     """Once an ensemble and device; unlike a call it waits for the device."""
@@ -49,7 +55,7 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     squares = _squares(states, anchor)
     radius = float(squares.max().sqrt()) * (1 + 1e-12)
     finite = log_phi[log_phi > -torch.inf]
-    screened = states.shape[1] > SMALL_DIMENSION and len(states) >= SCREEN_SIZE
+    screened = states.shape[1] > SMALL_DIMENSION and len(states) >= SCREEN_SIZE and _ordinary(radius)
     codes = _encode(states, anchor) if screened else None
     spread = float(finite.max() - finite.min())
     numbers = [radius, spread, *((codes.scale, codes.lost, codes.small) if codes else ())]
@@ -59,6 +65,10 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     # last, for it waits for all before: calls may come from other streams
     facts = torch.tensor(numbers, dtype=torch.float64, device=states.device)
     return Packed(states, log_phi, log_bits, uniform, anchor, nearest, halves, radius, spread, facts, codes, arch, {})
+
+
+def _ordinary(radius: float) -> bool:
+    return radius == 0 or SINGLE_RANGE[0] <= radius <= SINGLE_RANGE[1]
 
 
 def _encode(states: torch.Tensor, anchor: torch.Tensor) -> Codes:

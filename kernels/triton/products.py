@@ -34,7 +34,8 @@ def multiplied(packed: Packed, number: str) -> dict[str, Any]:
 
 
 def working_type(packed: Packed, precision: str) -> str:
-    return "float64" if precision == "double" or packed.states.dtype == torch.float64 else "float32"
+    wide = precision == "double" or packed.states.dtype == torch.float64 or not packed.ordinary
+    return "float64" if wide else "float32"
 
 
 def summed(

@@ -35,14 +35,20 @@ class Survey(NamedTuple):
     is_dense: torch.Tensor | None  # (B,) bool
 
 
+def whole(packed: Packed, near: torch.Tensor, rows: Queries) -> Survey:
+    """Some queries, of all states by differences, from the states near (B,)."""
+    queries, (size, dimension) = len(near), packed.states.shape
+    count = cdiv(size, tile("differences", dimension, packed.architecture).n)
+    kept = torch.full((queries,), count, dtype=torch.int32, device=near.device)
+    return Survey(torch.zeros(queries, 0, dtype=torch.int32, device=near.device), kept, near, rows, None, None)
+
+
 def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Survey:
-    """Without codes all groups are listed: of all states by differences."""
+    """Without codes all groups are listed."""
     queries, device = len(field), field.device
     if packed.codes is None:
-        size = tile("differences", field.shape[1], packed.architecture).n
-        kept = torch.full((queries,), cdiv(len(packed.states), size), dtype=torch.int32, device=device)
-        none = torch.zeros(queries, 0, dtype=torch.int32, device=device)
-        return Survey(none, kept, torch.zeros_like(kept).long(), everyone(kept), None, None)
+        near = torch.zeros(queries, dtype=torch.int64, device=device)
+        return whole(packed, near, everyone(near))
     gamma = (field.shape[1] / 8 + 8) * ACCUMULATION
     g = halves(packed, field, beta, "tf32", gamma=gamma)
     count = groups(len(packed.states))
@@ -91,7 +97,7 @@ def _screen_kernel(
         u = tl.dot(g, tl.trans(t), u, input_precision="tf32")  # float16: the name is not used
     unit = tl.load(UNIT + b, mask=row, other=0)
     half = tl.load(HALF + n, mask=column, other=0).to(tl.float32)
-    temperature = (1 / tl.load(BETA + b, mask=row, other=1)).to(tl.float32)
+    temperature = tl.maximum(1 / tl.load(BETA + b, mask=row, other=1), 1e-37).to(tl.float32)  # not 0, for prior 0
     prior = tl.load(PHI + n, mask=column, other=float("-inf")).to(tl.float32)
     u = (u * unit[:, None] - half[None, :]) + prior[None, :] * temperature[:, None]
     u = tl.where(u == u, u, float("inf"))  # what overflows is kept
@@ -121,8 +127,10 @@ def _sift_kernel(
     owner = tl.argmax(best, 0)
     tl.store(NEAR + b, tl.max(tl.where(lane == owner, where, 0), 0).to(tl.int64) * GROUP)
     runner_up = tl.maximum(tl.max(second, 0), tl.max(tl.where(lane == owner, float("-inf"), best), 0))
-    least = runner_up.to(tl.float64) - 2 * tl.load(EPS + b) - CUTOFF / tl.load(BETA + b)
-    least = tl.where(least == least, least, float("-inf"))
+    beta = tl.load(BETA + b)
+    least = runner_up.to(tl.float64) - 2 * tl.load(EPS + b) - CUTOFF / beta
+    sound = (tl.abs(least) < float("inf")) & (beta > 0)  # else, as where energies overflow, all is kept
+    least = tl.where(sound, least, float("-inf"))
     kept = 0
     for start in range(0, COUNT, BLOCK_N):
         j = start + lane

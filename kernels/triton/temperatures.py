@@ -1,22 +1,24 @@
-"""Inverse temperatures in a range that float32 holds, beyond which the weights are those of its ends."""
+"""Inverse temperatures in a range that the arithmetic holds, beyond which the weights are those of its ends."""
 
 import torch
 import triton
 import triton.language as tl
 
-from fastthermo.kernels.bounds import COLD, HOT
+from fastthermo.kernels.bounds import COLD, FROZEN, HOT
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.products import working_type
 
 BLOCK = 1024
 
 
-def temperatures(packed: Packed, beta: torch.Tensor) -> torch.Tensor:
+def temperatures(packed: Packed, beta: torch.Tensor, precision: str) -> torch.Tensor:
     """beta (B,); what is not finite and positive stays as it is."""
     if packed.radius == 0:
         return beta.contiguous()
     out = torch.empty_like(beta, memory_format=torch.contiguous_format)
-    ends = HOT / packed.radius**2, COLD / packed.radius**2
+    cold = COLD if working_type(packed, precision) == "float32" else FROZEN
+    ends = HOT / packed.radius**2, cold / packed.radius**2
     launch(_within_kernel, (cdiv(len(beta), BLOCK),), beta.contiguous(), out, len(beta), *ends, BLOCK=BLOCK)
     return out
 

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 BITS = tl.constexpr(1 / math.log(2))
+LARGEST = tl.constexpr(1e18)  # energy whose square float32 holds
 
 
 @triton.jit

@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.boltzmann import headed, pitch
-from fastthermo.kernels.triton.config import tile
+from fastthermo.kernels.triton.certify import single_does
+from fastthermo.kernels.triton.config import NARROW_MEAN, NARROW_SPLIT, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import Heads, row_parts
 from fastthermo.kernels.triton.listed import moved, tilted
@@ -22,6 +23,7 @@ from fastthermo.kernels.triton.tail import weight
 from fastthermo.kernels.triton.tile import row, share, slope
 
 Tensor = torch.Tensor
+NARROW = tl.constexpr((NARROW_SPLIT, NARROW_MEAN, NARROW_MEAN))  # of so many probes
 
 
 class Tail(NamedTuple):
@@ -34,6 +36,7 @@ class Tail(NamedTuple):
     trace: Tensor  # (B,): <|y - m|^2>, of all states
     rough: Tensor  # (B,): what is expected of the error of <|y - m|^2> for the error of weights, were all in the tail
     sums: Tensor  # (B, 2): of p and p (H~ - <H~>)
+    again: Tensor  # (B,) bool: float32 does not do
 
     def averages(self, packed: Packed, precision: str) -> Tensor:
         """Sum of p t over the tail, (B, D)."""
@@ -55,13 +58,14 @@ def tail_of(
         lengths.append(v.length)
         energies(packed, v, precision, along[-1], square=False)
     centre, scalars = torch.empty_like(field), field.new_empty(7, queries)
+    again = torch.empty(queries, dtype=torch.bool, device=field.device)
     t = tile("finish", dimension, packed.architecture)
     launch(
         _prepare_kernel,
         (queries,),
         packed.states, packed.anchor, packed.log_weights, packed.facts, field, beta, *given,
-        found.near, found.origin, found.flags, found.lift, g.length, g.typical, *lengths, *[g.length] * (2 - count),
-        probes, energy_probes, centre, scalars,
+        found.near, found.origin, found.flags, found.lift, g.length, g.eps, g.typical,
+        *lengths, *[g.length] * (2 - count), probes, energy_probes, centre, scalars, again.view(torch.uint8),
         queries, size, dimension, packed.anchor_index,
         K=count, BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
@@ -76,12 +80,13 @@ def tail_of(
         K=count, UNIFORM=packed.uniform, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     scale, trace, rough = scalars[0], scalars[1], scalars[6]
-    return Tail(found, work, scale, centre, trace, rough, sums.sum(1) * scale[:, None])
+    return Tail(found, work, scale, centre, trace, rough, sums.sum(1) * scale[:, None], again)
 
 
 def cumulant(
     packed: Packed, field: Tensor, beta: Tensor, given: Given, probes: Tensor, energy_probes: Tensor, precision: str
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """And of which queries float32 does not do, (B,)."""
     tail = tail_of(packed, field, beta, given, probes, energy_probes, precision)
     p, energy = tilted(packed, field, beta, tail.found, given, probes, energy_probes)
     out = torch.empty_like(field)
@@ -89,15 +94,16 @@ def cumulant(
     return (
         out + tail.averages(packed, precision) - tail.sums[:, :1] * tail.centre,
         energy + tail.sums[:, 1],
+        tail.again,
     )
 
 
 @triton.jit
 def _prepare_kernel(
-    Y, ANCHOR, PHI, FACTS, H, BETA, DOMINANT, NORM, SHIFT, EXCESS, NEAR, ORIGIN, FLAGS, LIFT, LENGTH, TYPICAL,
-    FIRST, SECOND, V, U, CENTRE, SCALARS, B, N, D, anchor, K: tl.constexpr, BLOCK_D: tl.constexpr,
+    Y, ANCHOR, PHI, FACTS, H, BETA, DOMINANT, NORM, SHIFT, EXCESS, NEAR, ORIGIN, FLAGS, LIFT, LENGTH, EPS,
+    TYPICAL, FIRST, SECOND, V, U, CENTRE, SCALARS, AGAIN, B, N, D, anchor, K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """CENTRE; SCALARS (7, B): scale, trace, H~ - <H~> less x, a bound of a_1 .. a_K, v_1, v_2 times m - a, and rough.
+    """CENTRE; AGAIN; SCALARS (7, B): scale, trace, H~ - <H~> less x, a bound of a_1 .. a_K, v_k times m - a, and rough.
 
     LENGTH, FIRST, SECOND: |h - a|, |v_1|, |v_2|.
     """
@@ -130,8 +136,13 @@ def _prepare_kernel(
         bound *= 2 * radius * tl.load(SECOND + b) + tl.abs(tl.load(U + b * K + 1)) * reach + 1e-300
     lifted = tl.exp2(-tl.load(LIFT + b)).to(tl.float64)
     scale = tl.load(NORM + b) * bound * lifted * tl.exp(tl.load(PHI + near) - tl.load(PHI + r) - beta * delta)
-    tl.store(SCALARS + b, tl.where(tl.load(FLAGS + b) > 0, scale, 0.0))
-    tl.store(SCALARS + B + b, 2 * excess - tl.sum(square, 0))
+    flag, distance, logit = tl.load(FLAGS + b), tl.load(LENGTH + b), 2 * beta * tl.load(EPS + b)
+    trace, energy, others = 2 * excess - tl.sum(square, 0), tl.sum(away, 0) / 2 + excess, 1 - tl.load(NORM + b)
+    share = tl.where(flag > 0, others + 1e-300, 0.0)
+    does = single_does(NARROW[K], trace, share, logit, energy, others, beta, radius, distance)
+    tl.store(AGAIN + b, (~does).to(tl.uint8))
+    tl.store(SCALARS + b, tl.where(flag > 0, scale, 0.0))
+    tl.store(SCALARS + B + b, trace)
     tl.store(SCALARS + 2 * B + b, delta - excess)
     tl.store(SCALARS + 3 * B + b, bound)
     tl.store(SCALARS + 4 * B + b, tl.sum(first, 0))

@@ -14,7 +14,7 @@ from fastthermo.kernels.triton.temperatures import temperatures
 def top_weights(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int, precision: str = "double"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    beta = temperatures(packed, beta)
+    beta = temperatures(packed, beta, precision)
     parts = [
         _top_weights(packed, field[q].contiguous(), beta[q].contiguous(), Given.of(sums, q), k, precision)
         for q in (slice(i, i + n) for i, n in chunks(packed, max(len(field), 1)))

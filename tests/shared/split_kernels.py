@@ -41,8 +41,8 @@ SPLIT = {
         "tilt:_prepare_kernel",
         "Y: *{y}, ANCHOR: *fp64, PHI: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, DOMINANT: *i64, NORM: *fp64, "
         "SHIFT: *fp64, EXCESS: *fp64, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, LENGTH: *fp64, "
-        "TYPICAL: *fp64, FIRST: *fp64, SECOND: *fp64, V: *fp64, U: *fp64, CENTRE: *fp64, SCALARS: *fp64, B: i32, "
-        "N: i32, D: i32, anchor: i32",
+        "EPS: *fp64, TYPICAL: *fp64, FIRST: *fp64, SECOND: *fp64, V: *fp64, U: *fp64, CENTRE: *fp64, SCALARS: *fp64, "
+        "AGAIN: *u8, B: i32, N: i32, D: i32, anchor: i32",
         tiles_of("finish", 784, K=2),
         stack=8,
     ),
@@ -126,8 +126,8 @@ SPLIT = {
         "finish:_finish_kernel",
         "Y: *{y}, PHI: *fp64, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, DISTANCE: *fp64, EPS: *fp64, "
         "NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, DOMINANT: *i64, HEAD: *fp64, HEAD_SHIFT: *fp64, "
-        "TAIL: *fp64, AVERAGE: *fp32, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, D: i32, anchor: i32, unit: fp32, "
-        "added: fp32, dropped_runner_up: fp64, dropped_largest: fp64",
+        "TAIL: *fp64, AVERAGE: *fp32, SHIFT: *fp64, OUT: *fp64, AGAIN: *u8, B: i32, N: i32, D: i32, anchor: i32, "
+        "unit: fp32, added: fp32, dropped_runner_up: fp64, dropped_largest: fp64",
         tiles_of("finish", 784, TAIL_PARTS=2, AVERAGE_PARTS=4),
     ),
 }

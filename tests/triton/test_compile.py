@@ -85,7 +85,12 @@ SUMS = {
         "EXCESS: *fp64, OFFSETS: *fp64, U: *fp64, SCALARS: *fp64, N: i32, WIDTH: i32",
         tiles_of("row", 0, K=2),
     ),
-    "weights": sums("second:_weights_kernel", f"{SECOND}, OUT: *fp64", tiles_of("differences", 784, 16)),
+    "weights": sums(
+        "second:_weights_kernel",
+        f"{SECOND}, AGAIN: *u8, OUT: *fp64",
+        tiles_of("differences", 784, 16, SOME=True),
+        stack=8,
+    ),
     "cumulant": sums(
         "cumulant:_cumulant_kernel",
         f"{SECOND}, SHIFT: *fp64, EXCESS: *fp64, V: *fp64, U: *fp64, OUT: *fp64, ENERGY: *fp64",
@@ -120,10 +125,10 @@ SUMS = {
 }
 SETTLE = sums(
     "settle:_settle_kernel",
-    "Y: *{y}, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, IS_DENSE: *u8, R: *i64, SCALARS: *fp64, SUM: *fp64, "
-    "DENSE_R: *i64, DENSE_SCALARS: *fp64, DENSE_SUM: *fp64, DOMINANT: *i64, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, "
-    "D: i32",
-    tiles_of("finish", 784, DENSE=True, PARTS=4),
+    "Y: *{y}, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, ORDER: *i64, COUNT: *i32, IS_DENSE: *u8, R: *i64, "
+    "SCALARS: *fp64, SUM: *fp64, DENSE_R: *i64, DENSE_SCALARS: *fp64, DENSE_SUM: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
+    "OUT: *fp64, B: i32, N: i32, D: i32",
+    tiles_of("finish", 784, SOME=True, DENSE=True, PARTS=4),
 )
 WITHIN = Kernel(
     "temperatures:_within_kernel",
