@@ -13,6 +13,7 @@ import torch
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import differences, products
+from fastthermo.kernels.triton.again import sum_again
 from fastthermo.kernels.triton.config import SMALL_DIMENSION, WORKSPACE
 from fastthermo.kernels.triton.device import cdiv
 from fastthermo.kernels.triton.finish import finish
@@ -21,10 +22,9 @@ from fastthermo.kernels.triton.listed import summed
 from fastthermo.kernels.triton.near import near
 from fastthermo.kernels.triton.pack import Packed, groups
 from fastthermo.kernels.triton.products import working_type
-from fastthermo.kernels.triton.queries import divide
 from fastthermo.kernels.triton.refine import refine
-from fastthermo.kernels.triton.screen import Survey, survey, whole
-from fastthermo.kernels.triton.settle import Parts, Settled, settle
+from fastthermo.kernels.triton.screen import survey
+from fastthermo.kernels.triton.settle import Parts, settle
 from fastthermo.kernels.triton.split import FEW, Halves, average, energies, halves
 from fastthermo.kernels.triton.tail import weigh
 from fastthermo.kernels.triton.temperatures import temperatures
@@ -70,9 +70,7 @@ def _split(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     tail = weigh(packed, beta, work, found)
     averages = average(packed, work, found.flags, precision)
     out, again = finish(packed, field, beta, g, found, summed(packed, field, beta, found), tail, *averages)
-    rows = divide(again)[1]
-    parts = _by_differences(packed, field, beta, whole(packed, found.near, rows))
-    settle(packed, field, beta, rows, None, parts, None, out)
+    sum_again(packed, field, beta, found, again, out)
     return out.sums()
 
 
@@ -88,13 +86,7 @@ def headed(
 
 def _boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Sums:
     seen = survey(packed, field, beta, precision)
-    sparse = _by_differences(packed, field, beta, seen)
-    dense = None if seen.dense is None else Parts(*products.summed(packed, field, beta, seen.dense))
-    out = Settled.room(field, torch.empty_like(sparse.dominant))
-    settle(packed, field, beta, None, seen.is_dense, sparse, dense, out)
-    return out.sums()
-
-
-def _by_differences(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey) -> Parts:
     r = differences.dominant_state(packed, field, beta, seen)
-    return Parts(r, *differences.summed(packed, field, beta, seen, r))
+    sparse = Parts(r, *differences.summed(packed, field, beta, seen, r))
+    dense = None if seen.dense is None else Parts(*products.summed(packed, field, beta, seen.dense))
+    return settle(packed, field, beta, seen.is_dense, sparse, dense)

@@ -61,10 +61,13 @@ def _cumulant(
     if is_split(packed, precision):
         out, out_energy, again = tilt.cumulant(packed, field, beta, given, probes, energy_probes, precision)
         seen = whole(packed, given.dominant, divide(again)[1])
-        others, others_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
-        return torch.where(again[:, None], others, out), torch.where(again, others_energy, out_energy)
+        _by_differences(packed, field, beta, given, seen, probes, energy_probes, out[:, None], out_energy[:, None])
+        return out, out_energy
     seen = surveyed(packed, field, beta, given, precision)
-    out, out_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
+    parts = parts_of(packed, len(field))
+    vectors, scalars = field.new_empty(len(field), parts, field.shape[1]), field.new_empty(len(field), parts)
+    _by_differences(packed, field, beta, given, seen, probes, energy_probes, vectors, scalars)
+    out, out_energy = vectors.sum(1), scalars.sum(1)
     if seen.dense is None or seen.is_dense is None:
         return out, out_energy
     dense, scalars = torch.zeros_like(field), field.new_zeros(len(field), 2)
@@ -87,9 +90,11 @@ def _by_differences(
     seen: Survey,
     probes: torch.Tensor,
     energy_probes: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    (queries, dimension), parts = field.shape, parts_of(packed, len(field))
-    out, energy = field.new_empty(queries, parts, dimension), field.new_empty(queries, parts)
+    out: torch.Tensor,
+    energy: torch.Tensor,
+) -> None:
+    """Into out (B, parts, D) and energy (B, parts)."""
+    queries, parts, dimension = out.shape
     t = tile("differences", dimension, packed.architecture)
     block = min(SUMMED, power_of_two(dimension))
     launch(
@@ -98,7 +103,6 @@ def _by_differences(
         *lists(packed, field, beta, seen, given), given.shift, given.excess, probes, energy_probes, out, energy,
         K=probes.shape[1], BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    return out.sum(1), energy.sum(1)
 
 
 @triton.jit

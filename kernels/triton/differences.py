@@ -70,26 +70,61 @@ def summed(
 
 
 @triton.jit
+def largest(
+    Y, PHI, H, GROUPS, b, beta, r, kept, low, high, N, D, CAPACITY,
+    RELATIVE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The state of largest weight of a part of a query's list, the lowest of equal ones, after its logit."""
+    best = tl.full([], float("-inf"), tl.float64)
+    where = tl.full([], 0, tl.int32)
+    for j in range(low, high):
+        n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
+        x = relative_energy(Y, H, b, r, n, N, D, RELATIVE, BLOCK_N, BLOCK_D)
+        logit = tl.load(PHI + n, mask=n < N, other=float("-inf")) - beta * x
+        found = tl.max(logit, 0)
+        place = tl.min(tl.where(logit == found, n, N - 1), 0)
+        where = tl.where(found > best, place, where)
+        best = tl.maximum(best, found)
+    return best, where
+
+
+@triton.jit
+def added(
+    Y, PHI, H, GROUPS, b, d, beta, r, kept, low, high, N, D, CAPACITY, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr
+):  # fmt: skip
+    """Sums of w (y - y_r), dimensions d, and of w, w x, w x^2, w^2 of a part of a query's list."""
+    prior, reference = tl.load(PHI + r), row(Y, r, d, d < D, D, tl.float64)
+    rest = tl.zeros([BLOCK_N], tl.float64)
+    excess, square, squares = rest, rest, rest
+    shift = tl.zeros([BLOCK_N, d.shape[0]], tl.float64)
+    for j in range(low, high):
+        n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
+        x = relative_energy(Y, H, b, r, n, N, D, True, BLOCK_N, BLOCK_D)
+        logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * x
+        w = tl.where(n == r, 0.0, tl.exp(logit))
+        rest += w
+        excess += w * x
+        square += w * x * x
+        squares += w * w
+        y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & (d < D)[None, :], D, tl.float64)
+        shift += w[:, None] * (y - reference[None, :])
+    return tl.sum(shift, 0), tl.sum(rest, 0), tl.sum(excess, 0), tl.sum(square, 0), tl.sum(squares, 0)
+
+
+@triton.jit
 def _find_kernel(
     Y, PHI, H, BETA, GROUPS, KEPT, ORDER, COUNT, N, D, CAPACITY, REFERENCE, BEST, WHERE,
     RELATIVE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """The state of largest weight, the lowest of equal ones, in each part of the states."""
+    """Of each part of the states."""
     part, parts = tl.program_id(1), tl.num_programs(1)
     for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
         b = tl.load(ORDER + i)
         beta, r, kept = tl.load(BETA + b), tl.load(REFERENCE + b), tl.load(KEPT + b)
         low, high = share(kept, part, parts)
-        best = tl.full([], float("-inf"), tl.float64)
-        where = tl.full([], 0, tl.int32)
-        for j in range(low, high):
-            n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
-            x = relative_energy(Y, H, b, r, n, N, D, RELATIVE, BLOCK_N, BLOCK_D)
-            logit = tl.load(PHI + n, mask=n < N, other=float("-inf")) - beta * x
-            found = tl.max(logit, 0)
-            place = tl.min(tl.where(logit == found, n, N - 1), 0)
-            where = tl.where(found > best, place, where)
-            best = tl.maximum(best, found)
+        best, where = largest(
+            Y, PHI, H, GROUPS, b, beta, r, kept, low, high, N, D, CAPACITY, RELATIVE, BLOCK_N, BLOCK_D
+        )  # fmt: skip
         tl.store(BEST + b * parts + part, best)
         tl.store(WHERE + b * parts + part, where.to(tl.int64))
 
@@ -105,25 +140,13 @@ def _sum_kernel(
         b = tl.load(ORDER + i)
         beta, r, kept = tl.load(BETA + b), tl.load(DOMINANT + b), tl.load(KEPT + b)
         low, high = share(kept, part, parts)
-        prior, reference = tl.load(PHI + r), row(Y, r, d, d < D, D, tl.float64)
-        shift = tl.zeros([BLOCK_N, BLOCK_S], tl.float64)
-        rest = tl.zeros([BLOCK_N], tl.float64)
-        excess, square, squares = rest, rest, rest
-        for j in range(low, high):
-            n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
-            x = relative_energy(Y, H, b, r, n, N, D, True, BLOCK_N, BLOCK_D)
-            logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * x
-            w = tl.where(n == r, 0.0, tl.exp(logit))
-            rest += w
-            excess += w * x
-            square += w * x * x
-            squares += w * w
-            y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & (d < D)[None, :], D, tl.float64)
-            shift += w[:, None] * (y - reference[None, :])
+        shift, rest, excess, square, squares = added(
+            Y, PHI, H, GROUPS, b, d, beta, r, kept, low, high, N, D, CAPACITY, BLOCK_N, BLOCK_D
+        )
         at = b * parts + part
-        tl.store(SHIFT + at * D + d, tl.sum(shift, 0), mask=d < D)
+        tl.store(SHIFT + at * D + d, shift, mask=d < D)
         if tl.program_id(2) == 0:
-            tl.store(SCALARS + at * 4 + 0, tl.sum(rest, 0))
-            tl.store(SCALARS + at * 4 + 1, tl.sum(excess, 0))
-            tl.store(SCALARS + at * 4 + 2, tl.sum(square, 0))
-            tl.store(SCALARS + at * 4 + 3, tl.sum(squares, 0))
+            tl.store(SCALARS + at * 4 + 0, rest)
+            tl.store(SCALARS + at * 4 + 1, excess)
+            tl.store(SCALARS + at * 4 + 2, square)
+            tl.store(SCALARS + at * 4 + 3, squares)

@@ -50,7 +50,8 @@ def finish(
     """
     (queries, dimension), size, codes = field.shape, len(packed.states), packed.codes
     assert codes is not None
-    out, again = Settled.room(field, head.dominant), torch.empty_like(head.dominant, dtype=torch.bool)
+    out = Settled(head.dominant, torch.empty_like(field), field.new_empty(7, queries))
+    again = torch.empty(queries, dtype=torch.bool, device=field.device)
     runner_up, largest = cutoffs((size, dimension), "single")
     t = tile("finish", dimension, packed.architecture)
     launch(

@@ -14,7 +14,6 @@ from fastthermo.kernels.triton.certify import UNIT64, difference_error, expm1, p
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.queries import Queries
 from fastthermo.kernels.triton.tile import row
 
 Tensor = torch.Tensor
@@ -32,66 +31,41 @@ class Parts(NamedTuple):
 
 
 class Settled(NamedTuple):
-    dominant: Tensor  # (B,) int64
-    shift: Tensor  # (B, D)
-    scalars: Tensor  # (7, B): the rest of `Sums`
+    """`Sums`, and where its scalars are."""
 
-    @classmethod
-    def room(cls, field: Tensor, dominant: Tensor) -> "Settled":
-        return cls(dominant, torch.empty_like(field), field.new_empty(7, len(field)))
+    dominant: Tensor
+    shift: Tensor
+    scalars: Tensor  # (7, B)
 
     def sums(self) -> Sums:
         return Sums(self.dominant, self.shift, *self.scalars)
 
 
 def settle(
-    packed: Packed,
-    field: Tensor,
-    beta: Tensor,
-    rows: Queries | None,
-    is_dense: Tensor | None,
-    sparse: Parts,
-    dense: Parts | None,
-    out: Settled,
-) -> None:
-    """Of some queries, or all. dense : of the queries of which `is_dense` says so, in one part."""
+    packed: Packed, field: Tensor, beta: Tensor, is_dense: Tensor | None, sparse: Parts, dense: Parts | None
+) -> Sums:
+    """dense : of the queries of which `is_dense` says so, in one part."""
     (queries, dimension), size = field.shape, len(packed.states)
+    dominant, shift = torch.empty_like(sparse.dominant), torch.empty_like(field)
+    out = field.new_empty(7, queries)
     t = tile("finish", dimension, packed.architecture)
     launch(
         _settle_kernel,
         (queries,),
-        packed.states, packed.anchor, packed.facts, field, beta, *(rows or (sparse.dominant, sparse.dominant)),
+        packed.states, packed.anchor, packed.facts, field, beta,
         sparse.dominant if is_dense is None else is_dense.view(torch.uint8), *sparse, *(dense or sparse),
-        *out, queries, size, dimension,
-        SOME=rows is not None, DENSE=dense is not None, PARTS=sparse.scalars.shape[1], BLOCK_D=t.d, num_warps=t.warps,
+        dominant, shift, out, queries, size, dimension,
+        DENSE=dense is not None, PARTS=sparse.scalars.shape[1], BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
+    return Sums(dominant, shift, *out)
 
 
 @triton.jit
 def _settle_kernel(
-    Y, ANCHOR, FACTS, H, BETA, ORDER, COUNT, IS_DENSE, R, SCALARS, SUM, DENSE_R, DENSE_SCALARS, DENSE_SUM,
-    DOMINANT, SHIFT, OUT, B, N, D,
-    SOME: tl.constexpr, DENSE: tl.constexpr, PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """SOME: of queries ORDER[:COUNT], else of all."""
-    b = tl.program_id(0).to(tl.int64)
-    wanted = True
-    if SOME:
-        wanted = b < tl.load(COUNT)
-        b = tl.load(ORDER + b, mask=wanted, other=0)
-    if wanted:
-        _settled(
-            Y, ANCHOR, FACTS, H, BETA, IS_DENSE, R, SCALARS, SUM, DENSE_R, DENSE_SCALARS, DENSE_SUM,
-            DOMINANT, SHIFT, OUT, b, B, N, D, DENSE, PARTS, BLOCK_D,
-        )  # fmt: skip
-
-
-@triton.jit
-def _settled(
     Y, ANCHOR, FACTS, H, BETA, IS_DENSE, R, SCALARS, SUM, DENSE_R, DENSE_SCALARS, DENSE_SUM, DOMINANT, SHIFT, OUT,
-    b, B, N, D, DENSE: tl.constexpr, PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
+    B, N, D, DENSE: tl.constexpr, PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    beta, radius, spread = tl.load(BETA + b), tl.load(FACTS), tl.load(FACTS + 1)
+    b = tl.program_id(0).to(tl.int64)
     is_dense = False
     if DENSE:
         is_dense = tl.load(IS_DENSE + b) != 0
@@ -106,6 +80,19 @@ def _settled(
         rest, excess = tl.sum(tl.load(at), 0), tl.sum(tl.load(at + 1), 0)
         square, squares = tl.sum(tl.load(at + 2), 0), tl.sum(tl.load(at + 3), 0)
     r = tl.maximum(tl.minimum(r, N - 1), 0)
+    normalise(
+        Y, ANCHOR, FACTS, H, BETA, SUM, DENSE_SUM, DOMINANT, SHIFT, OUT, b, r, rest, excess, square, squares, is_dense,
+        B, N, D, PARTS, BLOCK_D,
+    )  # fmt: skip
+
+
+@triton.jit
+def normalise(
+    Y, ANCHOR, FACTS, H, BETA, SUM, DENSE_SUM, DOMINANT, SHIFT, OUT, b, r, rest, excess, square, squares, is_dense,
+    B, N, D, PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Store `Sums` of query b, with their bounds."""
+    beta, radius, spread = tl.load(BETA + b), tl.load(FACTS), tl.load(FACTS + 1)
     scale = 1 / (1 + rest)
     least = tl.zeros([BLOCK_D], tl.float64)
     away, bad = least, least

@@ -74,6 +74,13 @@ SUMS = {
         tiles_of("differences", 784),
         "u8",
     ),
+    "sum again": sums(
+        "again:_again_kernel",
+        "Y: *{y}, PHI: *fp64, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, LISTS: *i32, "
+        "NEAR: *i64, AGAIN: *u8, DOMINANT: *i64, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, D: i32",
+        tiles_of("differences", 784, 64),
+        stack=16,
+    ),
     "weigh": sums(
         "products:_weigh_kernel",
         f"WORK: *fp64, PHI: *fp64, BETA: *fp64, {CHUNK}, DOMINANT: *i64, SCALARS: *fp64, N: i32",
@@ -125,10 +132,10 @@ SUMS = {
 }
 SETTLE = sums(
     "settle:_settle_kernel",
-    "Y: *{y}, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, ORDER: *i64, COUNT: *i32, IS_DENSE: *u8, R: *i64, "
-    "SCALARS: *fp64, SUM: *fp64, DENSE_R: *i64, DENSE_SCALARS: *fp64, DENSE_SUM: *fp64, DOMINANT: *i64, SHIFT: *fp64, "
-    "OUT: *fp64, B: i32, N: i32, D: i32",
-    tiles_of("finish", 784, SOME=True, DENSE=True, PARTS=4),
+    "Y: *{y}, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, IS_DENSE: *u8, R: *i64, SCALARS: *fp64, SUM: *fp64, "
+    "DENSE_R: *i64, DENSE_SCALARS: *fp64, DENSE_SUM: *fp64, DOMINANT: *i64, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, "
+    "D: i32",
+    tiles_of("finish", 784, DENSE=True, PARTS=4),
 )
 WITHIN = Kernel(
     "temperatures:_within_kernel",
