@@ -24,6 +24,8 @@ def to_tensor(name: str, x: Any) -> torch.Tensor:
     if is_torch(x):
         tensor: torch.Tensor = x
     else:
+        if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+            raise TypeError(f"{name}: wanted numbers that all count, got a masked array: drop or fill what is masked")
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{name}: wanted an array of real numbers, got {type(x).__name__} of dtype {array.dtype}")

@@ -76,8 +76,7 @@ def schedule(process: Process, t: Any) -> tuple[Any, Any]:
     if is_torch(t):
         import torch
 
-        time = t.detach().cpu().numpy()
-        pair = (process.alpha(time), process.sigma(time))
+        pair = (process.alpha(t), process.sigma(t))
         alpha, sigma = (torch.as_tensor(v, dtype=t.dtype, device=t.device) for v in pair)
         return alpha, sigma
     return process.alpha(t), process.sigma(t)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fastthermo._arrays import is_torch
+
 Array = np.ndarray
 COMPLEX_STEP = 1e-100
 
@@ -54,7 +56,11 @@ class Process:
             raise ValueError(f"beta must decrease with t, it does not at t = {t[int(np.argmin(falling))]}: {self!r}")
 
     def check_time(self, t: Any) -> Array:
-        """t as float64, or a ValueError if any of it lies outside [t_min, t_max]."""
+        """t, NumPy or torch, as float64; a ValueError if any lies outside [t_min, t_max] or wants its gradient."""
+        if is_torch(t):
+            if t.requires_grad:
+                raise ValueError("t: wanted a tensor that needs no gradient: times are not differentiated by")
+            t = t.cpu().numpy()
         t = np.asarray(t, dtype=np.float64)
         slack = 2e-7 * np.abs(t) + 1e-12 * (self.t_max - self.t_min)  # ends may come rounded to float32
         bad = ~((t >= self.t_min - slack) & (t <= self.t_max + slack))

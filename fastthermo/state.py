@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastthermo._arrays import cast_like, check_bound, is_torch, rounding, spread
-from fastthermo.process import Process
+from fastthermo.process import Process, check_process
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,8 @@ class BoltzmannState:
     """Averages under the Boltzmann weights for a batch of queries.
 
     Arrays are those of the caller: NumPy or torch, with the shape of the field for vectors (mean, force) and one
-    float64 number a query for scalars. mean, log_evidence, energies and entropy are differentiable in field and beta.
+    float64 number a query for scalars. mean, log_evidence, energies and entropy are differentiable in field and beta;
+    the others refuse a backward pass, and in forward mode their derivatives are NaN.
     """
 
     field: Any  # h
@@ -128,7 +129,8 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
 
     A `BoltzmannState` at field = x/alpha and beta = alpha^2/sigma^2 that also gives `score` and `log_density`.
     """
-    times = t.detach().cpu().numpy() if is_torch(t) else t
+    check_process(process)
+    times = process.check_time(t)
     _check_times(times, x)
     alpha: Any
     sigma: Any

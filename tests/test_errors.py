@@ -57,6 +57,7 @@ def test_bad_ensembles(arguments: dict[str, Any], match: str) -> None:
         ({"states": np.array([["a", "b"]])}, "states: "),
         ({"states": np.array([[None, 1.0]])}, "states: "),
         ({"states": None}, "states: "),
+        ({"states": np.ma.masked_greater(STATES, 0.5)}, "states: wanted numbers that all count"),
         ({"log_weights": ["a"] * 6}, "log_weights: "),
     ],
 )
@@ -144,9 +145,15 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
         (lambda: ENS.log_odds([0, 1], H, 1.0), "index: "),
         (lambda: ENS.log_odds([0, 1, 2, 3.5], H, 1.0), "index: wanted 4 integers"),
         (lambda: ft.posterior(ENS, ft.EDM(), H, [0.1, 0.2]), r"t: wanted a scalar or shape \(4,\).*\(2,\)"),
+        (lambda: ft.posterior(ENS, ft.EDM(), H, torch.ones((), requires_grad=True)), "t: .*no gradient"),
         (lambda: ft.Ensemble(torch.zeros(2, 3)).boltzmann(torch.zeros(3, device="meta"), 1.0), "field: .*cpu.*meta"),
     ],
 )
 def test_bad_options(call: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_a_process_is_not_its_name() -> None:
+    with pytest.raises(TypeError, match="process: wanted one such as"):
+        ft.posterior(ENS, "edm", H, 0.1)  # type: ignore[arg-type]

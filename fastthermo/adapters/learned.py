@@ -78,7 +78,7 @@ class LearnedDenoiser:
         if model.known_shape is None:
             model = replace(model, known_shape=tuple(x.shape[1:]))
         q = Queries.read(x, 1.0, model.dimension, self.device, "x")
-        times = self.process.check_time(t.detach().cpu().numpy() if is_torch(t) else t)
+        times = self.process.check_time(t)
         if times.ndim > 1 or times.size not in (1, len(q.field)):
             raise ValueError(f"t: wanted a scalar or shape ({len(q.field)},), one a query, got shape {times.shape}")
         mean = q.vector(model._means(q.field, times))

@@ -162,7 +162,7 @@ class to_azula:
     process: Process
 
     def __call__(self, x: Any, t: Any, **_: Any) -> Denoised:
-        times = self.process.check_time(t.detach().cpu().numpy() if is_torch(t) else t)
+        times = self.process.check_time(t)
         alpha, sigma = (x.new_tensor(v).double() for v in (self.process.alpha(times), self.process.sigma(times)))
         shaped = alpha.reshape(-1, *[1] * (x.ndim - 1))
         mean = self.model.mean(x.double() / shaped, (alpha / sigma).square())

@@ -95,7 +95,7 @@ def _add_sampling(parser: argparse.ArgumentParser, queries: int) -> None:
     parser.add_argument("--queries", type=int, default=queries, help=f"samples a case and seed (default {queries})")
     parser.add_argument("--steps", type=int, default=48, help="from the first time to the last (default 48)")
     parser.add_argument("--seeds", type=int, default=3, help="(default 3)")
-    parser.add_argument("--device", default="cpu", help="of networks: cpu or cuda (default cpu)")
+    parser.add_argument("--device", default="cpu", help="where samples are made: cpu or cuda (default cpu)")
 
 
 def _compare(arguments: argparse.Namespace) -> int:

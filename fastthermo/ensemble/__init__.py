@@ -60,9 +60,9 @@ class Ensemble:
         from fastthermo import ops
 
         self._check_units()
+        states = read_states(self.states)
         if not is_torch(self.states):
             object.__setattr__(self, "states", np.asarray(self.states))
-        states = read_states(self.states)
         object.__setattr__(self, "shape", tuple(states.shape[1:]))
         rows = states.flatten(1)
         object.__setattr__(self, "_core", ops.States(rows, read_weights(self.log_weights, rows)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastthermo._arrays import device_of, to_tensor
 from fastthermo._results import Settings, claim, open_arrays, rows
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.quality import QUALITIES, Yardstick
@@ -36,7 +37,7 @@ def models(runs: list[str | Path], data: Dataset, device: Any = "cpu") -> tuple[
     """The networks of training runs, or the exact denoiser where there are none, and a name of what they are."""
     ensemble = data.ensemble()
     if not runs:
-        return [ensemble], "exact"
+        return [replace(ensemble, states=to_tensor("states", data.states).to(device_of(device)))], "exact"
     found = [load_denoiser(run, ensemble, device) for run in runs]
     for run, model in zip(runs, found, strict=True):
         if model.shape != ensemble.shape:

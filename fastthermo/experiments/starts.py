@@ -57,7 +57,7 @@ def late_start(
     runs : folders of `fastthermo train`, one network a seed, or fewer in turns; without any, the exact denoiser.
     times : start times, from where noise hides the data to past the collapse; queries : samples at each.
     steps : of Heun's scheme from the first time down to the last.
-    device : of the networks and of their samples.
+    device : of the networks, or of the data without any, and of the samples.
 
     Raises
     ------
