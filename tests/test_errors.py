@@ -145,6 +145,7 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
         (lambda: ENS.log_odds([0, 1], H, 1.0), "index: "),
         (lambda: ENS.log_odds([0, 1, 2, 3.5], H, 1.0), "index: wanted 4 integers"),
         (lambda: ft.posterior(ENS, ft.EDM(), H, [0.1, 0.2]), r"t: wanted a scalar or shape \(4,\).*\(2,\)"),
+        (lambda: ft.ops.normal(2, 3, -1, 0, 0), "seed: wanted an integer from 0"),
         (lambda: ft.posterior(ENS, ft.EDM(), H, torch.ones((), requires_grad=True)), "t: .*no gradient"),
         (lambda: ft.Ensemble(torch.zeros(2, 3)).boltzmann(torch.zeros(3, device="meta"), 1.0), "field: .*cpu.*meta"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fastthermo import _dispatch
+from fastthermo._arrays import check_seed
 from fastthermo.kernels import Noise as Noise
 from fastthermo.kernels import Schedule as Schedule
 from fastthermo.kernels.bounds import CUTOFF
@@ -174,6 +175,7 @@ def step(
 ) -> Tensor:
     """a x + b mean + c z for x, mean (B, D), with z keyed by (seed, step, sample, dimension, stream). Values only."""
     _leave_graph("step")
+    check_seed(seed)
     if torch.is_grad_enabled() and (x.requires_grad or mean.requires_grad):
         raise ValueError(
             "x, mean: the step kernel carries no gradient; write a * x + b * mean for a differentiable step"
@@ -193,6 +195,7 @@ def evolve(
 ) -> Tensor:
     """x (B, D) after the steps of a schedule or, if `whole`, after each of them, (T, B, D). Values only."""
     _leave_graph("evolve")
+    check_seed(noise.seed)
     name = _dispatch.backend_name(x.device.type, backend)
     out: Tensor = states.evolve(name, x, schedule, noise, whole)
     return out

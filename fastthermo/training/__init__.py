@@ -216,6 +216,10 @@ def _loop(run: _Run, out: Path, settings: Settings, steps: int, progress: bool |
 
     saved = time.monotonic()
     losses: list[Any] = []
+    path = out / "history.csv"
+    if path.is_file():  # of a run that ended after its checkpoint: its last steps are taken again
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(x for x in lines if int(x.partition(",")[0]) <= run.step), encoding="utf-8")
     bar = tqdm(
         total=steps,
         initial=run.step,
@@ -223,12 +227,12 @@ def _loop(run: _Run, out: Path, settings: Settings, steps: int, progress: bool |
         unit="step",
         disable=None if progress is None else not progress,
     )
-    with bar, (out / "history.csv").open("a", encoding="utf-8") as history:
+    with bar, path.open("a", encoding="utf-8") as history:
         try:
             while run.step < steps:
                 losses.append(run.advance(settings.batch, settings.rate))
                 bar.update()
-                if len(losses) == 50 or run.step == steps:
+                if run.step % 50 == 0 or run.step == steps:
                     loss = float(sum(losses) / len(losses))
                     if not np.isfinite(loss):
                         raise ValueError(

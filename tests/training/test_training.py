@@ -111,6 +111,7 @@ def test_a_broken_checkpoint_is_refused_and_the_previous_one_kept(spoil: Any, sa
     assert (previous.read_bytes(), current.read_bytes()) == (before, broken)
     previous.replace(current)  # as the message says
     ft.train(VECTORS, tmp_path, 6, **QUICK)
+    assert np.loadtxt(tmp_path / "history.csv", delimiter=",")[:, 0].tolist() == [2, 6]  # 4 was taken again
     ft.train(VECTORS, tmp_path / "whole", 6, **QUICK)
     assert torch.equal(
         weights(tmp_path)["network.body.enter.weight"], weights(tmp_path / "whole")["network.body.enter.weight"]
