@@ -65,8 +65,7 @@ def query_chunks(packed: Packed, queries: int) -> Iterator[slice]:
 
 def _split(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Sums:
     g, work, found = headed(packed, field, beta, precision)
-    if precision == "single":
-        refine(packed, field, work, found)
+    refine(packed, field, work, found)
     tail = weigh(packed, beta, work, found)
     averages = average(packed, work, found.flags, precision)
     out, again = finish(packed, field, beta, g, found, summed(packed, field, beta, found), tail, *averages)

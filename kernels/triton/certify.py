@@ -8,6 +8,7 @@ from fastthermo.kernels.triton.config import ALIKE, UNSURE
 from fastthermo.kernels.triton.tile import LARGEST
 
 LIMITS = tl.constexpr((UNSURE, ALIKE))
+LOGITS = tl.constexpr(1e36)  # that float32 holds
 UNIT64, REACH = tl.constexpr(DOUBLE), tl.constexpr(CUTOFF)
 
 
@@ -39,13 +40,14 @@ def product_error(D, radius, distance):
 
 
 @triton.jit
-def single_does(narrow: tl.constexpr, square, share, logit, energy, others, beta, radius, distance):
-    """Whether float32 holds the energies of a query, and its products are precise enough: of a tail that has a share of
-    the weights, whose logits err by at most `logit`; `others` is the weight of all but the dominant state.
+def single_does(narrow: tl.constexpr, square, offset, flag, logit, energy, others, beta, radius, distance):
+    """Whether float32 holds the energies of a query, and its products are precise enough: if flag > 0, of a tail whose
+    logits err by at most `logit`; `others` is the weight of all but the dominant state.
 
-    square : the mean square of what is wanted; narrow : its root, relative to R, that a tail of all weights may have.
-    False of anything that is not a number.
+    square : the mean square of what is wanted; offset : |sum w t|^2 of the tail, from whose size the rounding of
+    products is; narrow : the root of their ratio that there may be. False of anything that is not a number.
     """
-    reach = narrow * radius * share
-    fine = (square >= reach * reach) & ((logit <= LIMITS[0]) | (share == 0))
-    return fine & (beta * energy >= LIMITS[1] * others) & (radius * (radius / 2 + distance) <= LARGEST)
+    fine = (square >= offset * (narrow * narrow)) & ((logit <= LIMITS[0]) | (flag == 0))
+    largest = radius * (radius / 2 + distance)
+    held = (largest <= LARGEST) & (beta * largest <= LOGITS)
+    return fine & held & (beta * energy >= LIMITS[1] * others)

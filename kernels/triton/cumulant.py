@@ -16,8 +16,7 @@ from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
 from fastthermo.kernels.triton.differences import SUMMED, parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import average, chunks
-from fastthermo.kernels.triton.queries import divide
-from fastthermo.kernels.triton.screen import Survey, whole
+from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.second import Given, lists, surveyed, tilted
 from fastthermo.kernels.triton.temperatures import temperatures
 from fastthermo.kernels.triton.tile import group_of, projected, row, share
@@ -59,15 +58,11 @@ def _cumulant(
     precision: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if is_split(packed, precision):
-        out, out_energy, again = tilt.cumulant(packed, field, beta, given, probes, energy_probes, precision)
-        seen = whole(packed, given.dominant, divide(again)[1])
-        _by_differences(packed, field, beta, given, seen, probes, energy_probes, out[:, None], out_energy[:, None])
+        out, out_energy, tail = tilt.cumulant(packed, field, beta, given, probes, energy_probes, precision)
+        _again(packed, field, beta, tail, given, probes, energy_probes, out, out_energy)
         return out, out_energy
     seen = surveyed(packed, field, beta, given, precision)
-    parts = parts_of(packed, len(field))
-    vectors, scalars = field.new_empty(len(field), parts, field.shape[1]), field.new_empty(len(field), parts)
-    _by_differences(packed, field, beta, given, seen, probes, energy_probes, vectors, scalars)
-    out, out_energy = vectors.sum(1), scalars.sum(1)
+    out, out_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
     if seen.dense is None or seen.is_dense is None:
         return out, out_energy
     dense, scalars = torch.zeros_like(field), field.new_zeros(len(field), 2)
@@ -90,11 +85,9 @@ def _by_differences(
     seen: Survey,
     probes: torch.Tensor,
     energy_probes: torch.Tensor,
-    out: torch.Tensor,
-    energy: torch.Tensor,
-) -> None:
-    """Into out (B, parts, D) and energy (B, parts)."""
-    queries, parts, dimension = out.shape
+) -> tuple[torch.Tensor, torch.Tensor]:
+    (queries, dimension), parts = field.shape, parts_of(packed, len(field))
+    out, energy = field.new_empty(queries, parts, dimension), field.new_empty(queries, parts)
     t = tile("differences", dimension, packed.architecture)
     block = min(SUMMED, power_of_two(dimension))
     launch(
@@ -103,6 +96,49 @@ def _by_differences(
         *lists(packed, field, beta, seen, given), given.shift, given.excess, probes, energy_probes, out, energy,
         K=probes.shape[1], BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
+    return out.sum(1), energy.sum(1)
+
+
+def _again(
+    packed: Packed,
+    field: torch.Tensor,
+    beta: torch.Tensor,
+    tail: tilt.Tail,
+    given: Given,
+    probes: torch.Tensor,
+    energy_probes: torch.Tensor,
+    out: torch.Tensor,
+    energy: torch.Tensor,
+) -> None:
+    """In the place of what out (B, D) and energy (B,) have of the queries of which `tail.again` says so."""
+    (queries, dimension), size = field.shape, len(packed.states)
+    t = tile("differences", dimension, packed.architecture)
+    block = min(SUMMED, power_of_two(dimension))
+    launch(
+        _again_kernel,
+        (queries, cdiv(dimension, block)),
+        packed.states, packed.log_weights, field, beta, tail.found.lists, tail.again.view(torch.uint8), *given,
+        probes, energy_probes, out, energy, size, dimension,
+        K=probes.shape[1], BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=block, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
+
+
+@triton.jit
+def _again_kernel(
+    Y, PHI, H, BETA, LISTS, AGAIN, DOMINANT, NORM, SHIFT, EXCESS, V, U, OUT, ENERGY, N, D,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    """LISTS are not looked at."""
+    b = tl.program_id(0).to(tl.int64)
+    if tl.load(AGAIN + b) != 0:
+        d, groups = tl.program_id(1) * BLOCK_S + tl.arange(0, BLOCK_S), tl.cdiv(N, BLOCK_N)
+        out, energy = added(
+            Y, PHI, H, BETA, LISTS, DOMINANT, NORM, SHIFT, EXCESS, V, U, b, d, groups, 0, groups, N, D, 0,
+            K, BLOCK_N, BLOCK_D,
+        )  # fmt: skip
+        tl.store(OUT + b * D + d, out, mask=d < D)
+        if tl.program_id(1) == 0:
+            tl.store(ENERGY + b, energy)
 
 
 @triton.jit
@@ -111,27 +147,40 @@ def _cumulant_kernel(
     K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     part, parts = tl.program_id(1), tl.num_programs(1)
+    d = tl.program_id(2) * BLOCK_S + tl.arange(0, BLOCK_S)
     for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
         b = tl.load(ORDER + i)
-        beta, r, norm, kept = tl.load(BETA + b), tl.load(DOMINANT + b), tl.load(NORM + b), tl.load(KEPT + b)
-        prior, mean = tl.load(PHI + r), tl.load(EXCESS + b)
+        kept = tl.load(KEPT + b)
         low, high = share(kept, part, parts)
-        out = tl.zeros([BLOCK_N, BLOCK_S], tl.float64)
-        energy = tl.zeros([BLOCK_N], tl.float64)
-        for j in range(low, high):
-            n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
-            gap, first, second = projected(Y, H, SHIFT, V, b, r, n, N, D, K, BLOCK_N, BLOCK_D)
-            logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * gap
-            gap -= mean
-            p = norm * tl.exp(logit) * (first + tl.load(U + b * K) * gap)
-            if K == 2:
-                p *= second + tl.load(U + b * K + 1) * gap
-            energy += p * gap
-            d = tl.program_id(2) * BLOCK_S + tl.arange(0, BLOCK_S)
-            y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & (d < D)[None, :], D, tl.float64)
-            s = y - row(Y, r, d, d < D, D, tl.float64)[None, :]
-            out += p[:, None] * (s - row(SHIFT, b, d, d < D, D, tl.float64)[None, :])
-        d = tl.program_id(2) * BLOCK_S + tl.arange(0, BLOCK_S)
-        tl.store(OUT + (b * parts + part) * D + d, tl.sum(out, 0), mask=d < D)
+        out, energy = added(
+            Y, PHI, H, BETA, GROUPS, DOMINANT, NORM, SHIFT, EXCESS, V, U, b, d, kept, low, high, N, D, CAPACITY,
+            K, BLOCK_N, BLOCK_D,
+        )  # fmt: skip
+        tl.store(OUT + (b * parts + part) * D + d, out, mask=d < D)
         if tl.program_id(2) == 0:
-            tl.store(ENERGY + b * parts + part, tl.sum(energy, 0))
+            tl.store(ENERGY + b * parts + part, energy)
+
+
+@triton.jit
+def added(
+    Y, PHI, H, BETA, GROUPS, DOMINANT, NORM, SHIFT, EXCESS, V, U, b, d, kept, low, high, N, D, CAPACITY,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Sums of p (y - m), dimensions d, and of p (H~ - <H~>), p = w a_1 .. a_K, of a part of a query's list."""
+    beta, r, norm = tl.load(BETA + b), tl.load(DOMINANT + b), tl.load(NORM + b)
+    prior, mean = tl.load(PHI + r), tl.load(EXCESS + b)
+    out = tl.zeros([BLOCK_N, d.shape[0]], tl.float64)
+    energy = tl.zeros([BLOCK_N], tl.float64)
+    for j in range(low, high):
+        n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
+        gap, first, second = projected(Y, H, SHIFT, V, b, r, n, N, D, K, BLOCK_N, BLOCK_D)
+        logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - prior) - beta * gap
+        gap -= mean
+        p = norm * tl.exp(logit) * (first + tl.load(U + b * K) * gap)
+        if K == 2:
+            p *= second + tl.load(U + b * K + 1) * gap
+        energy += p * gap
+        y = row(Y, n[:, None], d[None, :], (n < N)[:, None] & (d < D)[None, :], D, tl.float64)
+        s = y - row(Y, r, d, d < D, D, tl.float64)[None, :]
+        out += p[:, None] * (s - row(SHIFT, b, d, d < D, D, tl.float64)[None, :])
+    return tl.sum(out, 0), tl.sum(energy, 0)

@@ -11,6 +11,7 @@ from fastthermo.kernels.triton.config import GROUP, SCREEN_SIZE, SMALL_DIMENSION
 from fastthermo.kernels.triton.device import architecture, cdiv
 
 BLOCK = 1 << 24  # numbers at once
+SCREENED_RANGE = 1e-15, 1e15  # of R, of which float32 holds the bounds of screening
 UP = 1 + 1e-6  # rounds a norm up
 
 
@@ -42,7 +43,7 @@ class Packed(NamedTuple):
     @property
     def ordinary(self) -> bool:
         """Whether float32 holds energies of the data."""
-        return _ordinary(self.radius)
+        return _between(self.radius, SINGLE_RANGE)
 
 
 def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
@@ -55,7 +56,7 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     squares = _squares(states, anchor)
     radius = float(squares.max().sqrt()) * (1 + 1e-12)
     finite = log_phi[log_phi > -torch.inf]
-    screened = states.shape[1] > SMALL_DIMENSION and len(states) >= SCREEN_SIZE and _ordinary(radius)
+    screened = states.shape[1] > SMALL_DIMENSION and len(states) >= SCREEN_SIZE and _between(radius, SCREENED_RANGE)
     codes = _encode(states, anchor) if screened else None
     spread = float(finite.max() - finite.min())
     numbers = [radius, spread, *((codes.scale, codes.lost, codes.small) if codes else ())]
@@ -67,8 +68,8 @@ def pack(states: torch.Tensor, log_weights: torch.Tensor) -> Packed:
     return Packed(states, log_phi, log_bits, uniform, anchor, nearest, halves, radius, spread, facts, codes, arch, {})
 
 
-def _ordinary(radius: float) -> bool:
-    return radius == 0 or SINGLE_RANGE[0] <= radius <= SINGLE_RANGE[1]
+def _between(radius: float, ends: tuple[float, ...]) -> bool:
+    return radius == 0 or ends[0] <= radius <= ends[1]
 
 
 def _encode(states: torch.Tensor, anchor: torch.Tensor) -> Codes:

@@ -13,7 +13,7 @@ from fastthermo.kernels.triton.differences import arguments, parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import energies
 from fastthermo.kernels.triton.queries import Queries, divide
-from fastthermo.kernels.triton.screen import Survey, survey, whole
+from fastthermo.kernels.triton.screen import Survey, survey
 from fastthermo.kernels.triton.tile import group_of, relative_energy, share
 
 
@@ -96,7 +96,13 @@ def lists(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey,
 def weights(packed: Packed, field: torch.Tensor, beta: torch.Tensor, seen: Survey, given: Given) -> torch.Tensor:
     """w_n (B, N) of the sparse queries, by differences; 0 of states that are not listed."""
     out = field.new_zeros(len(field), len(packed.states))
-    _weigh(packed, field, beta, seen, given, None, out)
+    t = tile("differences", field.shape[1], packed.architecture)
+    launch(
+        _weights_kernel,
+        (min(len(field), PROGRAMS), parts_of(packed, len(field))),
+        *lists(packed, field, beta, seen, given), out,
+        BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
+    )  # fmt: skip
     return out
 
 
@@ -110,47 +116,54 @@ def weigh_again(
     out: torch.Tensor,
 ) -> None:
     """out[i] = w_n, by differences, b = rows.places[i], where again[b]."""
-    _weigh(packed, field, beta, whole(packed, given.dominant, rows), given, again.view(torch.uint8), out)
-
-
-def _weigh(
-    packed: Packed,
-    field: torch.Tensor,
-    beta: torch.Tensor,
-    seen: Survey,
-    given: Given,
-    again: torch.Tensor | None,
-    out: torch.Tensor,
-) -> None:
-    t = tile("differences", field.shape[1], packed.architecture)
+    (queries, dimension), size = field.shape, len(packed.states)
+    t = tile("differences", dimension, packed.architecture)
     launch(
-        _weights_kernel,
-        (min(len(field), PROGRAMS), parts_of(packed, len(field))),
-        *lists(packed, field, beta, seen, given), seen.kept if again is None else again, out,
-        SOME=again is not None, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
+        _weigh_again_kernel,
+        (min(queries, PROGRAMS), parts_of(packed, queries)),
+        packed.states, packed.log_weights, field, beta, *rows, again.view(torch.uint8), given.dominant, given.norm, out,
+        size, dimension,
+        BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
 
 
 @triton.jit
-def _weights_kernel(
-    Y, PHI, H, BETA, GROUPS, KEPT, ORDER, COUNT, N, D, CAPACITY, DOMINANT, NORM, AGAIN, OUT,
-    SOME: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+def _weigh_again_kernel(
+    Y, PHI, H, BETA, ORDER, COUNT, AGAIN, DOMINANT, NORM, OUT, N, D, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr
 ):  # fmt: skip
-    """SOME: of queries of which AGAIN says so, the i-th in row i of OUT; else query b in row b."""
+    for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
+        b = tl.load(ORDER + i)
+        beta, r, norm = tl.load(BETA + b), tl.load(DOMINANT + b), tl.load(NORM + b)
+        low, high = share(tl.cdiv(N, BLOCK_N), tl.program_id(1), tl.num_programs(1))
+        high = tl.where(tl.load(AGAIN + b) != 0, high, low)
+        for j in range(low, high):
+            n = j * BLOCK_N + tl.arange(0, BLOCK_N)
+            w = weight_of(Y, PHI, H, b, beta, r, norm, n, N, D, BLOCK_N, BLOCK_D)
+            tl.store(OUT + (b * 0 + i) * N + n, w, mask=n < N)
+
+
+@triton.jit
+def _weights_kernel(
+    Y, PHI, H, BETA, GROUPS, KEPT, ORDER, COUNT, N, D, CAPACITY, DOMINANT, NORM, OUT,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
     part, parts = tl.program_id(1), tl.num_programs(1)
     for i in range(tl.program_id(0), tl.load(COUNT), tl.num_programs(0)):
         b = tl.load(ORDER + i)
         beta, r, norm, kept = tl.load(BETA + b), tl.load(DOMINANT + b), tl.load(NORM + b), tl.load(KEPT + b)
         low, high = share(kept, part, parts)
-        place = b
-        if SOME:
-            place = b * 0 + i
-            high = tl.where(tl.load(AGAIN + b) != 0, high, low)
         for j in range(low, high):
             n = group_of(GROUPS, b, j, kept, CAPACITY) * BLOCK_N + tl.arange(0, BLOCK_N)
-            x = relative_energy(Y, H, b, r, n, N, D, True, BLOCK_N, BLOCK_D)
-            logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - tl.load(PHI + r)) - beta * x
-            tl.store(OUT + place * N + n, norm * tl.exp(logit), mask=n < N)
+            w = weight_of(Y, PHI, H, b, beta, r, norm, n, N, D, BLOCK_N, BLOCK_D)
+            tl.store(OUT + b * N + n, w, mask=n < N)
+
+
+@triton.jit
+def weight_of(Y, PHI, H, b, beta, r, norm, n, N, D, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
+    """w_n of query b, by differences."""
+    x = relative_energy(Y, H, b, r, n, N, D, True, BLOCK_N, BLOCK_D)
+    logit = (tl.load(PHI + n, mask=n < N, other=float("-inf")) - tl.load(PHI + r)) - beta * x
+    return norm * tl.exp(logit)
 
 
 @triton.jit

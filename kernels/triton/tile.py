@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 BITS = tl.constexpr(1 / math.log(2))
-LARGEST = tl.constexpr(1e18)  # energy whose square float32 holds
+LARGEST = tl.constexpr(1e16)  # energy of which float32 holds sums of squares
 
 
 @triton.jit

@@ -85,8 +85,7 @@ def tail_of(
 
 def cumulant(
     packed: Packed, field: Tensor, beta: Tensor, given: Given, probes: Tensor, energy_probes: Tensor, precision: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """And of which queries float32 does not do, (B,)."""
+) -> tuple[Tensor, Tensor, Tail]:
     tail = tail_of(packed, field, beta, given, probes, energy_probes, precision)
     p, energy = tilted(packed, field, beta, tail.found, given, probes, energy_probes)
     out = torch.empty_like(field)
@@ -94,7 +93,7 @@ def cumulant(
     return (
         out + tail.averages(packed, precision) - tail.sums[:, :1] * tail.centre,
         energy + tail.sums[:, 1],
-        tail.again,
+        tail,
     )
 
 
@@ -111,7 +110,7 @@ def _prepare_kernel(
     r, near, beta, excess = tl.load(DOMINANT + b), tl.load(NEAR + b), tl.load(BETA + b), tl.load(EXCESS + b)
     radius = tl.load(FACTS)
     square = tl.zeros([BLOCK_D], tl.float64)
-    own, away, first, second = square, square, square, square
+    own, away, first, second, offset = square, square, square, square, square
     for k in range(0, D, BLOCK_D):
         d = k + tl.arange(0, BLOCK_D)
         inside = d < D
@@ -122,6 +121,7 @@ def _prepare_kernel(
         square += shift * (2 * (y - h) + shift)
         away += (y - h) * (y - h)
         centre = s + shift
+        offset += centre * centre
         tl.store(CENTRE + b * D + d, centre, mask=inside)
         if K >= 1:
             first += centre * row(V, b * K, d, inside, D, tl.float64)
@@ -138,8 +138,10 @@ def _prepare_kernel(
     scale = tl.load(NORM + b) * bound * lifted * tl.exp(tl.load(PHI + near) - tl.load(PHI + r) - beta * delta)
     flag, distance, logit = tl.load(FLAGS + b), tl.load(LENGTH + b), 2 * beta * tl.load(EPS + b)
     trace, energy, others = 2 * excess - tl.sum(square, 0), tl.sum(away, 0) / 2 + excess, 1 - tl.load(NORM + b)
-    share = tl.where(flag > 0, others + 1e-300, 0.0)
-    does = single_does(NARROW[K], trace, share, logit, energy, others, beta, radius, distance)
+    share, offset = tl.where(flag > 0, others, 0.0), tl.sum(offset, 0)
+    does = single_does(
+        NARROW[K], trace, share * share * offset, flag, logit, energy, others, beta, radius, distance
+    )  # fmt: skip
     tl.store(AGAIN + b, (~does).to(tl.uint8))
     tl.store(SCALARS + b, tl.where(flag > 0, scale, 0.0))
     tl.store(SCALARS + B + b, trace)

@@ -50,12 +50,20 @@ def offset(size: int) -> Problem:
     return Problem.of(y, (y[3] + y[4]) / 2 + 0.3 * rng.normal(size=33), 1.0)
 
 
-def cluster(size: int, width: float, beta: float = 0.01, noise: float = 0.0) -> Problem:
-    """Five tight clusters, and a query amid one of them, `noise` widths from a state."""
+def cluster(size: int, width: float, beta: float = 0.01, noise: float = 0.0, amid: bool = False) -> Problem:
+    """Five tight clusters, and a query in one of them: `noise` widths from a state, or at its centre."""
     rng = np.random.default_rng(5)
     centres = 10 * rng.normal(size=(5, 64))
     y = (centres[rng.integers(0, 5, size)] + width * rng.normal(size=(size, 64))).astype(np.float32)
-    return Problem.of(y, y[1] + noise * width * rng.normal(size=64), beta)
+    own = centres[np.square(centres - y[1]).sum(1).argmin()] if amid else y[1]
+    return Problem.of(y, own + noise * width * rng.normal(size=64), beta)
+
+
+def far_state(size: int, distance: float, beta: float) -> Problem:
+    """An outlier that float32 holds beside the others."""
+    y = np.random.default_rng(9).normal(size=(size, 64))
+    y[7] *= distance
+    return Problem.of(y.astype(np.float32), y[0] + np.random.default_rng(10).normal(size=64) / beta**0.5, beta)
 
 
 def images(size: int) -> Problem:

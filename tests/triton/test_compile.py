@@ -11,6 +11,7 @@ import pytest
 
 tl = pytest.importorskip("triton.language")
 from kernel_rows import (  # noqa: E402
+    ARRAYS,
     CHUNK,
     DOUBLES,
     EVERY_TILE,
@@ -92,11 +93,17 @@ SUMS = {
         "EXCESS: *fp64, OFFSETS: *fp64, U: *fp64, SCALARS: *fp64, N: i32, WIDTH: i32",
         tiles_of("row", 0, K=2),
     ),
-    "weights": sums(
-        "second:_weights_kernel",
-        f"{SECOND}, AGAIN: *u8, OUT: *fp64",
-        tiles_of("differences", 784, 16, SOME=True),
-        stack=8,
+    "weights": sums("second:_weights_kernel", f"{SECOND}, OUT: *fp64", tiles_of("differences", 784, 16)),
+    "weights again": sums(
+        "second:_weigh_again_kernel",
+        f"{ARRAYS}, ORDER: *i64, COUNT: *i32, AGAIN: *u8, DOMINANT: *i64, NORM: *fp64, OUT: *fp64, N: i32, D: i32",
+        tiles_of("differences", 784, 64),
+    ),
+    "cumulant again": sums(
+        "cumulant:_again_kernel",
+        f"{ARRAYS}, LISTS: *i32, AGAIN: *u8, DOMINANT: *i64, NORM: *fp64, SHIFT: *fp64, EXCESS: *fp64, V: *fp64, "
+        "U: *fp64, OUT: *fp64, ENERGY: *fp64, N: i32, D: i32",
+        tiles_of("differences", 784, 64, K=2),
     ),
     "cumulant": sums(
         "cumulant:_cumulant_kernel",

@@ -109,6 +109,13 @@ def test_an_offset_of_all_data_costs_no_digits(interpreted: Any) -> None:
 def test_a_query_amid_a_tight_cluster_is_within_its_bound(interpreted: Any, width: float) -> None:
     check(interpreted, extremes.cluster(400, width))
     check(interpreted, extremes.cluster(400, width, beta=width**-2, noise=1.0))
+    check(interpreted, extremes.cluster(400, width, beta=width**-2, amid=True))
+
+
+@pytest.mark.parametrize("beta", [1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("distance", [10.0, 1e3, 1e5])
+def test_a_far_state_leaves_sums_over_the_others_right(interpreted: Any, distance: float, beta: float) -> None:
+    check(interpreted, extremes.far_state(300, distance, beta))
 
 
 @pytest.mark.parametrize("width", [1e-5, 1e-3, 1e-1])
@@ -134,6 +141,8 @@ ON_GPUS = [
     *((extremes.far, d, 1e22, beta) for d in (3, 32) for beta in (1.0, 1e-22)),
     *((extremes.cluster, width) for width in (1e-5, 1e-3, 1e-1)),
     *((extremes.cluster, width, width**-2, 1.0) for width in (1e-5, 1e-3, 1e-1)),
+    *((extremes.cluster, width, width**-2, 0.0, True) for width in (1e-5, 1e-3, 1e-1)),
+    *((extremes.far_state, distance, 0.1) for distance in (10.0, 1e3, 1e5)),
     (extremes.images,),
     *((extremes.hidden, bytes_) for bytes_ in (False, True)),
 ]
