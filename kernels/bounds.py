@@ -31,6 +31,10 @@ reference state.
 10. What a bound is relative to must not be noise itself. rms^2 = 2 (H~_r + sum w (H~ - H~_r)) is too large by at most
    2 q times the error of an energy of 4's share q, and by 2 p (2 R) (R + |k|) where p of the weights should be none; if
    |k| > R the latter is a share of 2 H~_r that does not matter. That much is left out of it (`_rms`).
+11. A state whose weight is above e^-T of the largest, and so of the anchor's, satisfies beta (|t|^2/2 - |t| |g|) <=
+   T + spread, hence |t| <= |g| + sqrt(|g|^2 + 2 (T + spread) / beta) = S: 1 holds with the lesser of R and S (`reach`).
+   Energies of states beyond S grow with |t| faster than their errors, so that none of these comes above
+   e^-(T - beta error at S), which 5 leaves room for unless the bound is of no use.
 """
 
 import math
@@ -59,6 +63,11 @@ def _expm1(x):  # type: ignore[no-untyped-def]
 def _rms(energy_min, excess, slack):  # type: ignore[no-untyped-def]
     """At most sqrt(<|y - h|^2>), by 10, and never 0."""
     return (2 * (energy_min + excess) - slack).clip(0, None) ** 0.5 + 1e-300
+
+
+def reach(radius, spread, beta, distance):  # type: ignore[no-untyped-def]
+    """At most |t| of a state that matters to a query at `distance` |g| from the anchor, by 11."""
+    return (distance + (distance**2 + 2 * (CUTOFF + spread) / beta) ** 0.5).clip(None, radius)
 
 
 def product_error(dimension, radius, itemsize, beta, distance):  # type: ignore[no-untyped-def]

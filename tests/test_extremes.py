@@ -34,6 +34,12 @@ def test_an_outlier_leaves_the_others_their_weights(dimension: int, dtype: Any) 
     check(extremes.outlier(2000, dimension, dtype))
 
 
+@pytest.mark.parametrize("beta", [1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("distance", [10.0, 1e3, 1e5])
+def test_a_far_state_leaves_sums_over_the_others_right(distance: float, beta: float) -> None:
+    check(extremes.far_state(3000, distance, beta))
+
+
 @pytest.mark.parametrize("dimension", [8, 32])
 def test_a_state_of_weight_zero_may_be_anywhere(dimension: int) -> None:
     check(extremes.weightless(2000, dimension))

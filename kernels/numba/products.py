@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastthermo.kernels import Sums
-from fastthermo.kernels.bounds import SINGLE_RANGE, dense_error, dense_log_error, product_error
+from fastthermo.kernels.bounds import SINGLE_RANGE, dense_error, dense_log_error, product_error, reach
 from fastthermo.kernels.numba import bytewise, dense, head, merge
 from fastthermo.kernels.numba.assemble import join, replace, sums_of
 from fastthermo.kernels.numba.codes import LARGEST, Codes, Probes, probe
@@ -92,7 +92,7 @@ def alike(beta: np.ndarray, energy_min: np.ndarray, excess: np.ndarray, log_rest
 
 def by_products(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> Sums:
     dtype = working_type(packed, precision)
-    made = plan(packed, h, b, dtype, precision)
+    made = plan(packed, h, b, dtype, precision, dtype == SINGLE)
     blurred = made.blur > 0
     if dtype == SINGLE and blurred.all():
         return by_products(packed, h, b, "double")
@@ -119,10 +119,14 @@ def _again(packed: Packed, h: np.ndarray, b: np.ndarray, found: Sums, rows: np.n
         replace(found, rows, by_products(packed, h[rows], b[rows], "double"))
 
 
-def plan(packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, precision: str = "double") -> Plan:
+def plan(
+    packed: Packed, field: np.ndarray, beta: np.ndarray, dtype: np.dtype, precision: str = "double", rough: bool = False
+) -> Plan:
+    """rough : states below e^-T of the largest count as none."""
     distance = np.sqrt(squares(field, packed.anchor))
     unit = float(np.finfo(dtype).eps) / 2
-    error = TYPICAL * unit * beta * packed.radius * (packed.radius / 2 + distance) + 1e-300
+    radius = reach(packed.radius, packed.spread, beta, distance) if rough else packed.radius
+    error = TYPICAL * unit * beta * radius * (radius / 2 + distance) + 1e-300
     level = np.minimum(0, 2 * np.log2(TOLERANCE[dtype.itemsize] / error))
     blur = np.where(error > BLURRED, 4 * LOG2E * error / TYPICAL * np.sqrt(field.shape[1]), 0.0)
     if precision == "fast":
@@ -201,7 +205,8 @@ def _dense(
     bound = dense_error(*about, excess, tail, moves, grain, 0.0 if codes is None else codes.residual)
     log_error = dense_log_error(*about, tail, moves)
     coarse = np.sqrt(grain / 6) > TOLERANCE[4] / 2
-    narrow = 2 * (least + excess) < (NARROW * packed.radius * tail) ** 2
+    mean = packed.states[dominant] - packed.anchor + shift
+    narrow = 2 * (least + excess) < (NARROW * tail) ** 2 * np.einsum("bd,bd->b", mean, mean)
     return sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error), coarse, narrow
 
 
@@ -224,7 +229,8 @@ def _floats(
     tile = tile_length(field.shape[1], dtype.itemsize, LONG_TILE)
     given = (field, beta, made.level, made.rest_level, made.blur, guess, packed.tilts, np.zeros(1, dtype))
     distance = np.sqrt(squares(field, packed.anchor))
-    product = product_error(field.shape[1], packed.radius, dtype.itemsize, beta, distance)
+    radius = reach(packed.radius, packed.spread, beta, distance)
+    product = product_error(field.shape[1], radius, dtype.itemsize, beta, distance)
     return _pass(dense.dense_kernel, packed, field, beta, block, product, scratch, packed.data, tile, block, *given)
 
 

@@ -34,8 +34,14 @@ def difference_error(D, radius, spread, beta, least, CHANGES: tl.constexpr):
 
 
 @triton.jit
+def reach_of(radius, spread, beta, distance, cutoff):
+    """`bounds.reach`."""
+    return tl.minimum(radius, distance + tl.sqrt(distance * distance + 2 * (cutoff + spread) / beta))
+
+
+@triton.jit
 def product_error(D, radius, distance):
-    """Of a float64 product about the anchor, `distance` from the field: of an energy."""
+    """Of a float64 product about the anchor, `distance` from the field: of an energy; radius as of `reach_of`."""
     return (tl.minimum(D, 256) + D / 256 + 7) * UNIT64 * radius * (radius / 2 + distance)
 
 

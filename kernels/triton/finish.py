@@ -15,7 +15,16 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.bounds import EXPONENTIAL, UNITS, cutoffs
-from fastthermo.kernels.triton.certify import REACH, UNIT64, difference_error, expm1, product_error, rms_of, single_does
+from fastthermo.kernels.triton.certify import (
+    REACH,
+    UNIT64,
+    difference_error,
+    expm1,
+    product_error,
+    reach_of,
+    rms_of,
+    single_does,
+)
 from fastthermo.kernels.triton.config import NARROW_MEAN, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import ROUGH, Heads
@@ -129,7 +138,7 @@ def _finish_kernel(
     differences = difference_error(D, radius, spread, beta, least, 1)
     heads = expm1(2 * (differences + 16 * UNIT64 * (REACH + spread))) / 2
     eps, distance = tl.load(EPS + b), tl.load(DISTANCE + b)
-    refined = product_error(D, radius, distance)
+    refined = product_error(D, reach_of(radius, spread, beta, distance, REACH), distance)
     refined += 4 * (REACH + spread) / beta * UNIT32  # by products in float64, then float32 relative to `near`
     eps = tl.where(flag == ROUGH, refined, eps)
     logit = tl.minimum(2 * beta * eps + WEIGHTS, 300.0)

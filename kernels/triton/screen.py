@@ -50,7 +50,8 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
         near = torch.zeros(queries, dtype=torch.int64, device=device)
         return whole(packed, near, everyone(near))
     gamma = (field.shape[1] / 8 + 8) * ACCUMULATION
-    g = halves(packed, field, beta, "tf32", gamma=gamma)
+    cutoff = DOUBLE_CUTOFF if precision == "double" else SCREENED
+    g = halves(packed, field, beta, "tf32", gamma=gamma, cutoff=cutoff)
     count = groups(len(packed.states))
     bounds = torch.empty(queries, count, dtype=torch.float32, device=device)
     t = tile("screen", field.shape[1], packed.architecture)
@@ -70,7 +71,7 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
         _sift_kernel,
         (queries,),
         bounds, g.eps, beta, listed, kept, near, count, capacity,
-        CUTOFF=DOUBLE_CUTOFF if precision == "double" else SCREENED, GROUP=GROUP, BLOCK_N=t.n,
+        CUTOFF=cutoff, GROUP=GROUP, BLOCK_N=t.n,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     wanted = TOLERANCE[8 if precision == "double" else 4] * 2.0**29  # float64 products err by u = 2^-53, not 2^-24

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import CUTOFF, EXPONENTIAL, SCREENED
-from fastthermo.kernels.triton.certify import UNIT64, difference_error, expm1, product_error, rms_of
+from fastthermo.kernels.triton.certify import UNIT64, difference_error, expm1, product_error, reach_of, rms_of
 from fastthermo.kernels.triton.config import tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.pack import Packed
@@ -115,7 +115,7 @@ def normalise(
         tl.store(SHIFT + b * D + d, shift * scale + bad, mask=d < D)
     least, away, excess = tl.sum(least, 0) / 2, tl.sqrt(tl.sum(away, 0)), excess * scale
     excess = tl.maximum(excess, -least)  # the error of products amid copies of a state
-    product = product_error(D, radius, away)
+    product = product_error(D, reach_of(radius, spread, beta, away, REACH), away)
     tail = 0 * scale
     if is_dense:
         tail = rest * scale

@@ -4,9 +4,10 @@ With g = h - a, t = y - a, g ~ g1 + g2 and t ~ t1 + t2, scaled by powers of two,
 
     |t.g - (t1.g1 + t1.g2 + t2.g1) as computed| <= |g - g1 - g2| R + |g| max |t - t1 - t2| + |g2| max |t2| + gamma |g| R
 
-by Cauchy-Schwarz, R = max |t|: `eps`, with the rounding of the energy |t|^2/2 - t.g and of what is made of it. Tensor
-cores accumulate a block of dimensions at a time, the three products of a block in one chain: gamma = (3 block / 8 + 8 +
-D / block) 2^-22.
+by Cauchy-Schwarz: `eps`, with the rounding of the energy |t|^2/2 - t.g and of what is made of it. R is max |t| of the
+states that matter (`bounds.reach`), of which t - t1 is at most 2^-11 R and t - t1 - t2 at most 2^-22 R, but for the
+smallest numbers of float16. Tensor cores accumulate a block of dimensions at a time, the three products of a block in
+one chain: gamma = (3 block / 8 + 8 + D / block) 2^-22.
 """
 
 from typing import NamedTuple
@@ -15,6 +16,8 @@ import torch
 import triton
 import triton.language as tl
 
+from fastthermo.kernels.bounds import CUTOFF
+from fastthermo.kernels.triton.certify import reach_of
 from fastthermo.kernels.triton.config import TYPICAL, Tile, tile
 from fastthermo.kernels.triton.device import cdiv, launch, power_below
 from fastthermo.kernels.triton.pack import Packed
@@ -51,8 +54,9 @@ def halves(
     precision: str,
     anchored: bool = True,
     gamma: float | None = None,
+    cutoff: float = CUTOFF,
 ) -> Halves:
-    """gamma : of other products than those of `energies`."""
+    """gamma : of other products than those of `energies`; cutoff : states above e^-cutoff matter."""
     queries, dimension = vectors.shape
     high = torch.empty(queries, dimension, dtype=torch.float16, device=vectors.device)
     low, unit = torch.empty_like(high), torch.empty(queries, dtype=torch.float32, device=vectors.device)
@@ -63,7 +67,7 @@ def halves(
     launch(
         _halves_kernel,
         (queries,),
-        vectors, packed.anchor, beta, packed.facts, high, low, unit, length, eps, typical, dimension, gamma,
+        vectors, packed.anchor, beta, packed.facts, high, low, unit, length, eps, typical, dimension, gamma, cutoff,
         ANCHORED=anchored, PRODUCTS=products_of(packed, precision), TYPICAL=TYPICAL * 2.0**-24,
         BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
@@ -121,7 +125,7 @@ def _tile(packed: Packed, queries: int) -> Tile:
 
 @triton.jit
 def _halves_kernel(
-    V, ANCHOR, BETA, FACTS, HIGH, LOW, UNIT, LENGTH, EPS, ERROR, D, gamma,
+    V, ANCHOR, BETA, FACTS, HIGH, LOW, UNIT, LENGTH, EPS, ERROR, D, gamma, cutoff,
     ANCHORED: tl.constexpr, PRODUCTS: tl.constexpr, TYPICAL: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
@@ -153,7 +157,11 @@ def _halves_kernel(
         lost += left * left
     length = tl.sqrt(tl.sum(square, 0))
     beta, radius, spread = tl.load(BETA + b), tl.load(FACTS), tl.load(FACTS + 1)
+    radius = reach_of(radius, spread, beta, length, cutoff)
     t_scale, t_lost, t_small = tl.load(FACTS + 2), tl.load(FACTS + 3), tl.load(FACTS + 4)
+    smallest = tl.sqrt(D + 0 * length) * 2.0**-25 / t_scale
+    t_lost = tl.minimum(t_lost, 2.0**-22 * radius + smallest)
+    t_small = tl.minimum(t_small, 2.0**-11 * radius + smallest)
     g_small, g_lost = tl.sqrt(tl.sum(small, 0)) / scale, tl.sqrt(tl.sum(lost, 0)) / scale
     eps = g_lost * radius + length * t_lost + g_small * t_small + gamma * length * radius
     if PRODUCTS == 1:

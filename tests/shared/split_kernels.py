@@ -9,7 +9,7 @@ SPLIT = {
     "halves": sums(
         "split:_halves_kernel",
         "V: *fp64, ANCHOR: *fp64, BETA: *fp64, FACTS: *fp64, HIGH: *fp16, LOW: *fp16, UNIT: *fp32, LENGTH: *fp64, "
-        "EPS: *fp64, ERROR: *fp64, D: i32, gamma: fp32",
+        "EPS: *fp64, ERROR: *fp64, D: i32, gamma: fp32, cutoff: fp32",
         tiles_of("halves", 784, ANCHORED=True, PRODUCTS=3, TYPICAL=1e-8),
     ),
     **{

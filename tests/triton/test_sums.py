@@ -17,6 +17,7 @@ from fastthermo.kernels.bounds import (
     dense_log_error,
     near_error,
     product_error,
+    reach,
     screened_error,
     screened_log_error,
 )
@@ -181,7 +182,8 @@ def test_bounds_of_float64_sums_are_those_of_the_proof(interpreted: Any, problem
     want = screened_error(*about, "double", problem.beta, least, excess, rest, none, none)
     want_log = screened_log_error(*about, "double", problem.beta, least, rest, none, none)
     distance, twice, tail = (problem.field - packed.anchor).norm(dim=1), 2 * problem.beta, rest / (1 + rest)
-    product = product_error(problem.states.shape[1], packed.radius, 8, twice, distance)
+    radius = reach(packed.radius, packed.spread, problem.beta, distance)
+    product = product_error(problem.states.shape[1], radius, 8, twice, distance)
     products = dense_error(*about, 8, twice, product, least, excess, tail, 0)
     products_log = dense_log_error(*about, 8, twice, product, least, tail, 0)
     want, want_log = torch.where(dense, products, want), torch.where(dense, products_log, want_log)
