@@ -35,23 +35,16 @@ class Survey(NamedTuple):
     is_dense: torch.Tensor | None  # (B,) bool
 
 
-def whole(packed: Packed, near: torch.Tensor, rows: Queries) -> Survey:
-    """Some queries, of all states by differences, from the states near (B,)."""
-    queries, (size, dimension) = len(near), packed.states.shape
-    count = cdiv(size, tile("differences", dimension, packed.architecture).n)
-    kept = torch.full((queries,), count, dtype=torch.int32, device=near.device)
-    return Survey(torch.zeros(queries, 0, dtype=torch.int32, device=near.device), kept, near, rows, None, None)
-
-
 def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str) -> Survey:
-    """Without codes all groups are listed."""
+    """Without codes all groups are listed: of all states by differences."""
     queries, device = len(field), field.device
     if packed.codes is None:
-        near = torch.zeros(queries, dtype=torch.int64, device=device)
-        return whole(packed, near, everyone(near))
+        size = tile("differences", field.shape[1], packed.architecture).n
+        kept = torch.full((queries,), cdiv(len(packed.states), size), dtype=torch.int32, device=device)
+        none = torch.zeros(queries, 0, dtype=torch.int32, device=device)
+        return Survey(none, kept, torch.zeros_like(kept).long(), everyone(kept), None, None)
     gamma = (field.shape[1] / 8 + 8) * ACCUMULATION
-    cutoff = DOUBLE_CUTOFF if precision == "double" else SCREENED
-    g = halves(packed, field, beta, "tf32", gamma=gamma, cutoff=cutoff)
+    g = halves(packed, field, beta, "tf32", gamma=gamma, cutoff=DOUBLE_CUTOFF)
     count = groups(len(packed.states))
     bounds = torch.empty(queries, count, dtype=torch.float32, device=device)
     t = tile("screen", field.shape[1], packed.architecture)
@@ -71,7 +64,7 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
         _sift_kernel,
         (queries,),
         bounds, g.eps, beta, listed, kept, near, count, capacity,
-        CUTOFF=cutoff, GROUP=GROUP, BLOCK_N=t.n,
+        CUTOFF=DOUBLE_CUTOFF if precision == "double" else SCREENED, GROUP=GROUP, BLOCK_N=t.n,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     wanted = TOLERANCE[8 if precision == "double" else 4] * 2.0**29  # float64 products err by u = 2^-53, not 2^-24
