@@ -37,8 +37,8 @@ BLURRED = 0.05  # expected error of a logit from which products decide nothing
 # a third of u beta R (R/2 + |g|), measured on images, latents and Gaussian data.
 TYPICAL = 1 / 3
 TOLERANCE = {4: 5e-7, 8: 3e-13}  # of the force, relative to its rms, by the bytes of a number
-# rms force over the mean's distance from the anchor times the share of float32 products, below which their own rounding
-# is more than 1e-6
+MARGIN = 1.4  # of the reach of states that matter, in the place of R
+# rms force over that reach times the share of float32 products, below which their own rounding is more than 1e-6
 NARROW = 0.07
 PRECISE = {4: 2e-5, 8: 2e-15}  # of second passes, relative
 ALIKE = 1e-2  # beta <H~> over the weight of all but the dominant state, below which they are copies of it

@@ -18,6 +18,7 @@ from fastthermo.kernels.numba.config import (
     ALIKE,
     BLURRED,
     LONG_TILE,
+    MARGIN,
     NARROW,
     PRECISE,
     ROWS,
@@ -125,7 +126,7 @@ def plan(
     """rough : states below e^-T of the largest count as none."""
     distance = np.sqrt(squares(field, packed.anchor))
     unit = float(np.finfo(dtype).eps) / 2
-    radius = reach(packed.radius, packed.spread, beta, distance) if rough else packed.radius
+    radius = MARGIN * reach(packed.radius / MARGIN, packed.spread, beta, distance) if rough else packed.radius
     error = TYPICAL * unit * beta * radius * (radius / 2 + distance) + 1e-300
     level = np.minimum(0, 2 * np.log2(TOLERANCE[dtype.itemsize] / error))
     blur = np.where(error > BLURRED, 4 * LOG2E * error / TYPICAL * np.sqrt(field.shape[1]), 0.0)
@@ -205,8 +206,8 @@ def _dense(
     bound = dense_error(*about, excess, tail, moves, grain, 0.0 if codes is None else codes.residual)
     log_error = dense_log_error(*about, tail, moves)
     coarse = np.sqrt(grain / 6) > TOLERANCE[4] / 2
-    mean = packed.states[dominant] - packed.anchor + shift
-    narrow = 2 * (least + excess) < (NARROW * tail) ** 2 * np.einsum("bd,bd->b", mean, mean)
+    size = reach(packed.radius, packed.spread, beta, np.sqrt(squares(field, packed.anchor)))
+    narrow = 2 * (least + excess) < (NARROW * tail * size) ** 2
     return sums_of(dominant, shift, rest, least, excess, square, participation, bound, log_error), coarse, narrow
 
 

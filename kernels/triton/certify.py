@@ -46,14 +46,14 @@ def product_error(D, radius, distance):
 
 
 @triton.jit
-def single_does(narrow: tl.constexpr, square, offset, flag, logit, energy, others, beta, radius, distance):
+def single_does(narrow: tl.constexpr, square, size, flag, logit, energy, others, beta, radius, distance):
     """Whether float32 holds the energies of a query, and its products are precise enough: if flag > 0, of a tail whose
     logits err by at most `logit`; `others` is the weight of all but the dominant state.
 
-    square : the mean square of what is wanted; offset : |sum w t|^2 of the tail, from whose size the rounding of
-    products is; narrow : the root of their ratio that there may be. False of anything that is not a number.
+    square : the mean square of what is wanted; size : the reach of states that matter times the share of the tail, of
+    which the rounding of products is; narrow : how much of it the root of `square` must be. False of what is no number.
     """
-    fine = (square >= offset * (narrow * narrow)) & ((logit <= LIMITS[0]) | (flag == 0))
+    fine = (square >= size * size * (narrow * narrow)) & ((logit <= LIMITS[0]) | (flag == 0))
     largest = radius * (radius / 2 + distance)
     held = (largest <= LARGEST) & (beta * largest <= LOGITS)
     return fine & held & (beta * energy >= LIMITS[1] * others)

@@ -17,9 +17,9 @@ TOLERANCE = {4: 1e-7, 8: 3e-13}  # of a logit by float64 products, by the bytes 
 NARROW = 1e-2  # sqrt(<|y - m|^2>) / R below which second passes are not done by products
 HEADS = MappingProxyType({"cpu": 64})  # states a query, at most, summed by differences beside float32 products
 MOST_HEADS = 1024  # of other architectures
-# Float32 products do not do where the rms force, or the root of <|y - m|^2>, is less of the distance of their sum from
-# the anchor, nor where the bound of the error of a logit is more, nor where beta <H~> is less of the weight of all but
-# the dominant state: then these are copies of it.
+# Float32 products do not do where the rms force, or the root of <|y - m|^2>, is less of the reach of states that matter
+# times the weight of those summed by products, nor where the bound of the error of a logit is more, nor where beta <H~>
+# is less of the weight of all but the dominant state: then these are copies of it.
 NARROW_MEAN, UNSURE, ALIKE = 7e-2, 0.5, 1e-2
 SPLIT_TOLERANCE = 2.5e-7  # of the force, relative to its rms, from independent errors of float32 products
 NARROW_SPLIT = 4e-2  # the same of second moments by float32 products, of a tail that holds all of the weights

@@ -117,7 +117,6 @@ def _finish_kernel(
     squares = tl.load(HEAD + 4 * b + 3) + factor * factor * _total(TAIL, b, TAIL_PARTS, 3)
     scale = 1 / (1 + rest)
     least = tl.zeros([BLOCK_D], tl.float64)
-    offset = least
     bad = tl.where(beta > 0, beta - beta, float("nan")) + (e_r - e_r)  # of any field that is not finite
     for k in range(0, D, BLOCK_D):
         d = k + tl.arange(0, BLOCK_D)
@@ -130,7 +129,6 @@ def _finish_kernel(
             average = average_of(AVERAGE, b, d, B, D, AVERAGE_PARTS, BLOCK_D)
             own = y - tl.load(ANCHOR + d, mask=inside, other=0)
             shift += factor * (average * unit - t0 * own)
-            offset += average * average
         tl.store(SHIFT + b * D + d, shift * scale + bad, mask=inside)
     least = tl.sum(least, 0) / 2
     mean_excess = tl.maximum(excess * scale, -least)  # the error of products amid copies of a state
@@ -149,10 +147,9 @@ def _finish_kernel(
     origin = chains * (1 + tl.sqrt(2 * least) / rms) + share * (added * radius + lost) / rms
     dropped = tl.minimum(rest * dropped_runner_up, dropped_largest)
     dropped = N * tl.where(flag > 0, LEAST * lifted * scale, 4 * dropped) * radius / rms
-    to_mean = factor * scale * unit
-    offset = tl.sum(offset, 0) * to_mean * to_mean
+    size = share * reach_of(radius, spread, beta, distance, REACH)
     energy, others = least + mean_excess, rest * scale
-    does = single_does(NARROW, rms * rms, offset, flag, logit, energy, others, beta, radius, distance)
+    does = single_does(NARROW, rms * rms, size, flag, logit, energy, others, beta, radius, distance)
     tl.store(AGAIN + b, (~does).to(tl.uint8))
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.triton.boltzmann import headed, pitch
-from fastthermo.kernels.triton.certify import single_does
+from fastthermo.kernels.triton.certify import REACH, reach_of, single_does
 from fastthermo.kernels.triton.config import NARROW_MEAN, NARROW_SPLIT, tile
 from fastthermo.kernels.triton.device import launch
 from fastthermo.kernels.triton.heads import Heads, row_parts
@@ -110,7 +110,7 @@ def _prepare_kernel(
     r, near, beta, excess = tl.load(DOMINANT + b), tl.load(NEAR + b), tl.load(BETA + b), tl.load(EXCESS + b)
     radius = tl.load(FACTS)
     square = tl.zeros([BLOCK_D], tl.float64)
-    own, away, first, second, offset = square, square, square, square, square
+    own, away, first, second = square, square, square, square
     for k in range(0, D, BLOCK_D):
         d = k + tl.arange(0, BLOCK_D)
         inside = d < D
@@ -121,7 +121,6 @@ def _prepare_kernel(
         square += shift * (2 * (y - h) + shift)
         away += (y - h) * (y - h)
         centre = s + shift
-        offset += centre * centre
         tl.store(CENTRE + b * D + d, centre, mask=inside)
         if K >= 1:
             first += centre * row(V, b * K, d, inside, D, tl.float64)
@@ -138,10 +137,8 @@ def _prepare_kernel(
     scale = tl.load(NORM + b) * bound * lifted * tl.exp(tl.load(PHI + near) - tl.load(PHI + r) - beta * delta)
     flag, distance, logit = tl.load(FLAGS + b), tl.load(LENGTH + b), 2 * beta * tl.load(EPS + b)
     trace, energy, others = 2 * excess - tl.sum(square, 0), tl.sum(away, 0) / 2 + excess, 1 - tl.load(NORM + b)
-    share, offset = tl.where(flag > 0, others, 0.0), tl.sum(offset, 0)
-    does = single_does(
-        NARROW[K], trace, share * share * offset, flag, logit, energy, others, beta, radius, distance
-    )  # fmt: skip
+    size = tl.where(flag > 0, others, 0.0) * reach_of(radius, tl.load(FACTS + 1), beta, distance, REACH)
+    does = single_does(NARROW[K], trace, size, flag, logit, energy, others, beta, radius, distance)
     tl.store(AGAIN + b, (~does).to(tl.uint8))
     tl.store(SCALARS + b, tl.where(flag > 0, scale, 0.0))
     tl.store(SCALARS + B + b, trace)
