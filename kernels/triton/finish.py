@@ -136,7 +136,8 @@ def _finish_kernel(
     differences = difference_error(D, radius, spread, beta, least, 1)
     heads = expm1(2 * (differences + 16 * UNIT64 * (REACH + spread))) / 2
     eps, distance = tl.load(EPS + b), tl.load(DISTANCE + b)
-    refined = product_error(D, reach_of(radius, spread, beta, distance, REACH), distance)
+    reach = reach_of(radius, spread, beta, distance, REACH)
+    refined = product_error(D, reach, distance)
     refined += 4 * (REACH + spread) / beta * UNIT32  # by products in float64, then float32 relative to `near`
     eps = tl.where(flag == ROUGH, refined, eps)
     logit = tl.minimum(2 * beta * eps + WEIGHTS, 300.0)
@@ -147,9 +148,8 @@ def _finish_kernel(
     origin = chains * (1 + tl.sqrt(2 * least) / rms) + share * (added * radius + lost) / rms
     dropped = tl.minimum(rest * dropped_runner_up, dropped_largest)
     dropped = N * tl.where(flag > 0, LEAST * lifted * scale, 4 * dropped) * radius / rms
-    size = share * reach_of(radius, spread, beta, distance, REACH)
     energy, others = least + mean_excess, rest * scale
-    does = single_does(NARROW, rms * rms, size, flag, logit, energy, others, beta, radius, distance)
+    does = single_does(NARROW, rms * rms, share * reach, flag, logit, energy, others, beta, radius, distance)
     tl.store(AGAIN + b, (~does).to(tl.uint8))
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)
