@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +18,7 @@ import numpy as np
 
 from fastthermo._arrays import Queries, check_bound, is_torch, read_rows, rounding, to_tensor
 from fastthermo.ensemble.mixture import Mixture, ops_module
+from fastthermo.ensemble.prior import Prior
 from fastthermo.ensemble.reading import read_labels, read_states, read_weights
 from fastthermo.state import BoltzmannState
 
@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 
     from fastthermo import ops
 
-DENSE = 1024  # dimensions up to which the data covariance is diagonalised densely
-
 __all__ = ["Ensemble", "Mixture", "top_weights"]
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
+class Ensemble(Prior):
     """The exact Boltzmann ensemble over a data set.
 
     Parameters
@@ -72,23 +70,9 @@ class Ensemble:
         return f"Ensemble({self.size} states of shape {self.shape}, {self._core.dtype}, {kind})"
 
     @property
-    def size(self) -> int:
-        """N, the number of states."""
-        return self._core.size
-
-    @property
-    def dimension(self) -> int:
-        """D, the number of coordinates of a state."""
-        return self._core.dimension
-
-    @property
     def numpy(self) -> bool:
         """Whether the states came as NumPy arrays, and so does what is made of them without another example."""
         return not is_torch(self.states)
-
-    @property
-    def device(self) -> torch.device:
-        return self._core.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -215,48 +199,6 @@ class Ensemble:
             return chosen
         return self.scale * (chosen.astype(np.float64) if self.numpy else chosen.double()) + self.shift
 
-    @cached_property
-    def data_mean(self) -> np.ndarray:
-        """sum phi y, shape (D,) float64."""
-        total = self._core.total(lambda y, phi: phi @ y)
-        return self.scale * total.cpu().numpy() + self.shift
-
-    @cached_property
-    def data_variance(self) -> float:
-        """tr Cov of the data."""
-        centre = self._centre()
-        return self.scale**2 * float(self._core.total(lambda y, phi: phi @ (y - centre).square().sum(1)))
-
-    def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D)."""
-        k = min(k, self.dimension)
-        if self.dimension <= DENSE or 4 * k > self.dimension:
-            values, vectors = self._components
-        else:
-            import torch
-            from scipy.sparse.linalg import LinearOperator, eigsh
-
-            def matvec(v: np.ndarray) -> np.ndarray:
-                return self._covary(torch.as_tensor(v, device=self.device).reshape(self.dimension, -1)).cpu().numpy()
-
-            operator = LinearOperator((self.dimension,) * 2, matvec=matvec, matmat=matvec, dtype=np.float64)
-            values, vectors = eigsh(operator, k, v0=np.ones(self.dimension))
-        return self.scale**2 * values[::-1][:k], vectors.T[::-1][:k]
-
-    @cached_property
-    def _components(self) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues, increasing, and eigenvectors of the covariance of the states, asked by every Gaussian start."""
-        import torch
-
-        unit = torch.eye(self.dimension, dtype=torch.float64, device=self.device)
-        values, vectors = np.linalg.eigh(self._covary(unit).cpu().numpy())
-        return values, vectors
-
-    def _covary(self, v: torch.Tensor) -> torch.Tensor:
-        """The covariance of the states times v (D, m)."""
-        centre = self._centre()
-        return self._core.total(lambda y, phi: (y - centre).T @ (phi[:, None] * ((y - centre) @ v)))
-
     def split(self, labels: Any) -> Mixture:
         """One ensemble a class, for class posteriors and class-wise thermodynamics."""
         names = read_labels(labels, self.size)
@@ -299,12 +241,6 @@ class Ensemble:
             raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
         if not isfinite(self.shift):
             raise ValueError(f"shift: wanted a finite number, got {self.shift}")
-
-    def _centre(self) -> torch.Tensor:
-        """The mean of the states as they are stored."""
-        import torch
-
-        return torch.as_tensor((self.data_mean - self.shift) / self.scale, device=self.device)
 
     def _read(self, field: Any, beta: Any) -> tuple[Queries, tuple[torch.Tensor, torch.Tensor]]:
         q = Queries.read(field, beta, self.dimension, self.device)

@@ -1,0 +1,83 @@
+"""The data under their prior weights: the law at infinite temperature."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+DENSE = 1024  # dimensions up to which the data covariance is diagonalised densely
+
+
+class Prior:
+    """Sizes, mean, variance and principal components of the data, scale * states + shift."""
+
+    scale: float
+    shift: float
+    _core: Any  # ops.States, or ops.Divided
+
+    @property
+    def size(self) -> int:
+        """N, the number of states."""
+        return self._core.size
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of coordinates of a state."""
+        return self._core.dimension
+
+    @property
+    def device(self) -> torch.device:
+        return self._core.device
+
+    @cached_property
+    def data_mean(self) -> np.ndarray:
+        """sum phi y, shape (D,) float64."""
+        total = self._core.total(lambda y, phi: phi @ y)
+        return self.scale * total.cpu().numpy() + self.shift
+
+    @cached_property
+    def data_variance(self) -> float:
+        """tr Cov of the data."""
+        centre = self._centre()
+        return self.scale**2 * float(self._core.total(lambda y, phi: phi @ (y - centre).square().sum(1)))
+
+    def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D)."""
+        k = min(k, self.dimension)
+        if self.dimension <= DENSE or 4 * k > self.dimension:
+            values, vectors = self._components
+        else:
+            import torch
+            from scipy.sparse.linalg import LinearOperator, eigsh
+
+            def matvec(v: np.ndarray) -> np.ndarray:
+                return self._covary(torch.as_tensor(v, device=self.device).reshape(self.dimension, -1)).cpu().numpy()
+
+            operator = LinearOperator((self.dimension,) * 2, matvec=matvec, matmat=matvec, dtype=np.float64)
+            values, vectors = eigsh(operator, k, v0=np.ones(self.dimension))
+        return self.scale**2 * values[::-1][:k], vectors.T[::-1][:k]
+
+    @cached_property
+    def _components(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues, increasing, and eigenvectors of the covariance of the states, asked by every Gaussian start."""
+        import torch
+
+        unit = torch.eye(self.dimension, dtype=torch.float64, device=self.device)
+        values, vectors = np.linalg.eigh(self._covary(unit).cpu().numpy())
+        return values, vectors
+
+    def _covary(self, v: torch.Tensor) -> torch.Tensor:
+        """The covariance of the states times v (D, m)."""
+        centre = self._centre()
+        return self._core.total(lambda y, phi: (y - centre).T @ (phi[:, None] * ((y - centre) @ v)))
+
+    def _centre(self) -> torch.Tensor:
+        """The mean of the states as they are stored."""
+        import torch
+
+        return torch.as_tensor((self.data_mean - self.shift) / self.scale, device=self.device)
