@@ -17,6 +17,7 @@ LAWS = {
     "sphere, d=10": lambda: ft.solvable.sphere(10, 1.0),
     "Curie-Weiss, 100 spins": lambda: ft.solvable.curie_weiss(100, 0.5),
     "Ising ring": lambda: ft.solvable.ising_ring(16, 0.5),
+    "free spins": lambda: ft.solvable.ising_ring(6, 0.0),
     "two Gaussians": lambda: ft.solvable.gaussian_mixture([[2.0, 0.0], [-2.0, 0.0]], 1.0),
 }
 

@@ -16,7 +16,7 @@ beta^2 Var(H~) + beta^3 Cov(y.u, H~)^2 / (1 - g). Theory: Ambrogioni, arXiv:2310
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,19 @@ SPAN = 1e4  # temperatures searched, below the largest variance of the data
 STEPS = 80  # of Newton's method
 ROUNDING = 4e-15  # of a magnetisation and a gain, relative to the scale of x and to 1
 RATIO = 1e-2  # of even to odd forces, above which an axis is not one of symmetry
+ALONG = 0.9  # share of the odd force along an axis of symmetry
+STRAIGHT = 1 - 1e-9  # and along one among degenerate ones, which is turned until it is
+TURNS = 50
+DEGENERATE = 1e-3  # distance of a gain from 1
 PROBE = 0.05  # where they are compared, in units of sqrt(s_c)
 BLOCK = 2**16  # data projected at a time
 GRAIN = 2.0**-42  # relative distance below which data on an axis are one
 CLOSE = 1e-6  # relative step of Newton's method below which one that no longer shrinks is rounding
 DIFFERENCE = 1e-5  # relative step of a slope for Newton's method
 STENCIL = 2e-3  # relative step of a fourth-order derivative in beta
+
+
+ASYMMETRIC = "the landscape is not symmetric about the point: the transition is of first order or a saddle-node"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +80,15 @@ class Axis:
         with np.errstate(divide="ignore"):
             merged = Ensemble(np.stack([plane.real, plane.imag], 1), np.log(weights))
         return Axis(merged, np.zeros(2), np.array([1.0, 0.0]), self.beta)
+
+    def space(self) -> np.ndarray:
+        """Orthonormal directions whose gains pass 1 together, (k, D), the axis among them."""
+        response, dimension, k = susceptibility(self.law, self.location, self.beta), self.law.dimension, 4
+        while True:
+            gains, vectors = response.leading(min(k, dimension))
+            if k >= dimension or gains[-1] < 1 - DEGENERATE:
+                return np.asarray(vectors)[np.asarray(gains) > 1 - DEGENERATE]
+            k *= 4
 
     def points(self, x: np.ndarray) -> np.ndarray:
         """h_0 + x u, (n, D)."""
@@ -139,17 +155,40 @@ def critical_axis(law: Any, location: Any = None, direction: Any = None) -> Axis
     s = critical_time(law, VarianceExploding(t_min=variance / SPAN, t_max=2 * variance), field=h0)
     if np.isnan(s):
         return f"no gain passes 1 between s = {variance / SPAN:.3g} and {2 * variance:.3g}"
-    if direction is None:
-        direction = susceptibility(law, h0, 1 / s).leading(1)[1][0]
-    u = np.asarray(direction, dtype=np.float64).ravel()
+    given = susceptibility(law, h0, 1 / s).leading(1)[1][0] if direction is None else direction
+    u = np.asarray(given, dtype=np.float64).ravel()
     axis = Axis(law, h0, u / np.linalg.norm(u), 1 / s)
-    x = PROBE * np.sqrt(s) * np.array([1.0, -1.0, 0.0])
-    plus, minus, centre = np.asarray(law.boltzmann(axis.points(x), axis.beta).force)
+    odd, reason = _odd_force(axis)
+    if reason is None and direction is None:
+        axis, odd, reason = _straightened(axis, odd)
+    size = np.linalg.norm(odd)
+    if reason is None and not abs(odd @ axis.direction) > ALONG * size:
+        reason = ASYMMETRIC
+    if reason is None and odd @ axis.direction > 0:
+        reason = "the force at the transition drives away from the point: the transition is of first order"
+    return axis if reason is None else reason
+
+
+def _odd_force(axis: Axis) -> tuple[np.ndarray, str | None]:
+    """Half the difference of the forces on both sides, and why this is no axis of symmetry if it is not."""
+    x = PROBE * axis.beta**-0.5 * np.array([1.0, -1.0, 0.0])
+    plus, minus, centre = np.asarray(axis.law.boltzmann(axis.points(x), axis.beta).force)
     odd, even = (plus - minus) / 2, (plus + minus) / 2
     if np.linalg.norm(centre) > RATIO * np.linalg.norm(odd):
-        return "the point is not a fixed point at the temperature where its gain passes 1"
-    if np.linalg.norm(even) > RATIO * np.linalg.norm(odd) or not abs(odd @ axis.direction) > 0.9 * np.linalg.norm(odd):
-        return "the landscape is not symmetric about the point: the transition is of first order or a saddle-node"
-    if odd @ axis.direction > 0:
-        return "the force at the transition drives away from the point: the transition is of first order"
-    return axis
+        return odd, "the point is not a fixed point at the temperature where its gain passes 1"
+    return odd, ASYMMETRIC if np.linalg.norm(even) > RATIO * np.linalg.norm(odd) else None
+
+
+def _straightened(axis: Axis, odd: np.ndarray) -> tuple[Axis, np.ndarray, str | None]:
+    """Of directions whose gains pass 1 together any is an eigenvector: one along which the force points back."""
+    reason = None
+    for _ in range(TURNS):
+        size, along = np.linalg.norm(odd), odd @ axis.direction
+        if reason is not None or abs(along) > STRAIGHT * size:
+            break
+        turned = replace(axis, direction=odd * (np.sign(along) or 1.0) / size)
+        if abs(turned.gain(np.zeros(1), np.array([axis.beta]))[0] - 1) > DEGENERATE:
+            break
+        axis = turned
+        odd, reason = _odd_force(axis)
+    return axis, odd, reason

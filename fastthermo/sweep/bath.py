@@ -20,6 +20,8 @@ CLOSE = 3.0  # |epsilon| sqrt(M) up to which sizes are collapsed
 class BathScaling(Measure, frozen=True, tag="bath"):
     """Moments of |h - h_0| of the bath's field h, of M = `sizes` sites, over (1 - s/s_c) sqrt(M).
 
+    Of h - h_0 the part counts that lies in the space of the critical gain: others are noise of their own scaling.
+
     The transition is that of mean-field models, y = M^-kappa f((s - s_c) M^(1/nu)) with 1/nu = 1/2 and kappa = 1/4 for
     the order parameter; neither is assumed by the collapse. Exact in one dimension, where seeds differ by nothing.
 
@@ -56,21 +58,22 @@ class BathScaling(Measure, frozen=True, tag="bath"):
             return np.full((len(keys), len(self.columns), len(self.points)), np.nan), np.nan
         bath = Bath(watch.law(axis.law), size)
         betas = axis.beta / (1 - self.points / size**0.5)
-        exact = axis.law.dimension == 1
+        exact, space = axis.law.dimension == 1, axis.space()
         rows = [
-            np.stack([self._moments(bath, axis.location, b, key) for b in betas], 1)
+            np.stack([self._moments(bath, axis.location, space, b, key) for b in betas], 1)
             for key in keys[: 1 if exact else None]
         ]
         return np.stack(rows * len(keys) if exact else rows), 1 / axis.beta
 
-    def _moments(self, bath: Any, centre: np.ndarray, beta: float, key: int) -> np.ndarray:
-        """<r>, <r^2>, <r^4> of r = |h - h_0|."""
+    def _moments(self, bath: Any, centre: np.ndarray, space: np.ndarray, beta: float, key: int) -> np.ndarray:
+        """<r>, <r^2>, <r^4> of r = |h - h_0| in a space (k, D)."""
         if bath.law.dimension == 1:
             h, weights, _ = bath.nodes(float(beta))
             r = np.abs(h - centre[0])
         else:
             h = bath.sample(float(beta), self.particles, key).field
-            r = np.linalg.norm(np.asarray(h.cpu() if hasattr(h, "cpu") else h) - centre, axis=1)
+            h = np.asarray(h.cpu() if hasattr(h, "cpu") else h).reshape(self.particles, -1)
+            r = np.linalg.norm((h - centre) @ space.T, axis=1)
             weights = np.full(len(r), 1 / len(r))
         return np.array([weights @ r**power for power in (1, 2, 4)])
 

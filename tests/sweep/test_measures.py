@@ -70,6 +70,16 @@ def test_sampled_baths_agree_with_exact_ones() -> None:
     assert law.dimension == 1
 
 
+def test_moments_of_a_bath_are_of_the_direction_that_is_critical() -> None:
+    """Of a mixture in more dimensions those that are not critical add nothing."""
+    scaling = BathScaling((-1.0, 1.0, 3), particles=2048)
+    line, many = (
+        scaling.measure(Case("mixture", (("m", 1.5), ("v", 0.5), ("d", d))), 64, [1], Watch("exact", None))[0]
+        for d in (1, 6)
+    )
+    np.testing.assert_allclose(many[0, 0], line[0, 0], rtol=0.06)
+
+
 def test_condensation_of_samples_is_that_of_the_random_energy_model(tmp_path: Path) -> None:
     """s_cond = tr(Sigma) / (2 log N) for data of one length: corners of a cube exactly, Gaussians in high dimension."""
     sizes = (200, 2000)
