@@ -51,21 +51,24 @@ def check_values(field: Tensor, beta: Tensor) -> None:
     if field.device.type != "cpu":
         return
     h, b = _array(field), _array(beta)
-    good = (b > 0) & (b < math.inf)
+    good = ((b > 0) & (b < math.inf)).reshape(-1)
     if not good.all():
         i = good.tolist().index(False)
-        raise ValueError(f"beta: wanted finite positive numbers, got {float(b[i])} for query {i}")
+        raise ValueError(f"beta: wanted finite positive numbers, got {float(b.reshape(-1)[i])} for query {i}")
     with np.errstate(over="ignore", invalid="ignore"):
         if abs(h.sum()) < math.inf:  # one pass; finite numbers, too, may have an infinite sum
             return
         finite = (h - h == 0).reshape(-1)
     if not finite.all():
-        i, d = divmod(finite.tolist().index(False), h.shape[1])
-        raise ValueError(f"field: wanted finite numbers, got {float(h[i, d])} at query {i}, dimension {d}")
+        place = finite.tolist().index(False)
+        i, d = divmod(place, h.shape[-1])
+        raise ValueError(f"field: wanted finite numbers, got {float(h.reshape(-1)[place])} at query {i}, dimension {d}")
 
 
 def _array(x: Tensor) -> Any:
-    """For NumPy, as torch would start the threads that kernels end; the tensor itself under torch.func."""
+    """For NumPy, as torch would start the threads that kernels end; under torch.func what its wrappers hold."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
     try:
         return x.detach().numpy()
     except RuntimeError:

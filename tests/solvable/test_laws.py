@@ -74,6 +74,19 @@ def test_hot_laws_are_the_data(law: Any) -> None:
     np.testing.assert_allclose(law.principal(1)[0], values[:1])
 
 
+def test_many_fields_are_differentiated_at_once_by_vmap(law: Any) -> None:
+    h, beta = tensors(law)
+
+    def evidence(h: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+        return law.boltzmann(h, beta).log_evidence
+
+    found = torch.func.vmap(torch.func.grad(evidence))(h, beta)
+    want = torch.stack([torch.func.grad(evidence)(x, b) for x, b in zip(h, beta, strict=True)])
+    torch.testing.assert_close(found, want, rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match="beta: wanted finite positive numbers, got -1"):
+        torch.func.vmap(torch.func.grad(evidence))(h, -torch.ones_like(beta))
+
+
 def test_draws_have_the_mean_and_covariance_of_the_law(law: Any) -> None:
     y = law.draw(20000, seed=3)
     assert y.shape == (20000, law.dimension)
