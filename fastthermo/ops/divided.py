@@ -113,7 +113,8 @@ class Divided:
         whole, parts = None, []
         for offset, part in self.parts():
             given = (x.to(part.device, non_blocking=True) for x in (field, beta))
-            m = Moments(*(x.to(self.device, non_blocking=True) for x in part.moments(how, *given)))
+            on_device = self.device.type == "cuda"  # a copy to the host has to be waited for
+            m = Moments(*(x.to(self.device, non_blocking=on_device) for x in part.moments(how, *given)))
             parts.append(torch.stack([m.dominant.double(), m.log_rest], 1))
             m = m._replace(dominant=m.dominant + offset)
             whole = m if whole is None else union([whole, m], field, beta)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,17 +94,25 @@ def forget(states: Any) -> None:
         source._mmap.madvise(mmap.MADV_DONTNEED)
 
 
-def moved(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """rows on the device, copied beside the work of its current stream."""
+def moved(device: torch.device, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Tensors on the device, copied beside the work of its current stream."""
     import torch
 
     if device.type != "cuda":
-        return rows.to(device)
-    stream = torch.cuda.Stream(device)
+        return tuple(tensor.to(device) for tensor in tensors)
+    stream = _beside(device)
     with torch.cuda.stream(stream):
-        moved = rows.pin_memory().to(device, non_blocking=True)
+        moved = tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors)
     stream.synchronize()
     return moved
+
+
+@cache
+def _beside(device: torch.device) -> torch.cuda.Stream:
+    """One stream a device: the allocator keeps memory apart for each."""
+    import torch
+
+    return torch.cuda.Stream(device)
 
 
 def devices_of(devices: Any, default: Any) -> list[torch.device]:

@@ -104,7 +104,8 @@ class StreamedEnsemble(ShardedEnsemble):
             forget(self.states)
             rows = read_states(block, first=i).flatten(1)
             phi = torch.full((len(rows),), -total, dtype=torch.float64) if log_phi is None else log_phi[i : i + step]
-            return self._own.start + i, ops.States(moved(rows, device), phi.to(device))
+            rows, phi = moved(device, rows, phi)
+            return self._own.start + i, ops.States(rows, phi)
 
         for offset, part in self._progress(ahead(read, range(len(starts))), len(starts)):
             if part.device.type == "cuda":
