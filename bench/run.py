@@ -54,10 +54,22 @@ def run_problem(
         except Exception as error:
             if entry.ours:
                 raise
-            row["note"] = f"failed: {type(error).__name__}: {str(error).strip().splitlines()[0][:80]}"
+            row["note"] = _failure(error)
         rows.append(row)
-    times = race(runs, rounds, seconds, progress)
+
+    def lost(name: str, error: Exception) -> None:
+        row = next(row for row in rows if row["contestant"] == name)
+        if row["ours"]:
+            raise error
+        row["note"] = _failure(error)
+
+    times = race(runs, rounds, seconds, progress, lost)
     return rated(rows, times, task, rates)
+
+
+def _failure(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"failed: {type(error).__name__}: {lines[0][:80]}"
 
 
 def accuracy(task: Task, entry: Entry, run: Run, exact: dict[str, torch.Tensor]) -> Row:

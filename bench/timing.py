@@ -28,19 +28,38 @@ class Times(NamedTuple):
 
 
 def race(
-    runs: Mapping[str, Running], rounds: int = 3, seconds: float = 10.0, progress: bool = True
+    runs: Mapping[str, Running],
+    rounds: int = 3,
+    seconds: float = 10.0,
+    progress: bool = True,
+    lost: Callable[[str, Exception], None] | None = None,
 ) -> dict[str, Times]:
-    """Times of all runs, in turns, each round starting with another: at least `rounds`, then more within `seconds`."""
+    """Times of all runs, in turns, each round starting with another: at least `rounds`, then more within `seconds`.
+
+    lost : told of a run that fails, which is out of the race (memory may not do for all at once); it may raise.
+    """
     names = list(runs)
     times: dict[str, list[float]] = {name: [] for name in names}
-    for name in names:
-        runs[name].seconds()
+
+    def turn(name: str) -> None:
+        try:
+            times[name].append(1e3 * runs[name].seconds())
+        except Exception as error:
+            if lost is None:
+                raise
+            lost(name, error)
+            names.remove(name)
+            del times[name]
+
+    for name in list(names):
+        turn(name)
+    times = {name: [] for name in names}
     start, done = time.perf_counter(), 0
     with tqdm(desc="rounds", leave=False, disable=None if progress else True) as bar:
         while done < rounds or (time.perf_counter() - start) * (1 + 1 / done) < seconds:
             for name in names[done % len(names) :] + names[: done % len(names)]:
                 time.sleep(PAUSE)
-                times[name].append(1e3 * runs[name].seconds())
+                turn(name)
             done += 1
             bar.update()
     return {name: Times(min(found), median(found), done) for name, found in times.items()}

@@ -36,7 +36,7 @@ def batched(problem: Problem) -> Run:
 def khatri_rao(problem: Problem) -> Run:
     """Weights times the table of all y_i y_j, i <= j, which is made beforehand."""
     x = inputs(problem)
-    upper = torch.triu_indices(*2 * (x.y.shape[1],))
+    upper = torch.triu_indices(*2 * (x.y.shape[1],), device=x.y.device)
     size = 4 * len(x.y) * upper.shape[1]
     if size > MEMORY:
         raise UnableError(f"its table takes {size / 1e9:.0f} GB")

@@ -53,10 +53,10 @@ def torchsde(problem: StepProblem) -> Run:
         def g(self, t: Any, x: Tensor) -> Tensor:
             return torch.full_like(x, c)
 
-    equation, times = Equation(), torch.tensor([0.0, 1.0])
+    equation, times = Equation(), torch.tensor([0.0, 1.0], device=x.device)
 
     def call() -> Output:
-        noise = package.BrownianInterval(0.0, 1.0, size=x.shape, entropy=0)
+        noise = package.BrownianInterval(0.0, 1.0, size=x.shape, dtype=x.dtype, device=x.device, entropy=0)
         return {"sample": package.sdeint(equation, x, times, bm=noise, dt=1.0, method="euler")[-1]}
 
     return Run(call, len(x))
