@@ -36,8 +36,9 @@ class Ensemble(Prior):
 
     Parameters
     ----------
-    states : (N, D) or (N, ...), NumPy or torch, on any device. float32, float64 and uint8 are kept as they are; other
-        integers and booleans become float64, half precision becomes float32.
+    states : (N, D) or (N, ...), NumPy or torch, on any device. float32, float64 and uint8 are kept as they are, not
+        copied: change them in place and no answer holds. Other integers and booleans become float64, half precision
+        becomes float32.
     log_weights : (N,) log of the prior weights, normalised here; -inf removes a state. Equal weights by default.
     scale, shift : the data are scale * states + shift, so that bytes stay bytes (images in [-1, 1]: 2/255 and -1).
 

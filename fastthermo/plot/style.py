@@ -14,6 +14,7 @@ STYLE = {
     "legend.framealpha": 0.8,
     "legend.edgecolor": "none",
     "legend.fontsize": 8,
+    "legend.handlelength": 3,  # so that dashes show
     "lines.linewidth": 1.6,
     "pdf.fonttype": 42,
 }
