@@ -253,9 +253,9 @@ def interpreted() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
-    """compiled(cases, what) -> for each what a function of tests/triton/aot.py finds, or the exception it ended with.
+    """compiled(cases, what) -> for each what a function in tests/triton finds, or the exception it ended with.
 
-    A case holds the arguments of the function, `facts` by default. Every processor compiles in a process of its own.
+    A case holds the arguments of the function, `aot:facts` by default. Each processor compiles in a process of its own.
     """
     pytest.importorskip("triton")
     cache = str(tmp_path_factory.mktemp("triton"))
@@ -269,13 +269,13 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     def of(what: str, case: dict[str, Any]) -> Any:
         worker = idle.get()
         try:
-            return worker.call(f"aot:{what}", **case)
+            return worker.call(what, **case)
         except Exception as problem:
             return problem
         finally:
             idle.put(worker)
 
-    def compile_all(cases: list[dict[str, Any]], what: str = "facts") -> list[Any]:
+    def compile_all(cases: list[dict[str, Any]], what: str = "aot:facts") -> list[Any]:
         with ThreadPoolExecutor(len(workers)) as pool:
             return list(pool.map(partial(of, what), cases))
 

@@ -1,6 +1,6 @@
 """w_n = phi_n exp(-beta H~_n) / Z~ and its moments: which kernel for which query, decided on the device.
 
-D <= 16, float32 arithmetic : `near`
+D <= 16, float32 arithmetic : `near`, unless queries are few and states many: then as in float64
 else, float32 arithmetic    : energies of all by `split` products; `heads` by `differences`, the rest as a `tail`; where
                               float32 does not do, `differences` of all, in float64
 else, few states matter     : `differences` of those that `screen` lists, in float64
@@ -14,7 +14,7 @@ import torch
 from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import differences, products
 from fastthermo.kernels.triton.again import sum_again
-from fastthermo.kernels.triton.config import SMALL_DIMENSION, WORKSPACE
+from fastthermo.kernels.triton.config import BUSY, MANY_STATES, SMALL_DIMENSION, WORKSPACE
 from fastthermo.kernels.triton.device import cdiv
 from fastthermo.kernels.triton.finish import finish
 from fastthermo.kernels.triton.heads import Heads, heads
@@ -32,8 +32,9 @@ from fastthermo.kernels.triton.temperatures import temperatures
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:
     field, beta = field.contiguous(), temperatures(packed, beta, precision)
-    split = is_split(packed, precision)
-    if not split and working_type(packed, precision) == "float32" and field.shape[1] <= SMALL_DIMENSION:
+    split, single = is_split(packed, precision), working_type(packed, precision) == "float32"
+    idle = len(field) < BUSY and len(packed.states) >= MANY_STATES
+    if not split and single and field.shape[1] <= SMALL_DIMENSION and not idle:
         return near(packed, field, beta, precision)
     of, chunks = (_split, split_chunks) if split else (_boltzmann, query_chunks)
     parts = [of(packed, field[q], beta[q], precision) for q in chunks(packed, len(field))]

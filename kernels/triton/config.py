@@ -28,6 +28,7 @@ NARROW_ROUGH = 4e-5  # and that errors of weights may make, were they not indepe
 WORKSPACE = 1 << 30  # bytes of energies, weights or bounds of a chunk of queries
 PROGRAMS = 8192  # of kernels that take one query after another, at most
 FEW_QUERIES = 4096  # in few dimensions, below which a program takes one
+MANY_STATES = 1 << 15  # from which so few queries that a device is not busy are summed as in float64
 FEW_PROGRAMS = 512  # below which the states are split between programs
 BUSY = 256  # programs that keep a device busy
 
@@ -71,12 +72,14 @@ TILES = MappingProxyType(
         ("derive", 4): Tile(256, 1, 4, 4, 1),
         ("derive", 16): Tile(64, 1, 16, 4, 1),
         ("derive", None): Tile(8, 1, 128, 4, 1),
+        ("differences", 4): Tile(1, 512, 4, 4, 1),
         ("differences", 16): Tile(1, 128, 16, 4, 1),
         ("differences", 64): Tile(1, GROUP, 64, 4, 1),
         ("differences", None): Tile(1, GROUP, 128, 8, 1),
         ("heads", 64): Tile(1, 16, 64, 4, 1),
         ("heads", None): Tile(1, 16, 128, 8, 1),
         ("moved", None): Tile(1, 16, 128, 4, 2),
+        ("moved few", None): Tile(1, 64, 32, 4, 2),
         ("products float64", None): Tile(64, 64, 16, 8, 2),
         ("average float64", None): Tile(64, 16, 64, 8, 2),
         ("covariance float64", None): Tile(1, 32, 32, 4, 2),

@@ -16,7 +16,7 @@ from fastthermo.kernels.triton.config import NARROW_DIGITS, NARROW_ROUGH, NARROW
 from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.differences import parts_of
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.products import chunks, factor, multiplied, working_type
+from fastthermo.kernels.triton.products import chunks, factor, hidden, multiplied, working_type
 from fastthermo.kernels.triton.queries import Queries, divide
 from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.second import Given, surveyed, tilted, weigh_again, weights
@@ -49,7 +49,7 @@ def _split_covariance(
     listed.spread(packed, tail.found, given.dominant, p, given.shift, out)
     features.add_spread(packed, tail, precision, out)
     share, digits = tail.sums[:, 0], 2.0**-25 * 2.0**-WEIGHT * len(packed.states) ** 0.5 / NARROW_DIGITS
-    error = packed.radius**2 * (NARROW_SPLIT**2 * share + digits * tail.scale) + tail.rough * share / NARROW_ROUGH
+    error = tail.reach**2 * (NARROW_SPLIT**2 * share + digits * tail.scale) + tail.rough * share / NARROW_ROUGH
     narrow = (tail.scale > 0) & (tail.trace <= error)
     by_products(packed, field, beta, given, precision, divide(narrow | tail.again)[1], out, tail.again)
 
@@ -135,6 +135,8 @@ def _covariance_kernel(
         b = tl.load(ORDER + i)
         r, kept = tl.load(DOMINANT + b), tl.load(KEPT + b)
         reference_c, reference_d = row(Y, r, c, c < D, D, tl.float64), row(Y, r, d, d < D, D, tl.float64)
+        if Y.dtype.element_ty == tl.uint8:
+            reference_c, reference_d = hidden(reference_c), hidden(reference_d)
         shift_c, shift_d = row(SHIFT, b, c, c < D, D, tl.float64), row(SHIFT, b, d, d < D, D, tl.float64)
         total = tl.zeros([BLOCK_S, BLOCK_S], tl.float64)
         low, high = share(kept if LISTED else tl.cdiv(N, BLOCK_N), part, parts)

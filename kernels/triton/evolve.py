@@ -221,7 +221,7 @@ def _average(
     for start in range(0, states, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
         s = _differences(Y, n, states, x, inverse, D)
-        top = tl.maximum(top, scale * square_of(s, D) + BITS * tl.load(PHI + n, mask=n < states, other=float("-inf")))
+        top = tl.maximum(top, _logit(PHI, n, states, scale, s, D))
     most = tl.max(top, 1)[:, None]
     total = tl.zeros([BLOCK_B, BLOCK_N], number)
     force = ()
@@ -230,8 +230,7 @@ def _average(
     for start in range(0, states, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
         s = _differences(Y, n, states, x, inverse, D)
-        prior = tl.load(PHI + n, mask=n < states, other=float("-inf"))
-        w = tl.exp2((scale * square_of(s, D) + (BITS * prior - most)).to(number))
+        w = tl.exp2((_logit(PHI, n, states, scale, s, D) - most).to(number))
         total += w
         new = ()
         for d in tl.static_range(D):
@@ -241,6 +240,12 @@ def _average(
     for d in tl.static_range(D):
         totals = totals + (tl.sum(force[d], 1),)
     return totals + (tl.sum(total, 1),)
+
+
+@triton.jit
+def _logit(PHI, n, states, scale, s, D: tl.constexpr):
+    """In bits, rounded alike wherever it is asked: far away its last digit is more than a bit."""
+    return scale * square_of(s, D) + BITS * tl.load(PHI + n, mask=n < states, other=float("-inf"))
 
 
 @triton.jit

@@ -36,7 +36,7 @@ def add_spread(packed: Packed, tail: Tail, precision: str, out: torch.Tensor) ->
         _features_kernel,
         (tiles * rows, parts),
         tail.work.view(torch.int32), tail.found.flags, codes.codes, codes.codes if codes.rest is None else codes.rest,
-        second, queries, size, dimension, tail.work.shape[1], tiles,
+        second, queries, size, codes.codes.shape[1], tail.work.shape[1], tiles,
         HALVES=1 if codes.rest is None else 2, BLOCK_B=t.b, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     blocks = cdiv(dimension, SIDE)

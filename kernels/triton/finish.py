@@ -55,7 +55,7 @@ def finish(
 ) -> tuple[Settled, Tensor]:
     """And which queries are to be summed again, as float32 does not do, (B,).
 
-    tail : sums (B, parts, 4); averages : (parts, B, D) float32, each part of which adds so many in float32.
+    tail : sums (B, parts, 4); averages : (parts, B, width) float32, each part of which adds so many in float32.
     """
     (queries, dimension), size, codes = field.shape, len(packed.states), packed.codes
     assert codes is not None
@@ -68,8 +68,8 @@ def finish(
         (queries,),
         packed.states, packed.log_weights, packed.anchor, packed.facts, field, beta, g.length, g.eps,
         found.near, found.origin, found.flags, found.lift, *head, tail, averages, *out[1:],
-        again.view(torch.uint8), queries, size, dimension, packed.anchor_index, 2.0**-WEIGHT / codes.scale,
-        (3 * 64 / 8 + 8 + added + SUMMED.value / 4) * ACCUMULATION,
+        again.view(torch.uint8), queries, size, dimension, averages.shape[2], packed.anchor_index,
+        2.0**-WEIGHT / codes.scale, (3 * 64 / 8 + 8 + added + SUMMED.value / 4) * ACCUMULATION,
         math.exp(-runner_up), math.exp(-largest),
         TAIL_PARTS=tail.shape[1], AVERAGE_PARTS=len(averages), BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def average_of(AVERAGE, b, d, B, D, PARTS: tl.constexpr, BLOCK_D: tl.constexpr):
 @triton.jit
 def _finish_kernel(
     Y, PHI, ANCHOR, FACTS, H, BETA, DISTANCE, EPS, NEAR, ORIGIN, FLAGS, LIFT, DOMINANT, HEAD, HEAD_SHIFT, TAIL, AVERAGE,
-    SHIFT, OUT, AGAIN, B, N, D, anchor, unit, added,
+    SHIFT, OUT, AGAIN, B, N, D, WIDTH, anchor, unit, added,
     dropped_runner_up: tl.float64, dropped_largest: tl.float64,
     TAIL_PARTS: tl.constexpr, AVERAGE_PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -126,7 +126,7 @@ def _finish_kernel(
         least += pull * pull
         shift = row(HEAD_SHIFT, b, d, inside, D, tl.float64)
         if flag > 0:
-            average = average_of(AVERAGE, b, d, B, D, AVERAGE_PARTS, BLOCK_D)
+            average = average_of(AVERAGE, b, d, B, WIDTH, AVERAGE_PARTS, BLOCK_D)
             own = y - tl.load(ANCHOR + d, mask=inside, other=0)
             shift += factor * (average * unit - t0 * own)
         tl.store(SHIFT + b * D + d, shift * scale + bad, mask=inside)
@@ -150,7 +150,7 @@ def _finish_kernel(
     dropped = N * tl.where(flag > 0, LEAST * lifted * scale, 4 * dropped) * radius / rms
     energy, others = least + mean_excess, rest * scale
     does = single_does(NARROW, rms * rms, share * reach, flag, logit, energy, others, beta, radius, distance)
-    tl.store(AGAIN + b, (~does).to(tl.uint8))
+    tl.store(AGAIN + b, (~does & (bad == bad)).to(tl.uint8))
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)
     tl.store(OUT + 2 * B + b, mean_excess + bad)

@@ -67,7 +67,7 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
     )
     t = tile("row", 0, packed.architecture)
     rows = (work, packed.log_bits, beta)
-    sizes = (size, work.shape[1])
+    sizes, limited = (size, work.shape[1]), (size, work.shape[1], capacity)
     options = {"UNIFORM": packed.uniform, "BLOCK_N": t.n, "num_warps": t.warps, "num_stages": t.stages}
     launch(_stats_kernel, (queries, parts), *rows, stats, *sizes, **options)
     runner_up, largest = cutoff_bits(size)
@@ -76,12 +76,11 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
         "LARGEST": largest,
         "TOLERANCE": SPLIT_TOLERANCE if precision == "single" else math.inf,
         "PARTS": parts,
-        "CAPACITY": math.log2(capacity - 1),
     }
     given = (*rows, stats, g.eps, g.typical, counts)
     if parts > 1:
-        launch(_count_kernel, (queries, parts), *given, *sizes, **limits, **options)
-    launch(_list_kernel, (queries, parts), *given, *found, *sizes, capacity, **limits, **options)
+        launch(_count_kernel, (queries, parts), *given, *limited, **limits, **options)
+    launch(_list_kernel, (queries, parts), *given, *found, *limited, **limits, **options)
     return found
 
 
@@ -127,9 +126,8 @@ def _stats_kernel(WORK, PHI, BETA, STATS, N, PITCH, UNIFORM: tl.constexpr, BLOCK
 
 @triton.jit
 def thresholds(
-    STATS, EPS, TYPICAL, b, beta,
+    STATS, EPS, TYPICAL, b, beta, capacity,
     RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
-    CAPACITY: tl.constexpr,
 ):  # fmt: skip
     """Logits from which states are not left out, from which they are heads, and from which they are heads that fit;
     and how many bits the largest of a tail is below the largest of all, if that is sure, but one."""
@@ -145,7 +143,7 @@ def thresholds(
     kept = tl.minimum(runner_up - RUNNER_UP, top - LARGEST) - slack
     ratio = tl.minimum(TOLERANCE / tl.load(TYPICAL + b), 1.0)
     heads = tl.minimum(top + total + 2 * tl.log2(ratio), top)
-    fitting = tl.minimum(top + total - CAPACITY, top)
+    fitting = tl.minimum(top + total - tl.log2(tl.cast(capacity - 1, tl.float32)), top)
     lift = tl.where(slack < 2, tl.floor(tl.minimum(tl.maximum(top - heads - 1, 0.0), 60.0)), 0.0)
     return _single(kept), _single(heads), _single(fitting), lift.to(tl.float32)
 
@@ -157,13 +155,13 @@ def _single(x):
 
 @triton.jit
 def _count_kernel(
-    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, N, PITCH,
+    WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, N, PITCH, capacity,
     RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
-    CAPACITY: tl.constexpr, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
+    UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     beta = tl.load(BETA + b)
-    kept, heads, fitting, _ = thresholds(STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY)
+    kept, heads, fitting, _ = thresholds(STATS, EPS, TYPICAL, b, beta, capacity, RUNNER_UP, LARGEST, TOLERANCE, PARTS)
     c = slope(beta)
     low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)
     count = tl.zeros([BLOCK_N], tl.int32)
@@ -184,12 +182,12 @@ def _count_kernel(
 def _list_kernel(
     WORK, PHI, BETA, STATS, EPS, TYPICAL, COUNTS, LISTS, KEPT, NEAR, ORIGIN, FLAGS, LIFT, N, PITCH, capacity,
     RUNNER_UP: tl.constexpr, LARGEST: tl.constexpr, TOLERANCE: tl.constexpr, PARTS: tl.constexpr,
-    CAPACITY: tl.constexpr, UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
+    UNIFORM: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     beta = tl.load(BETA + b)
     least, heads, fitting, lift = thresholds(
-        STATS, EPS, TYPICAL, b, beta, RUNNER_UP, LARGEST, TOLERANCE, PARTS, CAPACITY
+        STATS, EPS, TYPICAL, b, beta, capacity, RUNNER_UP, LARGEST, TOLERANCE, PARTS
     )
     c = slope(beta)
     low, high = share(tl.cdiv(N, BLOCK_N), part, PARTS)

@@ -18,8 +18,8 @@ UP = 1 + 1e-6  # rounds a norm up
 class Codes(NamedTuple):
     """t = y - a in float16, scaled by a power of two: scale t = codes + rest, rounded; codes alone for bytes."""
 
-    codes: torch.Tensor  # (N, D) float16
-    rest: torch.Tensor | None  # (N, D) float16; None where it is zero, and of float64 states
+    codes: torch.Tensor  # (N, width) float16, 0 from D on
+    rest: torch.Tensor | None  # the same; None where it is zero, and of float64 states
     scale: float
     lost: float  # max |t - (codes + rest) / scale|
     small: float  # max |rest / scale|
@@ -75,18 +75,24 @@ def _between(radius: float, ends: tuple[float, ...]) -> bool:
 def _encode(states: torch.Tensor, anchor: torch.Tensor) -> Codes:
     largest = max(float((block.double() - anchor).abs().max()) for block in _blocks(states))
     scale = 1.0 if states.dtype == torch.uint8 else _power_of_two(largest)
-    codes = torch.empty(states.shape, dtype=torch.float16, device=states.device)
-    rest = torch.empty_like(codes) if states.dtype == torch.float32 else None
-    lost = small = 0.0
-    for k, block in enumerate(_blocks(states)):
+    size, dimension = states.shape
+    codes = torch.zeros(size, width(dimension), dtype=torch.float16, device=states.device)
+    rest = torch.zeros_like(codes) if states.dtype == torch.float32 else None
+    lost, small, begin = 0.0, 0.0, 0
+    for block in _blocks(states):
+        rows = slice(begin, begin + len(block))
         t = (block.double() - anchor) * scale
-        high = _blocks(codes)[k].copy_(t).double()
-        left = t - high
+        left = t - codes[rows, :dimension].copy_(t).double()
         if rest is not None:
-            low = _blocks(rest)[k].copy_(left).double()
+            low = rest[rows, :dimension].copy_(left).double()
             small, left = max(small, _longest(low)), left - low
-        lost = max(lost, _longest(left))
-    return Codes(codes, rest, scale, lost * UP / scale, small * UP / scale)
+        lost, begin = max(lost, _longest(left)), rows.stop
+    return Codes(codes, rest if small > 0 else None, scale, lost * UP / scale, small * UP / scale)
+
+
+def width(dimension: int) -> int:
+    """Length of a row of float16, which vectors divide: else each number would be loaded by itself."""
+    return cdiv(dimension, 16) * 16
 
 
 def _longest(rows: torch.Tensor) -> float:

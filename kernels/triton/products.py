@@ -104,11 +104,17 @@ def average(
 
 
 @triton.jit
+def hidden(x):
+    """x, of which the compiler cannot tell that it was bytes: it fails on operands of float64 products that were."""
+    return tl.sum(x[None], 0)
+
+
+@triton.jit
 def factor(Y, n, d, inside, D):
     """States in float64, an operand of a product."""
     y = row(Y, n, d, inside, D, tl.float64)
     if Y.dtype.element_ty == tl.uint8:
-        y = tl.sum(y[None, :, :], 0)  # hides from the compiler that it was bytes: it fails on such operands
+        y = hidden(y)
     return y
 
 

@@ -52,7 +52,7 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
         _screen_kernel,
         (cdiv(queries, t.b) * cdiv(len(packed.states), t.n),),
         g.high, packed.codes.codes, g.unit, packed.half_squares, packed.log_weights, beta, bounds,
-        queries, len(packed.states), field.shape[1], count,
+        queries, len(packed.states), g.high.shape[1], count,
         GROUP=GROUP, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
     capacity = min(count, max(KEPT, int(KEPT_SHARE * count)))

@@ -20,7 +20,7 @@ from fastthermo.kernels.bounds import CUTOFF
 from fastthermo.kernels.triton.certify import reach_of
 from fastthermo.kernels.triton.config import TYPICAL, Tile, tile
 from fastthermo.kernels.triton.device import cdiv, launch, power_below
-from fastthermo.kernels.triton.pack import Packed
+from fastthermo.kernels.triton.pack import Packed, width
 from fastthermo.kernels.triton.tile import share
 
 ACCUMULATION = 2.0**-22
@@ -33,7 +33,7 @@ CHAIN = 256  # tiles that one program adds up in float32, about
 class Halves(NamedTuple):
     """Vectors v - origin of (B,) queries in two parts, scaled, and what is lost."""
 
-    high: torch.Tensor  # (B, D) float16
+    high: torch.Tensor  # (B, width) float16, as `Codes`
     low: torch.Tensor
     unit: torch.Tensor  # (B,) float32: of a product with `Codes`
     length: torch.Tensor  # (B,): |v - origin|
@@ -58,7 +58,7 @@ def halves(
 ) -> Halves:
     """gamma : of other products than those of `energies`; cutoff : states above e^-cutoff matter."""
     queries, dimension = vectors.shape
-    high = torch.empty(queries, dimension, dtype=torch.float16, device=vectors.device)
+    high = torch.empty(queries, width(dimension), dtype=torch.float16, device=vectors.device)
     low, unit = torch.empty_like(high), torch.empty(queries, dtype=torch.float32, device=vectors.device)
     length, eps, typical = vectors.new_empty(3, queries)
     block = _tile(packed, queries).d
@@ -67,7 +67,8 @@ def halves(
     launch(
         _halves_kernel,
         (queries,),
-        vectors, packed.anchor, beta, packed.facts, high, low, unit, length, eps, typical, dimension, gamma, cutoff,
+        vectors, packed.anchor, beta, packed.facts, high, low, unit, length, eps, typical, dimension, high.shape[1],
+        gamma, cutoff,
         ANCHORED=anchored, PRODUCTS=products_of(packed, precision), TYPICAL=TYPICAL * 2.0**-24,
         BLOCK_D=t.d, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
@@ -76,35 +77,35 @@ def halves(
 
 def energies(packed: Packed, g: Halves, precision: str, work: torch.Tensor, square: bool = True) -> None:
     """work (B, pitch) float32: |t_n|^2/2 - t_n.g, or -t_n.g."""
-    codes, (queries, dimension), t = packed.codes, g.high.shape, _tile(packed, len(g.high))
+    codes, (queries, wide), t = packed.codes, g.high.shape, _tile(packed, len(g.high))
     assert codes is not None
     size = len(packed.states)
     launch(
         _energies_kernel,
         (cdiv(queries, t.b) * cdiv(size, t.n),),
         g.high, g.low, codes.codes, codes.codes if codes.rest is None else codes.rest, g.unit, packed.half_squares,
-        work, queries, size, dimension, work.shape[1],
+        work, queries, size, wide, work.shape[1],
         PRODUCTS=products_of(packed, precision), SQUARE=square, BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
 
 
 def average(packed: Packed, work: torch.Tensor, flags: torch.Tensor, precision: str) -> tuple[torch.Tensor, int]:
-    """(parts, B, D) float32, to be summed: 2^14 scale sum_n w_n t_n of the queries whose flag is set; and how many
+    """(parts, B, width) float32, to be summed: 2^14 scale sum_n w_n t_n of the queries whose flag is set; and how many
     tiles a part adds. Rows of the other queries hold anything."""
-    codes, queries, dimension = packed.codes, len(work), packed.states.shape[1]
+    codes, queries, size = packed.codes, len(work), len(packed.states)
     assert codes is not None
-    t = tile("split average few" if queries <= FEW else "split average", dimension, packed.architecture)
-    size = len(packed.states)
-    rows, columns = cdiv(queries, t.b), cdiv(dimension, t.d)
+    t = tile("split average few" if queries <= FEW else "split average", packed.states.shape[1], packed.architecture)
+    wide = codes.codes.shape[1]
+    rows, columns = cdiv(queries, t.b), cdiv(wide, t.d)
     tiles = cdiv(size, t.n)
     parts = sharers(tiles, rows * columns, 64)
-    out = torch.empty(parts, queries, dimension, dtype=torch.float32, device=work.device)
+    out = torch.empty(parts, queries, wide, dtype=torch.float32, device=work.device)
     launch(
         _average_kernel,
         (columns * rows, parts),
         work.view(torch.int32), flags, codes.codes, codes.codes if codes.rest is None else codes.rest, out,
-        queries, size, dimension, work.shape[1],
+        queries, size, wide, work.shape[1],
         PRODUCTS=products_of(packed, precision), BLOCK_B=t.b, BLOCK_N=t.n, BLOCK_D=t.d,
         num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
@@ -125,7 +126,7 @@ def _tile(packed: Packed, queries: int) -> Tile:
 
 @triton.jit
 def _halves_kernel(
-    V, ANCHOR, BETA, FACTS, HIGH, LOW, UNIT, LENGTH, EPS, ERROR, D, gamma, cutoff,
+    V, ANCHOR, BETA, FACTS, HIGH, LOW, UNIT, LENGTH, EPS, ERROR, D, WIDTH, gamma, cutoff,
     ANCHORED: tl.constexpr, PRODUCTS: tl.constexpr, TYPICAL: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
@@ -141,7 +142,7 @@ def _halves_kernel(
     scale = ((11 - exponent + 1023) << 52).to(tl.float64, bitcast=True)
     square = tl.zeros([BLOCK_D], tl.float64)
     small, lost = square, square
-    for k in range(0, D, BLOCK_D):
+    for k in range(0, WIDTH, BLOCK_D):
         d = k + tl.arange(0, BLOCK_D)
         v = tl.load(V + b * D + d, mask=d < D, other=0)
         if ANCHORED:
@@ -149,8 +150,8 @@ def _halves_kernel(
         high = (v * scale).to(tl.float16)
         left = v * scale - high.to(tl.float64)
         low = left.to(tl.float16)
-        tl.store(HIGH + b * D + d, high, mask=d < D)
-        tl.store(LOW + b * D + d, low, mask=d < D)
+        tl.store(HIGH + b * WIDTH + d, high, mask=d < WIDTH)
+        tl.store(LOW + b * WIDTH + d, low, mask=d < WIDTH)
         square += v * v
         small += low.to(tl.float64) * low.to(tl.float64)
         left -= low.to(tl.float64)

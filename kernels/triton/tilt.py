@@ -34,6 +34,7 @@ class Tail(NamedTuple):
     scale: Tensor  # (B,), 0 where no tail matters
     centre: Tensor  # (B, D): m - a
     trace: Tensor  # (B,): <|y - m|^2>, of all states
+    reach: Tensor  # (B,): the largest |t| of states that matter
     rough: Tensor  # (B,): what is expected of the error of <|y - m|^2> for the error of weights, were all in the tail
     sums: Tensor  # (B, 2): of p and p (H~ - <H~>)
     again: Tensor  # (B,) bool: float32 does not do
@@ -43,7 +44,7 @@ class Tail(NamedTuple):
         assert packed.codes is not None
         parts, _ = average(packed, self.work, self.found.flags, precision)
         total = parts.sum(0, dtype=torch.float64) * (2.0**-WEIGHT / packed.codes.scale * self.scale)[:, None]
-        return torch.where(self.scale[:, None] > 0, total, 0.0)
+        return torch.where(self.scale[:, None] > 0, total[:, : packed.states.shape[1]], 0.0)
 
 
 def tail_of(
@@ -57,7 +58,7 @@ def tail_of(
         along.append(torch.empty_like(work))
         lengths.append(v.length)
         energies(packed, v, precision, along[-1], square=False)
-    centre, scalars = torch.empty_like(field), field.new_empty(7, queries)
+    centre, scalars = torch.empty_like(field), field.new_empty(8, queries)
     again = torch.empty(queries, dtype=torch.bool, device=field.device)
     t = tile("finish", dimension, packed.architecture)
     launch(
@@ -79,8 +80,8 @@ def tail_of(
         found.flags, found.lift, scalars, energy_probes, sums, queries, size, pitch(packed),
         K=count, UNIFORM=packed.uniform, BLOCK_N=t.n, num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
-    scale, trace, rough = scalars[0], scalars[1], scalars[6]
-    return Tail(found, work, scale, centre, trace, rough, sums.sum(1) * scale[:, None], again)
+    scale, trace, rough, reach = scalars[0], scalars[1], scalars[6], scalars[7]
+    return Tail(found, work, scale, centre, trace, reach, rough, sums.sum(1) * scale[:, None], again)
 
 
 def cumulant(
@@ -102,7 +103,8 @@ def _prepare_kernel(
     Y, ANCHOR, PHI, FACTS, H, BETA, DOMINANT, NORM, SHIFT, EXCESS, NEAR, ORIGIN, FLAGS, LIFT, LENGTH, EPS,
     TYPICAL, FIRST, SECOND, V, U, CENTRE, SCALARS, AGAIN, B, N, D, anchor, K: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """CENTRE; AGAIN; SCALARS (7, B): scale, trace, H~ - <H~> less x, a bound of a_1 .. a_K, v_k times m - a, and rough.
+    """CENTRE; AGAIN; SCALARS (8, B): scale, trace, H~ - <H~> less x, a bound of a_1 .. a_K, v_k times m - a, rough,
+    and reach.
 
     LENGTH, FIRST, SECOND: |h - a|, |v_1|, |v_2|.
     """
@@ -137,17 +139,19 @@ def _prepare_kernel(
     scale = tl.load(NORM + b) * bound * lifted * tl.exp(tl.load(PHI + near) - tl.load(PHI + r) - beta * delta)
     flag, distance, logit = tl.load(FLAGS + b), tl.load(LENGTH + b), 2 * beta * tl.load(EPS + b)
     trace, energy, others = 2 * excess - tl.sum(square, 0), tl.sum(away, 0) / 2 + excess, 1 - tl.load(NORM + b)
-    size = tl.where(flag > 0, others, 0.0) * reach_of(radius, tl.load(FACTS + 1), beta, distance, REACH)
+    local = reach_of(radius, tl.load(FACTS + 1), beta, distance, REACH)  # of |t|
+    tl.store(SCALARS + 7 * B + b, local)
+    size = tl.where(flag > 0, others, 0.0) * local
     does = single_does(NARROW[K], trace, size, flag, logit, energy, others, beta, radius, distance)
-    tl.store(AGAIN + b, (~does).to(tl.uint8))
+    tl.store(AGAIN + b, (~does & (others == others)).to(tl.uint8))
     tl.store(SCALARS + b, tl.where(flag > 0, scale, 0.0))
     tl.store(SCALARS + B + b, trace)
     tl.store(SCALARS + 2 * B + b, delta - excess)
     tl.store(SCALARS + 3 * B + b, bound)
     tl.store(SCALARS + 4 * B + b, tl.sum(first, 0))
     tl.store(SCALARS + 5 * B + b, tl.sum(second, 0))
-    local = tl.minimum(2 * tl.sum(away, 0) + 80 / beta, radius * radius)  # |y - m|^2 of states that matter
-    tl.store(SCALARS + 6 * B + b, tl.load(TYPICAL + b) * local)
+    width = tl.minimum(2 * tl.sum(away, 0) + 80 / beta, radius * radius)  # |y - m|^2 of states that matter
+    tl.store(SCALARS + 6 * B + b, tl.load(TYPICAL + b) * width)
 
 
 @triton.jit

@@ -92,18 +92,18 @@ ROWS = "WORK: *fp32, PHI: *fp32, BETA: *fp64"
 SINGLES = "LISTS: *i32, KEPT: *i32"
 SIZES = "N: i32, D: i32, CAPACITY: i32"
 COUNTED = f"{ROWS}, STATS: *fp32, EPS: *fp64, TYPICAL: *fp64, COUNTS: *i32"
-LIMITS = {"RUNNER_UP": 30.0, "LARGEST": 30.0, "TOLERANCE": 1e-7, "PARTS": 2, "CAPACITY": 10.0, "UNIFORM": False}
+LIMITS = {"RUNNER_UP": 30.0, "LARGEST": 30.0, "TOLERANCE": 1e-7, "PARTS": 2, "UNIFORM": False}
 DOUBLES = "V: *fp64, Y: *{y}, ANCHOR: *fp64, HALF: *fp64"
 
 
-def covariance(number: str, *dimensions: int, listed: bool = False, **options: Any) -> Kernel:
-    y, dtype, precision = NUMBERS[number]
+def covariance(number: str, *dimensions: int, listed: bool = False, y: str = "", **options: Any) -> Kernel:
+    same, dtype, precision = NUMBERS[number]
     return sums(
         "covariance:_covariance_kernel",
         "Y: *{y}, WORK: *fp64, GROUPS: *i32, KEPT: *i32, ORDER: *i64, COUNT: *i32, DOMINANT: *i64, SHIFT: *fp64, "
         f"OUT: *fp64, {SIZES}, programs: i32",
         tiles_of(f"covariance {number}", *dimensions, LISTED=listed, NUMBER=dtype, PRECISION=precision),
-        y,
+        y or same,
         **options,
     )
 

@@ -9,7 +9,7 @@ SPLIT = {
     "halves": sums(
         "split:_halves_kernel",
         "V: *fp64, ANCHOR: *fp64, BETA: *fp64, FACTS: *fp64, HIGH: *fp16, LOW: *fp16, UNIT: *fp32, LENGTH: *fp64, "
-        "EPS: *fp64, ERROR: *fp64, D: i32, gamma: fp32, cutoff: fp32",
+        "EPS: *fp64, ERROR: *fp64, D: i32, WIDTH: i32, gamma: fp32, cutoff: fp32",
         tiles_of("halves", 784, ANCHORED=True, PRODUCTS=3, TYPICAL=1e-8),
     ),
     **{
@@ -55,7 +55,7 @@ SPLIT = {
     "stats": sums(
         "heads:_stats_kernel", f"{ROWS}, STATS: *fp32, N: i32, PITCH: i32", tiles_of("row", 0, UNIFORM=False)
     ),
-    "count": sums("heads:_count_kernel", f"{COUNTED}, N: i32, PITCH: i32", tiles_of("row", 0, **LIMITS)),
+    "count": sums("heads:_count_kernel", f"{COUNTED}, N: i32, PITCH: i32, capacity: i32", tiles_of("row", 0, **LIMITS)),
     "list": sums(
         "heads:_list_kernel",
         f"{COUNTED}, {SINGLES}, NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, N: i32, PITCH: i32, capacity: i32",
@@ -105,11 +105,14 @@ SPLIT = {
         "N: i32, CAPACITY: i32",
         tiles_of("finish", 0, PARTS=2, BLOCK=config.MOST_HEADS),
     ),
-    "moved": sums(
-        "listed:_moved_kernel",
-        f"Y: *{{y}}, {SINGLES}, DOMINANT: *i64, P: *fp64, CENTRE: *fp64, OUT: *fp64, {SIZES}",
-        tiles_of("moved", 784, CENTRED=True),
-    ),
+    **{
+        name: sums(
+            "listed:_moved_kernel",
+            f"Y: *{{y}}, {SINGLES}, DOMINANT: *i64, P: *fp64, CENTRE: *fp64, OUT: *fp64, {SIZES}",
+            tiles_of(name, 784, CENTRED=True),
+        )
+        for name in ("moved", "moved few")
+    },
     "tilted": sums(
         "listed:_tilted_kernel",
         f"{ARRAYS}, {SINGLES}, DOMINANT: *i64, NORM: *fp64, SHIFT: *fp64, EXCESS: *fp64, V: *fp64, U: *fp64, P: *fp64, "
@@ -126,8 +129,8 @@ SPLIT = {
         "finish:_finish_kernel",
         "Y: *{y}, PHI: *fp64, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, DISTANCE: *fp64, EPS: *fp64, "
         "NEAR: *i64, ORIGIN: *fp64, FLAGS: *i32, LIFT: *fp32, DOMINANT: *i64, HEAD: *fp64, HEAD_SHIFT: *fp64, "
-        "TAIL: *fp64, AVERAGE: *fp32, SHIFT: *fp64, OUT: *fp64, AGAIN: *u8, B: i32, N: i32, D: i32, anchor: i32, "
-        "unit: fp32, added: fp32, dropped_runner_up: fp64, dropped_largest: fp64",
+        "TAIL: *fp64, AVERAGE: *fp32, SHIFT: *fp64, OUT: *fp64, AGAIN: *u8, B: i32, N: i32, D: i32, WIDTH: i32, "
+        "anchor: i32, unit: fp32, added: fp32, dropped_runner_up: fp64, dropped_largest: fp64",
         tiles_of("finish", 784, TAIL_PARTS=2, AVERAGE_PARTS=4),
     ),
 }

@@ -2,19 +2,29 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastthermo import sweep
-from fastthermo.sweep import Grid
+from fastthermo.sweep import Grid, measures
 from fastthermo.sweep.models import Data, Sphere
 from fastthermo.sweep.times import Times
 from fastthermo.sweep.transition import Transition
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def free_again() -> Iterator[None]:
+    """The GPU that this process took."""
+    yield
+    measures.gpu.cache_clear()
+    while measures._locks:
+        measures._locks.pop().close()
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ SUMS = {
     "find": sums(
         "differences:_find_kernel",
         f"{LISTS}, REFERENCE: *i64, BEST: *fp64, WHERE: *i64",
-        tiles_of("differences", 16, 64, 784, RELATIVE=True),
+        tiles_of("differences", 4, 16, 64, 784, RELATIVE=True),
     ),
     "sum": sums(
         "differences:_sum_kernel",
@@ -133,6 +133,7 @@ SUMS = {
         for y in ("fp64", "u8")
     },
     "covariance float64": covariance("float64", 64, opcode=OF_DOUBLES),
+    "covariance of bytes": covariance("float64", 64, y="u8", opcode=OF_DOUBLES),
     "covariance of lists float64": covariance("float64", 64, 16, listed=True),
     "covariance of lists float32": covariance("float32", 64, 16, listed=True, stack=48),
     "covariance float32": covariance("float32", 16, 32, 64, opcode=dict.fromkeys(("sm_80", "sm_89"), "HMMA")),
@@ -194,7 +195,7 @@ def test_kernels_take_integers_that_are_one(compiled: Callable[..., Any]) -> Non
         }
         for kernel in KERNELS.values()
     ]
-    found = zip(KERNELS, compiled(cases, "with_ones"), strict=True)
+    found = zip(KERNELS, compiled(cases, "aot:with_ones"), strict=True)
     assert {name: wrong for name, wrong in found if wrong} == {}
 
 

@@ -64,12 +64,34 @@ def test_forces_are_those_of_the_cpu(shape: Any, single: bool, dtype: torch.dtyp
     assert (gap <= (1e-6 if single else 1e-11) * rms).all()
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+def test_second_moments_are_those_of_the_cpu(shape: Any, single: bool, dtype: torch.dtype) -> None:
+    states, there = law(*shape, dtype=dtype), law(*shape, device="cpu", dtype=dtype)
+    field, beta = queries(states, BETAS / (1600 if dtype == torch.uint8 else 1))
+    _, found, product = second(states, field, beta, single)
+    size, want, exact = second(there, field.cpu(), beta.cpu(), False)
+    allowed = (1e-5 if single else 1e-9) * size
+    assert ((found.cpu() - want).flatten(1).norm(dim=1) <= allowed).all()
+    assert ((product.cpu() - exact).norm(dim=1) <= allowed * shape[1] ** 0.5).all()
+
+
+def second(states: ops.States, field: Tensor, beta: Tensor, single: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The trace of C, C, and C v with v of ones."""
+    moments = ops.boltzmann(states, field, beta, single=single)
+    c = ops.covariance(states, field, beta, moments, single=single)
+    product, _ = ops.cumulant(states, field, beta, moments, torch.ones_like(field)[:, None], single=single)
+    return c.diagonal(dim1=1, dim2=2).sum(1), c, product
+
+
 @pytest.mark.parametrize("dimension", [2, 6, 12])
 def test_many_queries_get_the_answers_of_few(dimension: int) -> None:
     states = law(300, dimension)
     few, beta = queries(states, torch.logspace(-3, 5, 200).double())
     copies = torch.arange(MANY, device="cuda") % len(beta)
-    found, want = ops.boltzmann(states, few[copies], beta[copies]), ops.boltzmann(states, few, beta)
+    found = ops.boltzmann(states, few[copies], beta[copies], single=True)
+    want = ops.boltzmann(states, few, beta, single=True)
     gap = (found.force - want.force[copies]).norm(dim=1)
     assert (gap <= 2e-6 * (2 * want.energy[copies]).sqrt()).all()
 
@@ -98,7 +120,7 @@ def test_no_call_waits_for_the_device(shape: Any) -> None:
 def test_no_method_of_an_ensemble_waits_for_the_device(shape: Any) -> None:
     states = law(*shape)
     field, _ = queries(states)
-    ens, process = ft.Ensemble(states.states, weights=states.log_weights.exp()), ft.VariancePreserving()
+    ens, process = ft.Ensemble(states.states, states.log_weights), ft.VariancePreserving()
 
     def call() -> Any:
         posterior = ft.posterior(ens, process, field, 0.3)
