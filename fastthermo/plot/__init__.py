@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._files import replacing
+from fastthermo.plot.axes import MARKS as MARKS
+from fastthermo.plot.axes import level as level
+from fastthermo.plot.axes import logarithmic as logarithmic
+from fastthermo.plot.axes import mark as mark
+from fastthermo.plot.axes import time_axis as time_axis
 from fastthermo.plot.samples import contact_sheet as contact_sheet
 from fastthermo.plot.samples import sample_rows as sample_rows
 from fastthermo.plot.samples import scatter as scatter
@@ -19,12 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOISED, GENERATED, MEAN = "#1f5fa8", "#d1611b", "#2f7d4f"
-DECADES = 8  # of a logarithmic axis: what is smaller still is zero to the eye
-MARKS = {
-    "critical": ("#7b3fa0", "critical"),
-    "speciation": ("#3b7f8c", "speciation"),
-    "collapse": ("#a8324a", "collapse"),
-}
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -60,35 +59,6 @@ def headline(summary: dict[str, Any]) -> str:
     """What was measured, in a line."""
     kind = summary["process"].split("(")[0]
     return f"{summary['data']}: {summary['states']} states in {summary['dimension']} dimensions, {kind} process"
-
-
-def time_axis(axis: Axes, t: np.ndarray, margin: float = 0.0) -> None:
-    """Diffusion time along x, logarithmic where it spans decades. margin : at both ends, as a share of the axis."""
-    axis.set_xlabel("diffusion time $t$  (data → noise)")
-    low, high = float(t.min()), float(t.max())
-    if high / low > 1e3 and high > 2:
-        axis.set_xscale("log")
-        room = (high / low) ** margin
-        axis.set_xlim(low / room, high * room)
-    else:
-        room = (high - low) * margin
-        axis.set_xlim(low - room, high + room)
-
-
-def logarithmic(axis: Axes, *curves: np.ndarray) -> float:
-    """A logarithmic y axis of room for the positive values of curves, DECADES at most; its lower end is returned.
-
-    Bands that reach zero or below are to be cut there: drawn, they would stretch the axis to the smallest float.
-    """
-    values = np.concatenate([np.ravel(curve) for curve in curves])
-    values = values[np.isfinite(values) & (values > 0)]
-    axis.set_yscale("log")
-    if not len(values):
-        return 0.0
-    top = 2 * float(values.max())
-    bottom = max(float(values.min()) / 2, top * 10.0**-DECADES)
-    axis.set_ylim(bottom, top)
-    return bottom
 
 
 def bifurcation_figure(branches: list[Any], direction: Any = None) -> Figure:
@@ -150,12 +120,6 @@ def _band(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, label: str)
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=1)
     axis.fill_between(t, low, high, color=color, alpha=0.18, linewidth=0)
     axis.plot(t, middle, color=color, label=label)
-
-
-def level(axis: Axes, value: float, label: str) -> None:
-    """A reference value as a labelled line."""
-    axis.axhline(value, color="0.5", linewidth=0.8, linestyle="--")
-    axis.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color="0.4", fontsize=8)
 
 
 def _entropy(axis: Axes, dataset: Any, t: np.ndarray) -> None:
@@ -232,20 +196,6 @@ def _classes(axis: Axes, dataset: Any, t: np.ndarray) -> None:
         axis.set_ylabel("probability to draw one state twice")
     axis.set_ylim(0, 1.02)
     axis.legend(loc="best")
-
-
-def mark(axis: Axes, summary: dict[str, Any], labels: bool = True) -> None:
-    """The critical, speciation and collapse times of a summary as lines, with or without labels in the legend."""
-    found = {
-        "critical": summary["critical_time"]["fixed_point"],
-        "speciation": summary["speciation_time"],
-        "collapse": summary["collapse_time"],
-    }
-    for name, landmark in found.items():
-        if landmark["time"] is not None:
-            color, label = MARKS[name]
-            legend = f"{label} $t = {landmark['time']:.3g}$" if labels else None
-            axis.axvline(landmark["time"], color=color, linewidth=1.1, linestyle=(0, (4, 2)), label=legend, zorder=1)
 
 
 def _late_start(figure: Figure, axis: Axes, dataset: Any, image_shape: tuple[int, ...] | None) -> None:
