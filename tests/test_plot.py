@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fastthermo.plot import contact_sheet, logarithmic, save, time_axis
+from fastthermo.plot import contact_sheet, events, logarithmic, save, time_axis
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 4), (7, 5, 4, 3), (7, 3, 5, 4), (7, 1, 5, 4), (7, 1), (7, 2), (7, 9)])
@@ -50,3 +50,28 @@ def test_a_time_axis_with_a_margin_has_room_for_marks_at_its_ends(t):
     np.testing.assert_allclose(inside, [0.02 / 1.04, 1.02 / 1.04])
     time_axis(axis, t)
     assert axis.get_xlim() == (t[0], t[-1])
+
+
+@pytest.mark.parametrize(
+    ("when", "scale"),
+    [([0.05], "log"), ([0.5, 0.05], "log"), ([0.5], "linear"), ([0.001, 2.0], "linear"), ([], "linear")],
+)
+def test_time_is_logarithmic_where_something_happens_in_the_first_tenth_of_a_linear_axis(when, scale):
+    axis = Figure().subplots()
+    time_axis(axis, np.linspace(0.01, 1, 50), when)
+    assert axis.get_xscale() == scale
+
+
+def test_an_axis_of_time_shows_the_landmarks_that_there_are_and_the_loss_of_half_of_the_information():
+    none, t = {"time": None}, np.array([0.9, 0.5, 0.1, 0.01])
+    summary = {"critical_time": {"fixed_point": {"time": 0.4}}, "speciation_time": none, "collapse_time": none}
+    assert events(summary, t) == [0.4]
+    assert events(summary, t, np.array([0.0, 0.1, 1.1, 2.0])) == [0.4, 0.1]
+
+
+def test_times_on_a_logarithmic_axis_are_numbers_and_not_powers_of_ten():
+    axis = Figure().subplots()
+    time_axis(axis, np.geomspace(0.2, 12, 20), [0.8])
+    low, high = axis.get_xlim()
+    shown = [x for x in axis.get_xticks() if low <= x <= high]
+    assert axis.xaxis.get_major_formatter().format_ticks(shown) == ["0.2", "0.5", "1", "2", "5", "10"]

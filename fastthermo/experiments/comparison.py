@@ -21,7 +21,7 @@ import numpy as np
 from fastthermo._results import Settings, check_counts, claim, finish, open_arrays, rows, times
 from fastthermo.critical import critical_times
 from fastthermo.datasets import Dataset
-from fastthermo.plot import GENERATED, NOISED, STYLE, headline, level, logarithmic, save, time_axis
+from fastthermo.plot import GENERATED, NOISED, STYLE, events, headline, level, logarithmic, save, time_axis
 from fastthermo.plot import mark as mark_times
 from fastthermo.portrait.measure import CONVENTIONS, grid, landmark_times, landmarks, mark
 from fastthermo.process import Process
@@ -211,11 +211,11 @@ def comparison_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
             values = dataset[f"{name}_gains"].to_numpy()
             for k in range(values.shape[2]):
                 gains.plot(t, values[:, :, k].mean(1), color=color, alpha=1 - 0.1 * k, label=name if k == 0 else None)
-        level(gains, 1, "critical")
+        level(gains, 1, "critical", "right")
         gains.set_title("b  largest susceptibilities along noised data")
         gains.set_ylabel(r"eigenvalue of $\partial\langle y\rangle/\partial h$")
         for axis in (errors, gains):
-            time_axis(axis, t)
+            time_axis(axis, t, events(summary, t))
             mark_times(axis, summary, labels=axis is errors)
             axis.legend(loc="best")
         where = summary["critical_time"]["fixed_point"]["time"]

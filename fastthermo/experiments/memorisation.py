@@ -21,7 +21,7 @@ from fastthermo._results import check_counts, claim, finish
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.cases import Swept, Variables, bars, clean, cooling, fill, open_cases, over_seeds
 from fastthermo.experiments.quality import QUALITIES, Yardstick
-from fastthermo.plot import STYLE, headline, sample_rows, save, scatter, time_axis
+from fastthermo.plot import STYLE, events, headline, sample_rows, save, scatter, time_axis
 from fastthermo.plot import mark as mark_times
 from fastthermo.portrait.measure import landmark_times, landmarks, mark
 from fastthermo.process import Process
@@ -182,7 +182,7 @@ def memorisation_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
             errors.plot(t, dataset["own_error"][i], color=color, label=f"{n}: own, unseen dashed")
             errors.plot(t, dataset["unseen_error"][i], color=color, ls="--")
         errors.set_yscale("log")
-        time_axis(errors, t)
+        time_axis(errors, t, events(summary, t))
         mark_times(errors, summary, labels=False)
         errors.set_title("c  squared error of the mean a coordinate")
         errors.set_ylabel("data unit$^2$")

@@ -20,7 +20,7 @@ from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.cases import bars, clean, fill, open_cases, over_seeds, prepare
 from fastthermo.experiments.quality import QUALITIES
-from fastthermo.plot import GENERATED, NOISED, STYLE, headline, level, sample_rows, save, scatter, time_axis
+from fastthermo.plot import GENERATED, NOISED, STYLE, events, headline, level, sample_rows, save, scatter, time_axis
 from fastthermo.plot import mark as mark_times
 from fastthermo.portrait.measure import landmark_times, mark
 from fastthermo.process import Process
@@ -146,7 +146,7 @@ def late_start_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
         for axis in (classes, shares):
             axis.set_ylim(-0.03, 1.08)
         for axis in (distance, classes, shares):
-            time_axis(axis, t, margin=0.02)  # whole bars at the first and the last time
+            time_axis(axis, t, events(summary, t), margin=0.02)  # whole bars at the first and the last time
             mark_times(axis, summary, labels=axis is distance)
             axis.set_xlabel("start time $t$  (data → noise)")
             axis.legend(loc="best")

@@ -10,9 +10,11 @@ import numpy as np
 
 from fastthermo._files import replacing
 from fastthermo.plot.axes import MARKS as MARKS
+from fastthermo.plot.axes import events as events
 from fastthermo.plot.axes import level as level
 from fastthermo.plot.axes import logarithmic as logarithmic
 from fastthermo.plot.axes import mark as mark
+from fastthermo.plot.axes import plain_numbers as plain_numbers
 from fastthermo.plot.axes import time_axis as time_axis
 from fastthermo.plot.samples import contact_sheet as contact_sheet
 from fastthermo.plot.samples import sample_rows as sample_rows
@@ -46,8 +48,9 @@ def portrait_figure(dataset: Any, summary: dict[str, Any], image_shape: tuple[in
         t = dataset["time"].to_numpy()
         panels = (_entropy, _heat_capacity, _gains, _information, _classes)
         for panel, axis in zip(panels, axes, strict=False):
+        when = events(summary, t, dataset["information"].to_numpy())
             panel(axis, dataset, t)
-            time_axis(axis, t)
+            time_axis(axis, t, when)
             mark(axis, summary)
         axes[0].legend(loc="best")
         _late_start(figure, axes[5], dataset, image_shape)
@@ -127,7 +130,7 @@ def _entropy(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     for path, color in (("noised", NOISED), ("generated", GENERATED)):
         _band(axis, t, size + dataset[f"{path}_entropy"].to_numpy(), color, f"{path}: $\\log N + S$")
         axis.plot(t, np.log(np.median(dataset[f"{path}_n_eff"], axis=1)), ":", color=color, label=r"$\log N_{\rm eff}$")
-    level(axis, size, r"$\log N$")
+    level(axis, size, r"$\log N$", "right")
     axis.set_title("a  posterior entropy and effective states")
     axis.set_ylabel("nat")
 
@@ -158,7 +161,7 @@ def _gains(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     for k in range(at_mean.shape[1]):
         axis.plot(t, at_mean[:, k], color=MEAN, alpha=1 - 0.28 * k, label="at the data mean" if k == 0 else None)
     _band(axis, t, dataset["gain_generated"].to_numpy(), GENERATED, "along trajectories")
-    level(axis, 1, "critical")
+    level(axis, 1, "critical", "right")
     top = max(1.6, float(np.quantile(dataset["gain_generated"].to_numpy(), 0.99)) * 1.2)
     axis.set_ylim(0, min(top, 30))
     axis.set_title(r"c  top susceptibilities $\beta\lambda(C)$")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
+EARLY = 0.1  # share of a linear axis of time in which what happens is too close to its end to be seen
 DECADES = 8  # of a logarithmic axis: what is smaller still is zero to the eye
 MARKS = {
     "critical": ("#7b3fa0", "critical"),
@@ -17,14 +20,37 @@ MARKS = {
 }
 
 
-def time_axis(axis: Axes, t: np.ndarray, margin: float = 0.0) -> None:
-    """Diffusion time along x, logarithmic where it spans decades. margin : at both ends, as a share of the axis."""
+def landmarks(summary: dict[str, Any]) -> dict[str, float]:
+    """The critical, speciation and collapse times of a summary, those that there are."""
+    found = {
+        "critical": summary["critical_time"]["fixed_point"],
+        "speciation": summary["speciation_time"],
+        "collapse": summary["collapse_time"],
+    }
+    return {name: landmark["time"] for name, landmark in found.items() if landmark["time"] is not None}
+
+
+def events(summary: dict[str, Any], t: np.ndarray, information: np.ndarray | None = None) -> list[float]:
+    """What an axis of time has to show: the landmarks, and where information (T,) is given, when half of it is lost."""
+    found = list(landmarks(summary).values())
+    if information is not None:
+        found.append(float(t[np.abs(information - information.max() / 2).argmin()]))
+    return found
+
+
+def time_axis(axis: Axes, t: np.ndarray, when: Collection[float] = (), margin: float = 0.0) -> None:
+    """Diffusion time along x, logarithmic where an event falls into the first tenth of a linear axis.
+
+    when : the events; the middle one of t where there are none.
+    margin : at both ends, as a share of the axis.
+    """
     axis.set_xlabel("diffusion time $t$  (data → noise)")
     low, high = float(t.min()), float(t.max())
-    if high / low > 1e3 and high > 2:
+    if low > 0 and any(low <= event < low + EARLY * (high - low) for event in when or [np.median(t)]):
         axis.set_xscale("log")
         room = (high / low) ** margin
         axis.set_xlim(low / room, high * room)
+        plain_numbers(axis.xaxis)
     else:
         room = (high - low) * margin
         axis.set_xlim(low - room, high + room)
@@ -32,22 +58,38 @@ def time_axis(axis: Axes, t: np.ndarray, margin: float = 0.0) -> None:
 
 def mark(axis: Axes, summary: dict[str, Any], labels: bool = True) -> None:
     """The critical, speciation and collapse times of a summary as lines, with or without labels in the legend."""
-    found = {
-        "critical": summary["critical_time"]["fixed_point"],
-        "speciation": summary["speciation_time"],
-        "collapse": summary["collapse_time"],
-    }
-    for name, landmark in found.items():
-        if landmark["time"] is not None:
-            color, label = MARKS[name]
-            legend = f"{label} $t = {landmark['time']:.3g}$" if labels else None
-            axis.axvline(landmark["time"], color=color, linewidth=1.1, linestyle=(0, (4, 2)), label=legend, zorder=1)
+    for name, time in landmarks(summary).items():
+        color, label = MARKS[name]
+        legend = f"{label} $t = {time:.3g}$" if labels else None
+        axis.axvline(time, color=color, linewidth=1.1, linestyle=(0, (4, 2)), label=legend, zorder=1)
 
 
-def level(axis: Axes, value: float, label: str) -> None:
-    """A reference value as a labelled line."""
+def level(axis: Axes, value: float, label: str, side: str = "left") -> None:
+    """A reference value as a labelled line. side : at which end the label stands, above the curves."""
+    from matplotlib.patheffects import withStroke
+
     axis.axhline(value, color="0.5", linewidth=0.8, linestyle="--")
-    axis.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color="0.4", fontsize=8)
+    axis.annotate(
+        label,
+        (0.01 if side == "left" else 0.99, value),
+        xycoords=("axes fraction", "data"),
+        ha=side,
+        va="bottom",
+        color="0.4",
+        fontsize=8,
+        zorder=5,
+        path_effects=[withStroke(linewidth=2, foreground="white")],
+    )
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Numbers, not powers of ten, along a logarithmic axis whose limits are set."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1, 3) if high < 1e3 * low else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def logarithmic(axis: Axes, *curves: np.ndarray) -> float:

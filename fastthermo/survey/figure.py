@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo.plot import GENERATED, MEAN, NOISED, STYLE, headline, level, mark, time_axis
+from fastthermo.plot import GENERATED, MEAN, NOISED, STYLE, events, headline, level, mark, plain_numbers, time_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,9 +28,10 @@ def regimes_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
         axes = figure.subplots(2, 3 if labelled else 2)
         t = dataset["time"].to_numpy()
         panels = [(_information, axes[0, 0]), (_costs, axes[0, 1]), (_spectrum, axes[1, 0]), (_dimension, axes[1, 1])]
+        when = events(summary, t, dataset["mean_information"].to_numpy())
         for panel, axis in [*panels, *([(_classes, axes[0, 2])] if labelled else [])]:
             panel(axis, dataset, t, summary)
-            time_axis(axis, t)
+            time_axis(axis, t, when)
         if labelled:
             _parting(axes[1, 2], dataset, summary)
         figure.suptitle(headline(summary), fontsize=11)
@@ -87,7 +88,7 @@ def _classes(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) -
     axis.set_ylim(0, 1.02)
     axis.set_title("c  a U-turn returns to its class")
     axis.set_ylabel("probability")
-    axis.legend(loc="upper right", ncols=2)
+    axis.legend(loc="best", ncols=2)
 
 
 def _spectrum(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) -> None:
