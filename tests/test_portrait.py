@@ -10,6 +10,7 @@ import xarray as xr
 
 import fastthermo as ft
 from fastthermo.datasets import Dataset, load
+from fastthermo.plot import portrait_figure
 from fastthermo.portrait import measure, portrait
 from fastthermo.regimes import choose
 
@@ -170,6 +171,17 @@ def test_an_interrupted_portrait_goes_on_to_the_same_numbers(made, digits, tmp_p
     assert {**again, "seconds": 0} == {**summary, "seconds": 0}
     with xr.open_zarr(tmp_path / "digits" / "portrait.zarr", consolidated=False, chunks=None) as resumed:
         xr.testing.assert_identical(resumed.load(), dataset)
+
+
+def test_the_energy_has_a_band_of_two_standard_errors(made):
+    _, summary, dataset = made
+    right = next(axis for axis in portrait_figure(dataset, summary, (8, 8)).axes if "energy" in axis.get_ylabel())
+    for band, path in zip(right.collections, ("noised", "generated"), strict=True):
+        energy = dataset[f"{path}_energy"]
+        error = energy.std("query", ddof=1) / math.sqrt(QUERIES)
+        mean, (low, high) = energy.mean("query"), np.quantile(band.get_paths()[0].vertices[:, 1], [0, 1])
+        np.testing.assert_allclose([low, high], [(mean - 2 * error).min(), (mean + 2 * error).max()])
+        assert right.get_ylim()[0] <= low < high <= right.get_ylim()[1]
 
 
 def fingerprint(folder):

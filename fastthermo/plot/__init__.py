@@ -20,6 +20,7 @@ from fastthermo.plot.samples import contact_sheet as contact_sheet
 from fastthermo.plot.samples import sample_rows as sample_rows
 from fastthermo.plot.samples import scatter as scatter
 from fastthermo.plot.style import STYLE as STYLE
+from fastthermo.regimes import average
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,6 +120,15 @@ def tree_figure(tree: Any) -> Figure:
 
 
 def _band(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+def _mean(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, shade: float = 0.25, **style: Any) -> np.ndarray:
+    """The mean over queries and, shaded, two standard errors to both sides, which are returned."""
+    mean, error = average(values)
+    ends = np.stack([mean - 2 * error, mean + 2 * error])
+    axis.fill_between(t, *ends, color=color, alpha=shade, linewidth=0)
+    axis.plot(t, mean, color=color, **style)
+    return ends
+
+
     """Median and the middle 80 % over queries."""
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=1)
     axis.fill_between(t, low, high, color=color, alpha=0.18, linewidth=0)
@@ -137,20 +147,19 @@ def _entropy(axis: Axes, dataset: Any, t: np.ndarray) -> None:
 
 def _heat_capacity(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     for path, color in (("noised", NOISED), ("generated", GENERATED)):
-        values = dataset[f"{path}_heat_capacity"].to_numpy()
-        mean, error = values.mean(1), values.std(1, ddof=1) / math.sqrt(values.shape[1])
-        axis.fill_between(t, mean - 2 * error, mean + 2 * error, color=color, alpha=0.25, linewidth=0)
-        axis.plot(t, mean, color=color, label=f"{path}, mean ± 2 s.e.")
+        _mean(axis, t, dataset[f"{path}_heat_capacity"].to_numpy(), color, label=f"{path}, mean ± 2 s.e.")
     axis.set_ylim(0, 1.35 * dataset["generated_heat_capacity"].mean("query").to_numpy().max())  # room for the legend
     axis.set_title(r"b  heat capacity and energy")
     axis.set_ylabel(r"heat capacity $\beta^2\,\mathrm{Var}(H)$")
     axis.legend(loc="upper right")
     right = axis.twinx()
-    energies = [dataset[f"{path}_energy"].mean("query").to_numpy() for path in ("noised", "generated")]
-    for energy, color in zip(energies, (NOISED, GENERATED), strict=True):
-        right.plot(t, energy, color=color, linestyle="--", linewidth=1)
-    level = abs(float(np.mean(energies)))
-    right.set_ylim(np.mean(energies) - level, np.mean(energies) + level)
+    bands = [
+        _mean(right, t, dataset[f"{path}_energy"].to_numpy(), color, shade=0.1, linestyle="--", linewidth=1)
+        for path, color in (("noised", NOISED), ("generated", GENERATED))
+    ]
+    middle = float(np.mean(bands))
+    reach = max(abs(middle), float(np.abs(np.array(bands) - middle).max()))  # changes show beside the energy's own size
+    right.set_ylim(middle - reach, middle + reach)
     right.set_ylabel(r"energy $\langle H\rangle$ [data unit$^2$], dashed", color="0.35")
     right.spines["right"].set_visible(True)
     right.grid(False)
