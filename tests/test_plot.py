@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fastthermo.plot import contact_sheet, events, logarithmic, save, time_axis
+from fastthermo.plot import contact_sheet, events, headline, logarithmic, save, scatter, time_axis
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 4), (7, 5, 4, 3), (7, 3, 5, 4), (7, 1, 5, 4), (7, 1), (7, 2), (7, 9)])
@@ -75,3 +75,26 @@ def test_times_on_a_logarithmic_axis_are_numbers_and_not_powers_of_ten():
     low, high = axis.get_xlim()
     shown = [x for x in axis.get_xticks() if low <= x <= high]
     assert axis.xaxis.get_major_formatter().format_ticks(shown) == ["0.2", "0.5", "1", "2", "5", "10"]
+
+
+def test_one_dimension_is_singular():
+    summary = {"data": "two", "states": 2, "dimension": 1, "process": "EDM()"}
+    assert headline(summary) == "two: 2 states in 1 dimension, EDM process"
+    assert headline({**summary, "dimension": 2}) == "two: 2 states in 2 dimensions, EDM process"
+
+
+def test_the_legend_of_points_stands_beside_them():
+    figure = Figure(layout="constrained")
+    axis = figure.subplots()
+    scatter(axis, list(np.random.default_rng(0).normal(size=(2, 9, 2))), ["early", "late"])
+    figure.draw_without_rendering()
+    assert axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1
+
+
+def test_numbers_are_histograms_in_labelled_rows_over_the_same_bins():
+    axis = Figure().subplots()
+    scatter(axis, list(np.random.default_rng(0).normal(size=(3, 40, 1))), ["a", "b", "c"])
+    data = [patch.get_data() for patch in axis.patches]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b", "c"]
+    assert [row.baseline for row in data] == list(axis.get_yticks()) == [2, 1, 0]
+    assert all(np.array_equal(row.edges, data[0].edges) and row.values.max() < row.baseline + 1 for row in data)

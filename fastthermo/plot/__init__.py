@@ -62,7 +62,8 @@ def portrait_figure(dataset: Any, summary: dict[str, Any], image_shape: tuple[in
 def headline(summary: dict[str, Any]) -> str:
     """What was measured, in a line."""
     kind = summary["process"].split("(")[0]
-    return f"{summary['data']}: {summary['states']} states in {summary['dimension']} dimensions, {kind} process"
+    dimensions = "1 dimension" if summary["dimension"] == 1 else f"{summary['dimension']} dimensions"
+    return f"{summary['data']}: {summary['states']} states in {dimensions}, {kind} process"
 
 
 def bifurcation_figure(branches: list[Any], direction: Any = None) -> Figure:

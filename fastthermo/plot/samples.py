@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BINS = 32  # of a histogram
+
 
 def contact_sheet(samples: np.ndarray, title: str, columns: int = 16) -> Figure:
     """Images (n, H, W) or (n, H, W, 3) in [-1, 1] or any range on one sheet; a scatter plot for other states."""
@@ -65,19 +67,33 @@ def tile(axis: Axes, images: np.ndarray, columns: int) -> int:
 
 
 def scatter(axis: Axes, groups: list[np.ndarray], labels: list[str]) -> None:
-    """Points on the two leading principal axes of all groups together; a histogram in one dimension."""
-    pooled = np.concatenate(groups)
-    centre = pooled.mean(0)
-    _, _, axes = np.linalg.svd(pooled - centre, full_matrices=False)
+    """Points on the two leading principal axes of all groups together; histograms, a row each, in one dimension."""
     from matplotlib import colormaps
 
     colors = colormaps["viridis"](np.linspace(0, 0.9, len(groups)))
+    pooled = np.concatenate(groups)
+    if pooled.shape[1] == 1:
+        _histograms(axis, groups, labels, colors)
+        return
+    centre = pooled.mean(0)
+    _, _, axes = np.linalg.svd(pooled - centre, full_matrices=False)
     for group, label, color in zip(groups, labels, colors, strict=True):
-        if pooled.shape[1] == 1:
-            axis.hist(group[:, 0], bins=32, histtype="step", color=color, label=label)
-        else:
-            x, y = ((group - centre) @ axes[:2].T).T
-            axis.plot(x, y, ".", color=color, label=label, alpha=0.7)
-    axis.set_xlabel("data" if pooled.shape[1] == 1 else "first principal component")
-    axis.set_ylabel("samples" if pooled.shape[1] == 1 else "second principal component")
-    axis.legend(loc="best")
+        x, y = ((group - centre) @ axes[:2].T).T
+        axis.plot(x, y, ".", color=color, label=label, alpha=0.7)
+    axis.set_xlabel("first principal component")
+    axis.set_ylabel("second principal component")
+    if len(groups) > 1:
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # beside the points, which may be anywhere
+
+
+def _histograms(axis: Axes, groups: list[np.ndarray], labels: list[str], colors: np.ndarray) -> None:
+    """Numbers (n, 1) of each group over the same bins, a labelled row each, the first one on top."""
+    edges = np.histogram_bin_edges(np.concatenate(groups), BINS)
+    rows = np.arange(len(groups))[::-1]
+    for group, row, color in zip(groups, rows, colors, strict=True):
+        counts, _ = np.histogram(group, edges)
+        axis.stairs(row + 0.85 * counts / max(1, counts.max()), edges, baseline=row, fill=True, color=color, zorder=2)
+    axis.set_yticks(rows, labels)
+    axis.yaxis.tick_right()  # where the legend of points stands
+    axis.set_ylim(0, len(groups))
+    axis.set_xlabel("data")
