@@ -145,6 +145,14 @@ def test_the_spectrum_of_one_dimension_is_the_curve_of_its_only_eigenvalue(tmp_p
     assert axis.get_ylim()[0] == 0
 
 
+def test_eigenvalues_of_few_dimensions_are_counted_one_by_one(tmp_path):
+    states = np.random.default_rng(0).normal(size=(40, 3))
+    summary = survey(Dataset("space", states), VP, tmp_path, 5, 8, overwrite=True, progress=False)
+    with xr.open_zarr(tmp_path / "regimes.zarr", consolidated=False, chunks=None) as dataset:
+        axis = next(x for x in regimes_figure(dataset, summary).axes if x.get_ylabel() == "eigenvalue number")
+    assert (axis.get_yscale(), list(axis.get_yticks()), axis.get_ylim()) == ("linear", [1, 2, 3], (0.5, 3.5))
+
+
 def test_the_command_says_when_things_happen(tmp_path, capsys):
     rng = np.random.default_rng(0)
     states = rng.normal(size=(60, 3)) + 6 * np.repeat([[0.0], [1.0]], 30, axis=0)

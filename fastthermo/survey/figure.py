@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GAIN = r"gain: eigenvalue of $\beta C = 1 + \sigma^2 \nabla^2 \log p_t$"
+FEW = 8  # dimensions up to which eigenvalues are counted one by one
 NAMED = 12  # classes up to which curves and cells carry names
 
 
@@ -107,8 +108,13 @@ def _spectrum(axis: Axes, dataset: Any, t: np.ndarray, summary: dict[str, Any]) 
     axis.figure.colorbar(mesh, ax=axis, pad=0.01, label=GAIN)
     axis.plot(t, dataset["dimension_trace"], color="white", linewidth=1, linestyle="--")
     mark(axis, summary, labels=False)
-    axis.set_yscale("log")
-    axis.set_ylim(0.9, gains.shape[1])
+    if len(index) <= FEW:
+        axis.set_ylim(0.5, len(index) + 0.5)
+        axis.set_yticks(index)
+    else:
+        axis.set_yscale("log")
+        axis.set_ylim(0.9, len(index))
+        plain_numbers(axis.yaxis)
     axis.set_ylabel("eigenvalue number")
     axis.grid(False)
 
