@@ -162,7 +162,8 @@ def test_the_command_says_when_things_happen(tmp_path, capsys):
     printed = capsys.readouterr().out
     for word in ("speciation time", "condensation time", "collapse time", "dimension (trace)", "regimes.png"):
         assert word in printed
-    assert "first classes to part" in printed
+    for name in ("first classes to part", "last classes to part", "collapse time"):
+        assert f"{name:28} " in printed
 
 
 @pytest.mark.parametrize(("name", "value"), [("times", 4), ("queries", 0), ("seed", -1)])

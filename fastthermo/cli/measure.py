@@ -55,7 +55,8 @@ def _regimes(arguments: argparse.Namespace) -> int:
     for name in ("first", "last"):
         pair = (summary["classes"] or {}).get(name)
         if pair is not None and pair["middle"]["value"] is not None:
-            print(f"{name} classes to part          {' and '.join(pair['pair'])} at t = {pair['middle']['value']:.3g}")
+            who = f"{name} classes to part"
+            print(f"{who:28} {' and '.join(pair['pair'])} at t = {pair['middle']['value']:.3g}")
     return 0
 
 

@@ -47,9 +47,9 @@ def portrait_figure(dataset: Any, summary: dict[str, Any], image_shape: tuple[in
         figure = Figure(figsize=(13, 7.6), layout="constrained")
         axes = figure.subplots(2, 3).ravel()
         t = dataset["time"].to_numpy()
+        when = events(summary, t, dataset["information"].to_numpy())
         panels = (_entropy, _heat_capacity, _gains, _information, _classes)
         for panel, axis in zip(panels, axes, strict=False):
-        when = events(summary, t, dataset["information"].to_numpy())
             panel(axis, dataset, t)
             time_axis(axis, t, when)
             mark(axis, summary)
@@ -120,7 +120,6 @@ def tree_figure(tree: Any) -> Figure:
     return figure
 
 
-def _band(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
 def _mean(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, shade: float = 0.25, **style: Any) -> np.ndarray:
     """The mean over queries and, shaded, two standard errors to both sides, which are returned."""
     mean, error = average(values)
@@ -130,6 +129,7 @@ def _mean(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, shade: floa
     return ends
 
 
+def _band(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
     """Median and the middle 80 % over queries."""
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=1)
     axis.fill_between(t, low, high, color=color, alpha=0.18, linewidth=0)

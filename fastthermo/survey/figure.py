@@ -28,8 +28,8 @@ def regimes_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
         figure = Figure(figsize=(13, 7.6) if labelled else (9, 7.6), layout="constrained")
         axes = figure.subplots(2, 3 if labelled else 2)
         t = dataset["time"].to_numpy()
-        panels = [(_information, axes[0, 0]), (_costs, axes[0, 1]), (_spectrum, axes[1, 0]), (_dimension, axes[1, 1])]
         when = events(summary, t, dataset["mean_information"].to_numpy())
+        panels = [(_information, axes[0, 0]), (_costs, axes[0, 1]), (_spectrum, axes[1, 0]), (_dimension, axes[1, 1])]
         for panel, axis in [*panels, *([(_classes, axes[0, 2])] if labelled else [])]:
             panel(axis, dataset, t, summary)
             time_axis(axis, t, when)
