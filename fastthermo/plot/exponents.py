@@ -84,7 +84,7 @@ def collapse_figure(collapse: Collapse, control: Any, value: Any, title: str = "
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         before, after = figure.subplots(1, 2)
         control, value = np.asarray(control), np.atleast_2d(np.asarray(value)).mean(0)
-        for size, color in _colors(collapse):
+        for size, color in _colors(collapse.size):
             own = collapse.size == size
             order = np.argsort(control[own])
             before.plot(
@@ -99,18 +99,25 @@ def collapse_figure(collapse: Collapse, control: Any, value: Any, title: str = "
     return figure
 
 
-def draw_collapse(axis: Axes, collapse: Collapse) -> None:
-    """The scaled measurements of every size, their Gaussian process +- 2 deviations, and what was found."""
-    for size, color in _colors(collapse):
+def draw_collapse(
+    axis: Axes, collapse: Collapse, ordinate: str = r"$y\,L^{\kappa}$", sizes: np.ndarray | None = None
+) -> None:
+    """The scaled measurements of every size, their Gaussian process +- 2 deviations, and what was found.
+
+    sizes : those that share the colours, where they are more than the collapse's own.
+    """
+    for size, color in _colors(collapse.size if sizes is None else sizes):
         own = collapse.size == size
+        if not own.any():
+            continue
         x, y, error = collapse.x[own], collapse.y[own], collapse.y_error[own]
-        axis.errorbar(x, y, error, fmt="o", markersize=3, color=color, elinewidth=0.8)
+        axis.errorbar(x, y, error, fmt="o", markersize=3, color=color, elinewidth=0.8, label=f"$L = {size:g}$")
     x = np.linspace(collapse.x.min(), collapse.x.max(), 300)
     mean, deviation = collapse.curve(x)
     axis.fill_between(x, mean - 2 * deviation, mean + 2 * deviation, color="0.8", linewidth=0, zorder=0)
     axis.plot(x, mean, color="0.4", linewidth=1, zorder=1)
     axis.set_xlabel(r"$(T - T_c)\,L^{1/\nu}$")
-    axis.set_ylabel(r"$y\,L^{\kappa}$")
+    axis.set_ylabel(ordinate)
     inverse_nu, kappa = collapse.estimate("inverse_nu"), collapse.estimate("kappa")
     axis.set_title(
         f"$T_c = {collapse.critical.value:.4g}$, $1/\\nu = {inverse_nu.value:.3g} \\pm {inverse_nu.error:.1g}$, "
@@ -118,9 +125,9 @@ def draw_collapse(axis: Axes, collapse: Collapse) -> None:
     )
 
 
-def _colors(collapse: Collapse) -> Iterator[tuple[float, Any]]:
+def _colors(sizes: np.ndarray) -> Iterator[tuple[float, Any]]:
     """Each size and its colour."""
     from matplotlib import colormaps
 
-    sizes = np.unique(collapse.size)
+    sizes = np.unique(sizes)
     yield from zip(sizes, colormaps["viridis"](np.linspace(0, 0.9, len(sizes))), strict=True)

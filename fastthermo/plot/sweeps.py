@@ -126,18 +126,23 @@ def _handle(style: dict[str, Any], label: str) -> Any:
 
 
 def _collapses(collapses: Sequence[tuple[str, Any]], title: str) -> Figure:
+    """Of the order parameter of baths, over temperatures in units of s_c."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     columns = min(3, len(collapses))
     lines = -(-len(collapses) // columns)
+    sizes = np.unique(np.concatenate([collapse.size for _, collapse in collapses]))
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * columns, 3.6 * lines + 0.4), layout="constrained")
+        figure = Figure(figsize=(4.6 * columns, 3.6 * lines + 0.8), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        handles: dict[str, Any] = {}
         for axis, (name, collapse) in zip(axes, collapses, strict=False):
-            draw_collapse(axis, collapse)
+            draw_collapse(axis, collapse, r"order parameter $\langle|h - h_0|\rangle\,L^\kappa$", sizes)
             axis.set_title(f"{name}\n{axis.get_title(loc='left')}", fontsize=8)
+            handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
         for axis in axes[len(collapses) :]:
             axis.set_axis_off()
+        figure.legend(handles.values(), handles, title="sites", loc="outside lower center", ncols=len(handles))
         figure.suptitle(title, fontsize=11)
     return figure

@@ -3,9 +3,11 @@
 import math
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
+from fastthermo.exponents import collapse
 from fastthermo.plot.exponents import symbol
 from fastthermo.plot.sweeps import sweep_figures
 from fastthermo.sweep import Found
@@ -55,3 +57,17 @@ def test_quantities_that_are_nowhere_finite_leave_empty_panels() -> None:
     axis, names = drawn([row("data", "digits", size, math.nan) for size in (100.0, 300.0)])
     assert not axis.containers
     assert names == []
+
+
+def place(dimension: float) -> dict[str, float]:
+    return {"size": 0.0, "dimension": dimension, "time": math.nan}
+
+
+def test_collapses_name_their_sizes_and_the_order_parameter() -> None:
+    size = np.repeat([64.0, 256.0, 1024.0], 9)
+    control = 1 + np.tile(np.linspace(-2, 2, 9), 3) / size**0.5
+    value = np.tile(np.exp(-np.linspace(-2, 2, 9)), 3) / size**0.25
+    found = Found(0, "pitchfork", "", {"kappa": Quantity("kappa", 0.25)}, collapse(control, size, value, 0.01 * value))
+    figure = sweep_figures([("mixture", "m=1", place(1.0), found)])["collapses"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$L = 64$", "$L = 256$", "$L = 1024$"]
+    assert figure.axes[0].get_ylabel().startswith("order parameter")
