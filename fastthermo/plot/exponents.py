@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def symbol(text: str) -> str:
     for name in ("alpha", "beta", "gamma", "delta", "kappa", "nu"):
         text = text.replace(name, f"\\{name}")
     text = text.replace("sum ", r"\sum\,")
-    return text.replace("(barrier)", r"\ \mathrm{(barrier)}")
+    return re.sub(r" ?(\([A-Za-z]+\)|mmse)", r"\\ \\mathrm{\1}", text)
 
 
 def _power_law(axis: Axes, name: str, exponent: Exponent) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOGARITHMIC = 20.0  # ratio of the largest to the smallest abscissa from which its axis is logarithmic
+APART = 0.03  # share of an axis between two marks that stand at the same place
+PANELS = 4  # a row
 COLLAPSES = 12  # drawn at most
+NOTED = 6  # cases of a family up to which a note names each
 NAMED = 16  # cases of a family up to which each has its own mark
 MARKERS = "osD^v<>"  # as many as no divisor of ten colours: 70 pairs
 LETTERS = 15  # an inch of a legend
@@ -26,7 +30,7 @@ def sweep_figures(rows: Sequence[tuple[str, str, dict[str, float], Any]], title:
     """ "quantities", and "collapses" where there are any.
 
     rows : of each case and size its family, its name, where it stands (size, dimension, time), and what was found:
-        `.quantities`, name -> .symbol, .value, .error, .expected, and `.collapse`.
+        `.quantities`, name -> .symbol, .value, .error, .expected, `.reason` where they are missing, and `.collapse`.
 
     Raises ValueError where nothing was found.
     """
@@ -38,8 +42,8 @@ def sweep_figures(rows: Sequence[tuple[str, str, dict[str, float], Any]], title:
 
 
 def _quantities(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: str) -> Figure:
-    """A panel a quantity, a row of panels for each abscissa that varies."""
-    from matplotlib import colormaps, rc_context
+    """A panel a quantity, PANELS a row at most, for each abscissa that varies."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     symbols: dict[str, str] = {}
@@ -47,31 +51,82 @@ def _quantities(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: s
         symbols |= {name: quantity.symbol for name, quantity in found.quantities.items()}
     if not symbols:
         raise ValueError("rows: wanted at least one case with quantities to draw, got none")
-    drawn = [row for row in rows if any(math.isfinite(q.value) for q in row[3].quantities.values())]
+    drawn = [row for row in rows if _finite(row)]
     places = [place for _, _, place, _ in drawn] or [place for _, _, place, _ in rows]
     over = [key for key in places[0] if len({place[key] for place in places if place[key] > 0}) > 1] or ["dimension"]
-    labels = _labels(drawn, over)
-    looks = {label: i for i, label in enumerate(dict.fromkeys(labels.values()))}
-    colors = colormaps["tab10"](np.arange(len(looks)) % 10)
-    styles = {label: {"color": colors[i], "marker": MARKERS[i % len(MARKERS)]} for label, i in looks.items()}
+    looks = Looks.of(drawn, over)
+    columns = min(PANELS, len(symbols))
+    lines = -(-len(symbols) // columns) * len(over)
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.7 * len(symbols) + 1, 2.6 * len(over) + 0.8), layout="constrained")
-        axes = figure.subplots(len(over), len(symbols), squeeze=False)
+        figure = Figure(figsize=(2.7 * columns + 1, 2.6 * lines + 1), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).reshape(len(over), -1)
         for key, line in zip(over, axes, strict=True):
-            for name, axis in zip(symbols, line, strict=True):
+            for name, axis in zip(symbols, line, strict=False):
                 shown = [
                     row
                     for row in drawn
                     if name in row[3].quantities and math.isfinite(row[3].quantities[name].value) and row[2][key] > 0
                 ]
-                _panel(axis, key, name, shown, labels, styles)
-        for name, axis in zip(symbols, axes[0], strict=True):
-            axis.set_title(f"${symbol(symbols[name])}$" if "(" not in symbols[name] else symbols[name])
-        handles = [_handle(style, label) for label, style in styles.items()]
-        columns = int(LETTERS * figure.get_figwidth() / max((len(label) + 6 for label in styles), default=1))
-        figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(8, columns, len(handles))))
+                _panel(axis, key, name, shown, looks)
+                axis.set_title(f"${symbol(symbols[name])}$")
+            for axis in line[len(symbols) :]:
+                axis.set_axis_off()
+        _legend(figure, looks.handles(), _missing(rows))
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _legend(figure: Figure, handles: Sequence[Any], note: str) -> None:
+    """Below the panels."""
+    letters = LETTERS * figure.get_figwidth()
+    columns = max(1, min(8, len(handles), int(letters / max((len(h.get_label()) + 6 for h in handles), default=1))))
+    note = textwrap.fill(note, int(letters))
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, title_fontsize=8)
+    legend.get_title().set_color("0.4")
+
+
+def _finite(row: Any) -> bool:
+    return any(math.isfinite(quantity.value) for quantity in row[3].quantities.values())
+
+
+def _missing(rows: Sequence[Any]) -> str:
+    """The cases of which nothing is drawn, with the reason; their number where a family has more than a note holds."""
+    there = {(family, name) for family, name, *_ in filter(_finite, rows)}
+    absent: dict[str, dict[str, dict[str, None]]] = {}
+    for family, name, _, found in rows:
+        if (family, name) not in there:
+            absent.setdefault(found.reason, {}).setdefault(family, {})[name] = None
+    notes = []
+    for reason, families in absent.items():
+        listed = [
+            ", ".join(names) if len(names) <= NOTED else f"{len(names)} cases of {family}"
+            for family, names in families.items()
+        ]
+        notes.append(", ".join(listed) + (f" ({reason})" if reason else ""))
+    return f"not drawn: {'; '.join(notes)}" if notes else ""
+
+
+class Looks(NamedTuple):
+    """The mark of each case, by what the legend calls it."""
+
+    labels: Mapping[tuple[str, str], str]
+    styles: Mapping[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Any], over: Sequence[str]) -> Looks:
+        from matplotlib import colormaps
+
+        labels = _labels(rows, over)
+        names = list(dict.fromkeys(labels.values()))
+        colors = colormaps["tab10"](np.arange(len(names)) % 10)
+        styles = {name: {"color": colors[i], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)}
+        return cls(labels, styles)
+
+    def handles(self) -> list[Any]:
+        """Of a legend."""
+        from matplotlib.lines import Line2D
+
+        return [Line2D([], [], linestyle="", label=label, **style) for label, style in self.styles.items()]
 
 
 def _labels(rows: Sequence[Any], over: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -91,38 +146,49 @@ def _labels(rows: Sequence[Any], over: Sequence[str]) -> dict[tuple[str, str], s
     return {(family, name): name if family in named else family for family, name, *_ in ordered}
 
 
-def _panel(
-    axis: Axes,
-    key: str,
-    name: str,
-    rows: Sequence[Any],
-    labels: dict[tuple[str, str], str],
-    styles: dict[str, dict[str, Any]],
-) -> None:
+def _panel(axis: Axes, key: str, name: str, rows: Sequence[Any], looks: Looks) -> None:
     """rows : those whose quantity `name` is finite."""
     axis.set_xlabel(key)
     if not rows:
         return
-    for label, style in styles.items():
-        own = [(place[key], found.quantities[name]) for *case, place, found in rows if labels[tuple(case)] == label]
-        if own:
-            x, value, error = (np.array(v) for v in zip(*((x, q.value, q.error) for x, q in own), strict=True))
-            axis.errorbar(x, value, error, linestyle="", markersize=3.5, elinewidth=0.8, alpha=0.7, **style)
-    places = [place[key] for _, _, place, _ in rows]
-    if max(places) > LOGARITHMIC * min(places):
+    order = {label: i for i, label in enumerate(looks.styles)}
+    looked = [order[looks.labels[family, case]] for family, case, *_ in rows]
+    x = np.array([place[key] for _, _, place, _ in rows])
+    logarithmic = bool(x.max() > LOGARITHMIC * x.min())
+    moved = _side_by_side(x, looked, logarithmic)
+    styles = list(looks.styles.values())
+    for look in dict.fromkeys(looked):
+        own = [i for i, other in enumerate(looked) if other == look]
+        value, error = ([getattr(rows[i][3].quantities[name], part) for i in own] for part in ("value", "error"))
+        axis.errorbar(moved[own], value, error, ls="", markersize=3.5, elinewidth=0.8, alpha=0.7, **styles[look])
+    if logarithmic:
         axis.set_xscale("log")
+    if np.ptp(x) == 0:
+        axis.set_xlim(x[0] - 0.6, x[0] + 0.6)
+        axis.set_xticks(x[:1])
     quantities = [found.quantities[name] for *_, found in rows]
     expected = quantities[0].expected
     if math.isfinite(expected):
-        axis.axhline(expected, color="0.4", linewidth=1, linestyle="--", zorder=0)
+        axis.axhline(expected, color="0.4", linewidth=1, linestyle="--", zorder=1.7)  # above the grid
         reach = max(0.02, 1.2 * max(abs(q.value - expected) + q.error for q in quantities))
         axis.set_ylim(expected - reach, expected + reach)
 
 
-def _handle(style: dict[str, Any], label: str) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="", label=label, **style)
+def _side_by_side(x: np.ndarray, slots: Sequence[Any], logarithmic: bool) -> np.ndarray:
+    """Abscissae at which nothing hides what stands at the same place: a step apart, in the order of their slots."""
+    at = np.log(x) if logarithmic else x.copy()
+    ranks = {slot: i for i, slot in enumerate(sorted(set(slots)))}
+    rank = np.array([ranks[slot] for slot in slots])
+    places = np.unique(at)
+    span = float(np.ptp(places))
+    gaps = np.diff(places, prepend=places[0] - (span or 1), append=places[-1] + (span or 1))
+    moved = at.copy()
+    for place, gap in zip(places, np.minimum(gaps[:-1], gaps[1:]), strict=True):
+        own = at == place
+        present, slot = np.unique(rank[own], return_inverse=True)
+        step = min(APART * span or math.inf, 0.7 * gap / len(present))
+        moved[own] += step * (slot - (len(present) - 1) / 2)
+    return np.exp(moved) if logarithmic else moved
 
 
 def _collapses(collapses: Sequence[tuple[str, Any]], title: str) -> Figure:

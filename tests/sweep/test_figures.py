@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fastthermo.exponents import collapse
 from fastthermo.plot.exponents import symbol
@@ -61,6 +62,43 @@ def test_quantities_that_are_nowhere_finite_leave_empty_panels() -> None:
 
 def place(dimension: float) -> dict[str, float]:
     return {"size": 0.0, "dimension": dimension, "time": math.nan}
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [axis for axis in figure.axes if axis.axison]
+
+
+def test_panels_stand_at_most_four_a_row_under_titles_that_are_mathematics() -> None:
+    symbols = ["beta", "gamma", "gamma'", "delta", "alpha", "z nu", "alpha (barrier)"]
+    found = Found(0, "pitchfork", "", {name: Quantity(name, 1.0, 0.1) for name in symbols})
+    axes = panels(
+        sweep_figures([("sphere", "d=2", place(2.0), found), ("sphere", "d=3", place(3.0), found)])["quantities"]
+    )
+    assert [axis.get_subplotspec().get_geometry()[1] for axis in axes] == [4] * 7
+    assert [axis.get_title(loc="left") for axis in axes] == [f"${symbol(name)}$" for name in symbols]
+    assert symbol("alpha (barrier)") == r"\alpha\ \mathrm{(barrier)}"
+    assert symbol("t (speciation)") == r"t\ \mathrm{(speciation)}"
+
+
+@pytest.mark.parametrize("others", [(), (2.0, 3.0, 10.0)])
+def test_cases_at_one_place_stand_side_by_side_about_it(others: tuple[float, ...]) -> None:
+    rows = [row("two_deltas", f"mu={mu}", 0.0, 0.5, 1.0) for mu in range(3)]
+    axis, names = drawn([*rows, *(row("sphere", f"d={d}", 0.0, 0.5, d) for d in others)])
+    assert names[-3:] == ["mu=0", "mu=1", "mu=2"]
+    left, middle, right = (container[0].get_xdata()[0] for container in axis.containers[:3])
+    assert left < middle < right
+    assert middle == pytest.approx(1)
+    inches = axis.figure.dpi_scale_trans.inverted().transform(axis.transData.transform([(left, 0.5), (middle, 0.5)]))
+    assert np.ptp(inches[:, 0]) > 3.5 / 72
+    assert others or list(axis.get_xticks()) == [1.0]
+
+
+def test_what_is_not_drawn_is_named_in_a_note_with_the_reason() -> None:
+    rows = [row("sphere", "d=2", 0.0, 1.0, 2.0)]
+    rows += [("simplex", f"q={q}", place(2.0), Found(0, "none", "first order", {})) for q in (3, 4)]
+    rows += [("gaussian", f"d={d}", place(d), Found(0, "none", "no transition", {})) for d in range(1, 10)]
+    note = sweep_figures(rows)["quantities"].legends[0].get_title().get_text()
+    assert note.replace("\n", " ") == "not drawn: q=3, q=4 (first order); 9 cases of gaussian (no transition)"
 
 
 def test_collapses_name_their_sizes_and_the_order_parameter() -> None:

@@ -82,7 +82,7 @@ def test_figures_show_every_quantity_and_collapse(store: Path) -> None:
     figures = sweep.figures(list(sweep.found(store)), "title")
     assert list(figures) == ["quantities", "collapses"]
     titles = [axis.get_title(loc="left") for axis in figures["quantities"].axes]
-    assert titles == ["$s_c$", r"$1/\nu$", r"$\kappa$", "s_c (Binder)"]
+    assert titles == ["$s_c$", r"$1/\nu$", r"$\kappa$", r"$s_c\ \mathrm{(Binder)}$"]
     assert len(figures["collapses"].axes) == 2
     none = sweep.run(Grid((Gaussian((1,)),)), store.parent / "none.zarr")
     assert sweep.figures(list(sweep.found(none)), "title") == {}
