@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastthermo.plot import STYLE
+from fastthermo.plot import STYLE, plain_numbers
 from fastthermo.plot.exponents import draw_collapse, symbol
 
 if TYPE_CHECKING:
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 LOGARITHMIC = 20.0  # ratio of the largest to the smallest abscissa from which its axis is logarithmic
 APART = 0.03  # share of an axis between two marks that stand at the same place
+CROWDED = 0.12  # share of an axis from which two places are each given their number
 PANELS = 4  # a row
 COLLAPSES = 12  # drawn at most
 NOTED = 6  # cases of a family up to which a note names each
 NAMED = 16  # cases of a family up to which each has its own mark
 MARKERS = "osD^v<>"  # as many as no divisor of ten colours: 70 pairs
 LETTERS = 15  # an inch of a legend
+SMALL, LARGE = 3.5, 7.0  # marks in points: of the smallest and the largest value of what else varies
+GRADES = 5  # of them in a legend
 
 
 def sweep_figures(rows: Sequence[tuple[str, str, dict[str, float], Any]], title: str = "") -> dict[str, Figure]:
@@ -107,10 +110,15 @@ def _missing(rows: Sequence[Any]) -> str:
 
 
 class Looks(NamedTuple):
-    """The mark of each case, by what the legend calls it."""
+    """The mark of each case, by what the legend calls it, and the size of the marks of each value of what else varies.
+
+    told : of an abscissa, what else varies within a case and is told by sizes of marks; "" where nothing does.
+    """
 
     labels: Mapping[tuple[str, str], str]
     styles: Mapping[str, dict[str, Any]]
+    told: Mapping[str, str]
+    grades: Mapping[str, dict[float, float]]
 
     @classmethod
     def of(cls, rows: Sequence[Any], over: Sequence[str]) -> Looks:
@@ -120,13 +128,34 @@ class Looks(NamedTuple):
         names = list(dict.fromkeys(labels.values()))
         colors = colormaps["tab10"](np.arange(len(names)) % 10)
         styles = {name: {"color": colors[i], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)}
-        return cls(labels, styles)
+        cases = {(family, name) for family, name, *_ in rows}
+        several = [
+            other
+            for other in ("size", "time")
+            if other in over and len({(*case, place[other]) for *case, place, _ in rows}) > len(cases)
+        ]
+        told = {key: next((other for other in several if other != key), "") for key in over}
+        grades = {}
+        for other in filter(None, dict.fromkeys(told.values())):
+            values = sorted({place[other] for _, _, place, _ in rows}, key=lambda value: value or math.inf)
+            grades[other] = dict(zip(values, np.linspace(SMALL, LARGE, len(values)).tolist(), strict=True))
+        return cls(labels, styles, told, grades)
+
+    def grade(self, key: str, place: dict[str, float]) -> float:
+        """Size of a mark over an abscissa."""
+        other = self.told[key]
+        return self.grades[other][place[other]] if other else SMALL
 
     def handles(self) -> list[Any]:
         """Of a legend."""
         from matplotlib.lines import Line2D
 
-        return [Line2D([], [], linestyle="", label=label, **style) for label, style in self.styles.items()]
+        cases = [Line2D([], [], linestyle="", label=label, **style) for label, style in self.styles.items()]
+        for other, grades in self.grades.items():
+            for value, size in list(grades.items())[:: -(-len(grades) // GRADES)]:
+                label = f"{other} {value:g}" if value else "exact"
+                cases.append(Line2D([], [], linestyle="", marker="o", color="0.5", markersize=size, label=label))
+        return cases
 
 
 def _labels(rows: Sequence[Any], over: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -152,26 +181,37 @@ def _panel(axis: Axes, key: str, name: str, rows: Sequence[Any], looks: Looks) -
     if not rows:
         return
     order = {label: i for i, label in enumerate(looks.styles)}
-    looked = [order[looks.labels[family, case]] for family, case, *_ in rows]
-    x = np.array([place[key] for _, _, place, _ in rows])
-    logarithmic = bool(x.max() > LOGARITHMIC * x.min())
-    moved = _side_by_side(x, looked, logarithmic)
+    marks = [
+        (order[looks.labels[family, case]], looks.grade(key, place), place[key], found.quantities[name])
+        for family, case, place, found in rows
+    ]
+    x = np.array([place for *_, place, _ in marks])
+    places = np.unique(x)
+    logarithmic = _geometric(places)
+    moved = _side_by_side(x, [mark[:2] for mark in marks], logarithmic)
     styles = list(looks.styles.values())
-    for look in dict.fromkeys(looked):
-        own = [i for i, other in enumerate(looked) if other == look]
-        value, error = ([getattr(rows[i][3].quantities[name], part) for i in own] for part in ("value", "error"))
-        axis.errorbar(moved[own], value, error, ls="", markersize=3.5, elinewidth=0.8, alpha=0.7, **styles[look])
-    if logarithmic:
-        axis.set_xscale("log")
-    if np.ptp(x) == 0:
-        axis.set_xlim(x[0] - 0.6, x[0] + 0.6)
-        axis.set_xticks(x[:1])
+    for look, size in dict.fromkeys(mark[:2] for mark in marks):
+        own = [i for i, mark in enumerate(marks) if mark[:2] == (look, size)]
+        value, error = ([getattr(marks[i][3], part) for i in own] for part in ("value", "error"))
+        axis.errorbar(moved[own], value, error, ls="", markersize=size, elinewidth=0.8, alpha=0.7, **styles[look])
+    _numbered(axis, places, logarithmic)
     quantities = [found.quantities[name] for *_, found in rows]
     expected = quantities[0].expected
     if math.isfinite(expected):
         axis.axhline(expected, color="0.4", linewidth=1, linestyle="--", zorder=1.7)  # above the grid
         reach = max(0.02, 1.2 * max(abs(q.value - expected) + q.error for q in quantities))
         axis.set_ylim(expected - reach, expected + reach)
+
+
+def _geometric(places: np.ndarray) -> bool:
+    """Whether places (increasing, positive) are to stand on a logarithmic axis: more even there, or far apart."""
+
+    def uneven(steps: np.ndarray) -> float:
+        return float(steps.std() / steps.mean())
+
+    if len(places) < 3 or places[-1] > LOGARITHMIC * places[0]:
+        return bool(places[-1] > LOGARITHMIC * places[0])
+    return uneven(np.diff(np.log(places))) < uneven(np.diff(places)) - 1e-9
 
 
 def _side_by_side(x: np.ndarray, slots: Sequence[Any], logarithmic: bool) -> np.ndarray:
@@ -189,6 +229,20 @@ def _side_by_side(x: np.ndarray, slots: Sequence[Any], logarithmic: bool) -> np.
         step = min(APART * span or math.inf, 0.7 * gap / len(present))
         moved[own] += step * (slot - (len(present) - 1) / 2)
     return np.exp(moved) if logarithmic else moved
+
+
+def _numbered(axis: Axes, places: np.ndarray, logarithmic: bool) -> None:
+    """The abscissa: its scale, and ticks at the places themselves where their numbers do not run into each other."""
+    if logarithmic:
+        axis.set_xscale("log")
+    at = np.log(places) if logarithmic else places
+    if len(places) == 1:
+        axis.set_xlim(places[0] - 0.6, places[0] + 0.6)
+    if len(places) == 1 or np.diff(at).min() > CROWDED * (at[-1] - at[0]):
+        axis.set_xticks(places, [f"{place:g}" for place in places])
+        axis.set_xticks([], minor=True)
+    elif logarithmic:
+        plain_numbers(axis.xaxis)
 
 
 def _collapses(collapses: Sequence[tuple[str, Any]], title: str) -> Figure:

@@ -31,7 +31,7 @@ def drawn(rows: list[tuple[str, str, dict[str, float], Found]]) -> tuple[Axes, l
 def test_cases_of_a_family_at_the_same_places_have_marks_of_their_own() -> None:
     rows = [row("data", f"digits {pair}", size, 1.0) for pair in ("01", "17", "35") for size in (100.0, 300.0)]
     axis, names = drawn([*rows, row("gaussian", "d=2", 100.0, 1.0, 2.0)])
-    assert names == ["digits 01", "digits 17", "digits 35", "gaussian"]
+    assert names == ["digits 01", "digits 17", "digits 35", "gaussian", "size 100", "size 300"]
     lines = [container[0] for container in axis.containers]
     assert len({mpl.colors.to_hex(line.get_color()) for line in lines}) == 4
     assert len({line.get_marker() for line in lines}) == 4
@@ -90,7 +90,7 @@ def test_cases_at_one_place_stand_side_by_side_about_it(others: tuple[float, ...
     assert middle == pytest.approx(1)
     inches = axis.figure.dpi_scale_trans.inverted().transform(axis.transData.transform([(left, 0.5), (middle, 0.5)]))
     assert np.ptp(inches[:, 0]) > 3.5 / 72
-    assert others or list(axis.get_xticks()) == [1.0]
+    assert list(axis.get_xticks()) == [1.0, *others]
 
 
 def test_what_is_not_drawn_is_named_in_a_note_with_the_reason() -> None:
@@ -99,6 +99,29 @@ def test_what_is_not_drawn_is_named_in_a_note_with_the_reason() -> None:
     rows += [("gaussian", f"d={d}", place(d), Found(0, "none", "no transition", {})) for d in range(1, 10)]
     note = sweep_figures(rows)["quantities"].legends[0].get_title().get_text()
     assert note.replace("\n", " ") == "not drawn: q=3, q=4 (first order); 9 cases of gaussian (no transition)"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "scale"), [((100.0, 300.0, 1000.0), "log"), ((100.0, 200.0, 300.0), "linear"), ((8.0, 16.0, 32.0), "log")]
+)
+def test_the_axis_of_geometric_sizes_is_logarithmic_with_ticks_at_the_sizes(
+    sizes: tuple[float, ...], scale: str
+) -> None:
+    axis, _ = drawn([row("data", "digits", size, 1.0) for size in sizes])
+    assert axis.get_xscale() == scale
+    assert [text.get_text() for text in axis.get_xticklabels()] == [f"{size:g}" for size in sizes]
+
+
+def test_sizes_at_one_dimension_have_marks_of_their_own_size_which_the_legend_names() -> None:
+    sizes = (100.0, 300.0, 1000.0)
+    rows = [row("gaussian", f"d={d}", size, 1.0, d) for d in (8.0, 16.0) for size in sizes]
+    figure = sweep_figures(rows)["quantities"]
+    over_dimension = next(axis for axis in panels(figure) if axis.get_xlabel() == "dimension")
+    marks = [container[0] for container in over_dimension.containers]
+    assert len({(mark.get_marker(), mark.get_markersize()) for mark in marks}) == 6
+    handles = figure.legends[0].legend_handles[-3:]
+    assert [handle.get_label() for handle in handles] == ["size 100", "size 300", "size 1000"]
+    assert {handle.get_markersize() for handle in handles} == {mark.get_markersize() for mark in marks}
 
 
 def test_collapses_name_their_sizes_and_the_order_parameter() -> None:
