@@ -22,11 +22,16 @@ from fastthermo.response import susceptibility
 
 CONVENTIONS = ("fixed_point", "sde_drift", "ode_drift", "speciation")
 GRID = 64  # temperatures scanned for a change of sign
+FINEST = 1e-7  # of log beta, at which an extremum is not told from its neighbours
 ROOT = 1e-13  # relative tolerance of a time
 
 
 def critical_time(model: Any, process: Process, convention: str = "fixed_point", field: Any = None) -> float:
     """The latest time (from noise) at which the convention's condition changes sign; NaN where it never does.
+
+    Looked for at 64 times uniform in log beta, and on ever finer grids about those of them at which the condition comes
+    near to a change of sign. What changes sign twice between two times is missed only where none of them shows an
+    extremum, or one so flat that its neighbours are nearer to it than it is to zero.
 
     Parameters
     ----------
@@ -36,6 +41,10 @@ def critical_time(model: Any, process: Process, convention: str = "fixed_point",
     field : where the gain is measured, (D,) or shaped like a state; by default the data mean. For a law symmetric about
         its mean that is a fixed point at every temperature and the result is its critical time; for other laws it is
         where the landscape at the mean loses convexity.
+
+    Raises
+    ------
+    ValueError for another convention and a field of another size; TypeError for what is no process.
     """
     return critical_times(model, process, (convention,), field)[convention]
 
@@ -54,12 +63,7 @@ def critical_times(
     if "speciation" in conventions:
         if process.alpha(process.t_min) == process.alpha(process.t_max):
             raise ValueError("convention: speciation needs an alpha that falls with time; with alpha = 1 there is none")
-        variance = float(model.principal(1)[0][0])
-
-        def excess(t: Any) -> Any:
-            return variance * process.alpha(t) ** 2 - 1
-
-        found["speciation"] = first_crossing(excess, grid, excess(grid))
+        found["speciation"] = _speciation(model, process, grid)
     local = [convention for convention in conventions if convention != "speciation"]
     if not local:
         return found
@@ -70,16 +74,24 @@ def critical_times(
     for convention in local:
 
         def curvature(t: Any, gain: Any, convention: str = convention) -> Any:
-            if convention == "fixed_point":
-                return 1 - gain
-            g2 = process.diffusion(t) / (1 if convention == "sde_drift" else 2)
-            return process.drift(t) + g2 * (1 - gain) / process.sigma(t) ** 2
+            """Of the drift, in units of g^2 / sigma^2 or half of that: as smooth in log beta as the gain is."""
+            drifts = {"fixed_point": 0, "sde_drift": 1, "ode_drift": 2}[convention]
+            return 1 - gain + drifts * process.drift(t) * process.sigma(t) ** 2 / process.diffusion(t)
 
-        def exact(t: float, curvature: Any = curvature) -> float:
-            return float(curvature(t, leading_gain(model, point, process.beta(t))[0]))
+        def exact(t: Any, curvature: Any = curvature) -> Any:
+            return curvature(t, leading_gain(model, point, process.beta(t)))
 
-        found[convention] = first_crossing(exact, grid, curvature(grid, gains))
+        found[convention] = first_crossing(exact, process, grid, curvature(grid, gains))
     return found
+
+
+def _speciation(model: Any, process: Process, grid: np.ndarray) -> float:
+    variance = float(model.principal(1)[0][0])
+
+    def excess(t: Any) -> Any:
+        return variance * process.alpha(t) ** 2 - 1
+
+    return first_crossing(excess, process, grid, excess(grid))
 
 
 def leading_gain(model: Any, field: np.ndarray, beta: Any, tolerance: float = 1e-10) -> np.ndarray:
@@ -93,10 +105,11 @@ def leading_gain(model: Any, field: np.ndarray, beta: Any, tolerance: float = 1e
     return gains
 
 
-def first_crossing(function: Any, times: np.ndarray, values: np.ndarray) -> float:
-    """The first sign change of a function of t along `times`, where it takes `values`; NaN without one."""
+def first_crossing(function: Any, process: Process, times: np.ndarray, values: np.ndarray) -> float:
+    """The first sign change of a function of t (T,) along `times`, where it takes `values`; NaN without one."""
     from scipy.optimize import brentq
 
+    times, values = refined(function, process, times, values)
     sign = np.sign(values)
     change = np.flatnonzero(sign[:-1] * sign[1:] <= 0)
     if not len(change):
@@ -104,4 +117,33 @@ def first_crossing(function: Any, times: np.ndarray, values: np.ndarray) -> floa
     i = change[0]
     if sign[i] == 0:
         return float(times[i])
-    return float(brentq(function, times[i + 1], times[i], xtol=ROOT * times[i], rtol=ROOT))
+    known = dict(zip(times[i : i + 2], values[i : i + 2], strict=True))  # at a graze rounding may change a sign
+
+    def at(t: float) -> float:
+        return float(known[t] if t in known else function(np.array([t]))[0])
+
+    return float(brentq(at, times[i + 1], times[i], xtol=ROOT * times[i], rtol=ROOT))
+
+
+def refined(function: Any, process: Process, times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values with those put between that may show a change of sign before the first one on the grid.
+
+    Halves the cells about each time at which |values| is least among its neighbours, as long as it is nearer to zero
+    there than to the farther of them; a parabola would go beyond it by at most an eighth of the latter distance.
+    """
+    x = np.log(process.beta(times))
+    while True:
+        sign, size = np.sign(values), np.abs(values)
+        ahead = np.append(np.flatnonzero(sign != sign[0]), len(x))[0]
+        left, here, right = size[: ahead - 2], size[1 : ahead - 1], size[2:ahead]
+        near = (here <= left) & (here <= right) & (here < np.maximum(left, right) - here)
+        i = 1 + np.flatnonzero(near)
+        cells = np.union1d(i - 1, i)
+        cells = cells[np.diff(x)[cells] > FINEST]
+        if not len(cells):
+            return times, values
+        middle = (x[cells] + x[cells + 1]) / 2
+        between = process.time(np.exp(middle))
+        x, times, values = (
+            np.insert(old, cells + 1, new) for old, new in ((x, middle), (times, between), (values, function(between)))
+        )

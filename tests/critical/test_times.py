@@ -92,6 +92,45 @@ def test_no_transition_is_nan() -> None:
     assert np.isnan(ft.critical_time(PAIR, ft.VarianceExploding(t_min=2.0)))
 
 
+def blume_capel(excess: float) -> tuple[np.ndarray, np.ndarray]:
+    """-1, 0, 1 with priors w, 1 - 2w, w: at 0 the gain is beta 2w / ((1 - 2w) e^(beta/2) + 2w), at most 1 at beta = 3
+    where `excess` is 0."""
+    w = 0.5 / (1 + 2 * np.exp(-1.5)) + excess
+    return np.array([-1.0, 0.0, 1.0]), np.log([w, 1 - 2 * w, w])
+
+
+@pytest.mark.parametrize("process", [OU, VP, VE, ft.EDM(), ft.FlowMatching(), ft.DDPM.linear()])
+def test_a_gain_that_passes_1_for_a_moment_does_so_at_its_own_time(process: ft.Process) -> None:
+    """Narrower in beta than the grid is fine, whether or not another direction passes 1 for good later."""
+    from scipy.optimize import brentq
+
+    for excess in (3e-4, 1e-6):
+        y, log_weights = blume_capel(excess)
+        w = np.exp(log_weights[0])
+        want = brentq(lambda b, w=w: b * 2 * w - (1 - 2 * w) * np.exp(b / 2) - 2 * w, 2, 3, xtol=1e-14)
+        plane = np.array([[a, b] for a in y for b in (-0.3, 0.3)])
+        for ens in (ft.Ensemble(y[:, None], log_weights), ft.Ensemble(plane, np.repeat(log_weights, 2))):
+            assert process.beta(ft.critical_time(ens, process)) == pytest.approx(want, rel=1e-8)
+    y, log_weights = blume_capel(-1e-6)
+    assert np.isnan(ft.critical_time(ft.Ensemble(y[:, None], log_weights), process))
+
+
+def test_a_gain_far_from_1_is_asked_on_the_grid_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastthermo.critical import times
+
+    asked = []
+    gain = times.leading_gain
+
+    def counted(model: Any, field: np.ndarray, beta: Any, tolerance: float = 1e-10) -> np.ndarray:
+        asked.append(np.size(beta))
+        return gain(model, field, beta, tolerance)
+
+    monkeypatch.setattr(times, "leading_gain", counted)
+    y, log_weights = blume_capel(-0.03)
+    assert np.isnan(ft.critical_time(ft.Ensemble(y[:, None], log_weights), OU))
+    assert sum(asked) == times.GRID
+
+
 def test_gaussian_data_have_no_transition() -> None:
     x = 0.25 * np.arange(-40, 41)
     ens = ft.Ensemble(x[:, None], -(x**2) / 2)
