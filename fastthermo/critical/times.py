@@ -37,7 +37,7 @@ def critical_time(model: Any, process: Process, convention: str = "fixed_point",
     ----------
     model : a law or denoiser; or an ensemble split into classes, which is asked as a whole: the first of its classes
         part there. What parts within a class is asked of that class's own ensemble.
-    convention : "fixed_point", "sde_drift", "ode_drift" or "speciation".
+    convention : "fixed_point", "sde_drift", "ode_drift" or "speciation", which is NaN where alpha is the same at all t.
     field : where the gain is measured, (D,) or shaped like a state; by default the data mean. For a law symmetric about
         its mean that is a fixed point at every temperature and the result is its critical time; for other laws it is
         where the landscape at the mean loses convexity.
@@ -61,9 +61,8 @@ def critical_times(
     grid = process.times(GRID)
     found: dict[str, float] = {}
     if "speciation" in conventions:
-        if process.alpha(process.t_min) == process.alpha(process.t_max):
-            raise ValueError("convention: speciation needs an alpha that falls with time; with alpha = 1 there is none")
-        found["speciation"] = _speciation(model, process, grid)
+        moves = process.alpha(process.t_min) != process.alpha(process.t_max)
+        found["speciation"] = _speciation(model, process, grid) if moves else float("nan")
     local = [convention for convention in conventions if convention != "speciation"]
     if not local:
         return found

@@ -26,9 +26,8 @@ RESIDUAL = 1e-3  # of an eigenvector, relative to the top eigenvalue; that of it
 
 def landmarks(ensemble: Any, process: Process, seed: int) -> dict[str, Estimate]:
     """Critical, speciation and collapse times; NaN where there is none."""
-    speciates = process.alpha(process.t_min) != process.alpha(process.t_max)
-    found = critical_times(ensemble, process, (*CONVENTIONS, "speciation") if speciates else CONVENTIONS)
-    marks = {name: Estimate(found.get(name, math.nan), 0.0) for name in (*CONVENTIONS, "speciation")}
+    found = critical_times(ensemble, process, (*CONVENTIONS, "speciation"))
+    marks = {name: Estimate(time, 0.0) for name, time in found.items()}
     return marks | {"collapse": collapse_time(ensemble, process, min(512, ensemble.size), seed)}
 
 

@@ -25,7 +25,10 @@ NOWHERE = Estimate(math.nan, math.nan)
 
 
 def speciation_time(law: Any, process: Process) -> float:
-    """The t at which Lambda alpha^2 = 1, Lambda the largest eigenvalue of the data covariance; NaN if there is none."""
+    """The t at which Lambda alpha^2 = 1, Lambda the largest eigenvalue of the data covariance; NaN if there is none.
+
+    There is none in particular where alpha is the same at all t, as in variance-exploding processes.
+    """
     return critical_time(law, process, "speciation")
 
 

@@ -61,7 +61,6 @@ class Times(Measure, frozen=True, tag="times"):
 
     def _times(self, ensemble: Any, labels: np.ndarray | None, process: Process, key: int, watch: Watch) -> np.ndarray:
         law = watch.law(ensemble)
-        moving = bool(np.any(process.alpha(np.array([process.t_min, process.t_max])) != 1))
         collapse = collapse_time(law, process, min(self.queries, law.size), key)
         window = (math.nan, math.nan)
         if labels is not None and len(np.unique(labels)) > 1:
@@ -69,7 +68,7 @@ class Times(Measure, frozen=True, tag="times"):
         return np.array(
             [
                 critical_time(law, process),
-                speciation_time(law, process) if moving else math.nan,
+                speciation_time(law, process),
                 condensation_time(law, process),
                 *collapse,
                 *window,

@@ -131,6 +131,11 @@ def test_a_gain_far_from_1_is_asked_on_the_grid_alone(monkeypatch: pytest.Monkey
     assert sum(asked) == times.GRID
 
 
+def test_without_a_signal_that_falls_nothing_speciates() -> None:
+    for process in (VE, ft.EDM()):
+        assert np.isnan(ft.critical_time(PAIR, process, "speciation"))
+
+
 def test_gaussian_data_have_no_transition() -> None:
     x = 0.25 * np.arange(-40, 41)
     ens = ft.Ensemble(x[:, None], -(x**2) / 2)
@@ -175,7 +180,6 @@ def test_classes_part_before_what_is_within_them() -> None:
     [
         ({"convention": "mean_field"}, "convention: .*'mean_field'"),
         ({"field": np.zeros(2)}, "field: wanted 1 numbers, got 2"),
-        ({"process": VE, "convention": "speciation"}, "alpha"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], match: str) -> None:

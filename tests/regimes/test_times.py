@@ -79,9 +79,9 @@ def test_speciation_is_half_the_log_of_the_largest_data_variance() -> None:
     assert np.isnan(ft.speciation_time(ft.Ensemble(0.1 * CLOUD), OU))
 
 
-def test_speciation_needs_a_signal_that_falls() -> None:
-    with pytest.raises(ValueError, match="alpha"):
-        ft.speciation_time(PAIR, VE)
+def test_without_a_signal_that_falls_there_is_no_speciation() -> None:
+    assert np.isnan(ft.speciation_time(PAIR, VE))
+    assert np.isnan(ft.speciation_time(ft.Ensemble(CLOUD), ft.EDM()))
 
 
 def sampled(dimension: int) -> Any:
