@@ -54,8 +54,9 @@ def choose_own(ens: Any, process: Process, n: int, seed: int) -> np.ndarray:
     check_process(process)
     if not hasattr(ens, "log_weights"):
         raise TypeError(f"ens: wanted an Ensemble, got {type(ens).__name__}, which has no states to weigh")
-    if ens.size < 2:
-        raise ValueError(f"ens: wanted at least 2 states, got {ens.size}")
+    held = ens.size if ens.log_weights is None else int((ens._core.log_weights > -np.inf).sum())
+    if held < 2:
+        raise ValueError(f"ens: wanted at least 2 states of positive weight, got {held}")
     check_number(n)
     return choose(ens, n, seed)
 

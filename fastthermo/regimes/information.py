@@ -12,6 +12,7 @@ times at which generation decides (Stancevic, Handke & Ambrogioni, arXiv:2504.13
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -203,12 +204,10 @@ def memorisation_gap(ens: Any, process: Process, t: Any, n: int = 1024, seed: in
     """
     index = choose_own(ens, process, n, seed)
     y = ens.data(index)
-    log_prior = host(ens._core.log_weights)[index]
+    others = log_others(ens, index)
 
     def at(s: float) -> Estimate:
-        return average(
-            own_gap(own_odds(ens, index, noised_field(ens, process, s, y, seed), process.beta(s)), log_prior)
-        )
+        return average(own_gap(own_odds(ens, index, noised_field(ens, process, s, y, seed), process.beta(s)), others))
 
     if np.ndim(t) == 0:
         return at(float(t))
@@ -221,6 +220,16 @@ def own_odds(ens: Any, index: np.ndarray, field: Any, beta: Any) -> np.ndarray:
     return np.clip(host(ens.log_odds(index, field, float(beta))), -700, 700)
 
 
-def own_gap(odds: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
-    """-log(1 - w_own) + log(1 - phi_own) from the log odds of the own state and its log prior."""
-    return np.logaddexp(0, odds) + np.log1p(-np.exp(log_prior))
+def log_others(ens: Any, index: np.ndarray) -> np.ndarray:
+    """log(1 - phi) of the states `index`, also where phi rounds to 1: there it is the log of the sum of all others."""
+    log_phi = host(ens._core.log_weights)
+    most = int(log_phi.argmax())
+    others: np.ndarray = np.log1p(-np.exp(np.minimum(log_phi[index], math.log(0.5))))
+    heavy = (index == most) & (log_phi[index] > math.log(0.5))
+    others[heavy] = np.logaddexp.reduce(np.delete(log_phi, most))
+    return others
+
+
+def own_gap(odds: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """-log(1 - w_own) + log(1 - phi_own) from the log odds of the own state and `log_others`."""
+    return np.logaddexp(0, odds) + others

@@ -13,7 +13,7 @@ from fastthermo._results import Settings, open_arrays, rows, times
 from fastthermo.portrait.measure import landmark_times, mark
 from fastthermo.process import Process
 from fastthermo.regimes.averages import Estimate, average, choose, host, noised_field
-from fastthermo.regimes.information import matched_gaussian, own_gap, own_odds, peaks_of, spread_of
+from fastthermo.regimes.information import log_others, matched_gaussian, own_gap, own_odds, peaks_of, spread_of
 from fastthermo.regimes.memory import distances, stratified, windows_of
 from fastthermo.regimes.spectra import gap_dimension, score_singular_values, singular_dimension, spectrum_at
 from fastthermo.regimes.times import condensation_time
@@ -121,7 +121,7 @@ def measure(store: Any, what: Survey, progress: bool | None) -> None:
     ensemble, process, settings = what.ensemble, what.process, what.settings
     index = choose(ensemble, settings.queries, settings.seed)
     y = ensemble.data(index)
-    log_prior = host(ensemble._core.log_weights)[index]
+    others = log_others(ensemble, index)
     gaussian = matched_gaussian(ensemble)
     staged = None if what.classes is None else stratified(what.classes, per_class(what), settings.seed)
     t, done = np.asarray(store["time"][:]), np.asarray(store["done"][:])
@@ -140,7 +140,7 @@ def measure(store: Any, what: Survey, progress: bool | None) -> None:
         state = ensemble.boltzmann(field, beta)
         values = {"information": -host(state.entropy), "spread": spread_of(state)}
         values["non_gaussianity"] = gaussian(host(field), beta) - values["information"]
-        values["memorisation_gap"] = own_gap(own_odds(ensemble, index, field, beta), log_prior)
+        values["memorisation_gap"] = own_gap(own_odds(ensemble, index, field, beta), others)
         few = field[: what.sizes["probe"]]
         values["gains"] = spectrum_at(ensemble, process, s, few, None if what.complete else what.sizes["gain"]).gains
         if what.complete:

@@ -169,6 +169,15 @@ def test_the_memorisation_gap_is_what_leaving_the_own_state_out_costs() -> None:
     assert found.error == pytest.approx(np.std(gaps, ddof=1) / np.sqrt(n), rel=1e-10)
 
 
+def test_the_memorisation_gap_of_a_state_that_holds_all_the_weight_is_a_divergence() -> None:
+    """KL(N(0, sigma^2) || N(alpha, sigma^2)) = beta / 2: the other state is all that is left without it."""
+    ens = ft.Ensemble([[0.0], [1.0]], log_weights=[0, -40.0])
+    found = ft.memorisation_gap(ens, OU, 0.5, n=4000)
+    h = ft.noised(ens, OU, 0.5, np.zeros((4000, 1)), 0) / OU.alpha(0.5)
+    assert found.value == pytest.approx(OU.beta(0.5) * np.mean((h - 1) ** 2 - h**2) / 2, rel=1e-12)
+    assert agrees(found, OU.beta(0.5) / 2)
+
+
 def test_the_memorisation_gap_is_the_gap_to_held_out_data_of_the_same_law() -> None:
     rng, t = np.random.default_rng(5), np.array([1.5, 0.7])
     ens = ft.Ensemble(rng.normal(size=(4000, 4)))

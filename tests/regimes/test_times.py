@@ -186,7 +186,8 @@ def test_a_single_state_neither_collapses_nor_condenses(call: Any) -> None:
     [
         ((ft.Ensemble(CLOUD), OU, 1), ValueError, "n: wanted at least 2"),
         ((ft.Ensemble(CLOUD), OU, -1), ValueError, "n: wanted at least 2"),
-        ((ft.Ensemble(np.ones((1, 3))), OU), ValueError, "ens: wanted at least 2 states, got 1"),
+        ((ft.Ensemble(np.ones((1, 3))), OU), ValueError, "ens: wanted at least 2 states of positive weight, got 1"),
+        ((ft.Ensemble(CLOUD[:2], [0, -np.inf]), OU), ValueError, "ens: wanted .* of positive weight, got 1"),
         ((np.ones((4, 3)), OU), TypeError, "ens: wanted an Ensemble, got ndarray"),
         ((ft.Ensemble(CLOUD), "ou"), TypeError, "process: wanted .*'ou'"),
     ],
