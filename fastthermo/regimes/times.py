@@ -22,6 +22,8 @@ from fastthermo.regimes.averages import Estimate, average, choose_own, host, noi
 from fastthermo.regimes.information import mmse, mutual_information, own_odds, time_of
 
 NOWHERE = Estimate(math.nan, math.nan)
+SURE = 4  # standard errors by which a mean has a sign
+SAME = 1e-12  # relative difference of numbers that are equal but for rounding
 
 
 def speciation_time(law: Any, process: Process) -> float:
@@ -44,7 +46,8 @@ def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> E
 
     Returns
     -------
-    Estimate of t with its standard error; NaN where the mean keeps its sign on [t_min, t_max].
+    Estimate of t with its standard error; NaN where the mean keeps its sign on [t_min, t_max]: where it is not below 0
+    at t_max and above 0 at t_min by four of its standard errors, as that of two states, which is above 0 throughout.
     """
     from scipy.optimize import brentq
 
@@ -56,9 +59,12 @@ def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> E
         return own_odds(ens, index[few], noised_field(ens, process, t, y[few], seed), process.beta(t))
 
     low, high = np.log(process.beta_range)
-    few = slice(0, min(n, 64))
-    if not log_odds(low, few).mean() < 0 < log_odds(high, few).mean():
+    hot, cold = log_odds(low), log_odds(high)
+    if not (_above(average(-hot), 0) and _above(average(cold), 0)):
         return NOWHERE
+    few = slice(0, 64)
+    if not hot[few].mean() < 0 < cold[few].mean():
+        few = slice(None)
     root = brentq(lambda b: log_odds(b, few).mean(), low, high, xtol=0.02)
     for width in (0.1, 0.01):  # two secants over all n; the curve is smooth, the same data and noise at every t
         ends = np.clip([root - width, root + width], low, high)
@@ -67,6 +73,11 @@ def collapse_time(ens: Any, process: Process, n: int = 1024, seed: int = 0) -> E
         slope = (above - below) / (ends[1] - ends[0])
         root = float(np.clip(ends[0] - below / slope, low, high))
     return time_of(process, root, average(np.mean(values, axis=0)).error / slope)
+
+
+def _above(estimate: Estimate, level: float) -> bool:
+    """Whether what is estimated is surely above a level."""
+    return bool(estimate.value - SURE * estimate.error > level + SAME * abs(level))
 
 
 def population_collapse(law: Any, process: Process, size: float, n: int = 1024, seed: int = 0) -> Estimate:
@@ -78,7 +89,8 @@ def population_collapse(law: Any, process: Process, size: float, n: int = 1024, 
 
     Returns
     -------
-    Estimate of t; NaN where I(y; x_t) does not pass log N on [t_min, t_max], as for laws of few points.
+    Estimate of t; NaN where I(y; x_t) does not pass log N on [t_min, t_max] by four of its standard errors, as for laws
+    of few points.
     """
     from scipy.optimize import brentq
 
@@ -89,7 +101,8 @@ def population_collapse(law: Any, process: Process, size: float, n: int = 1024, 
         return mutual_information(law, process, float(process.time(np.exp(log_beta))), n, seed)
 
     low, high = np.log(process.beta_range)
-    if not information(low).value < math.log(size) < information(high).value:
+    hot, cold = information(low), information(high)
+    if not (_above(Estimate(-hot.value, hot.error), -math.log(size)) and _above(cold, math.log(size))):
         return NOWHERE
     root = brentq(lambda b: information(b).value - math.log(size), low, high, xtol=1e-14, rtol=1e-14)
     t = float(process.time(np.exp(root)))

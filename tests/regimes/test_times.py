@@ -54,9 +54,9 @@ def test_more_data_collapse_later() -> None:
 
 def test_two_states_never_collapse() -> None:
     """The own one of two is the likelier at every temperature, on average."""
-    found = ft.collapse_time(PAIR, ft.OrnsteinUhlenbeck(t_max=1.0), n=50)
-    assert np.isnan(found.value)
-    assert np.isnan(found.error)
+    for found in (ft.collapse_time(PAIR, OU, n, seed) for n in (50, 1024) for seed in range(6)):
+        assert np.isnan(found.value)
+        assert np.isnan(found.error)
 
 
 def test_collapse_takes_ensembles_of_every_kind() -> None:
@@ -116,7 +116,12 @@ def test_collapse_of_gaussian_data_by_monte_carlo_has_an_honest_error() -> None:
 
 
 def test_a_law_of_few_points_never_holds_more_than_its_entropy() -> None:
+    """Nor as much, however sampling and rounding fall."""
+    unequal = ft.Ensemble([[1.0, 0.0], [-1.0, 0.0]], np.log([0.2, 0.8]))
+    as_many = np.exp(-0.2 * np.log(0.2) - 0.8 * np.log(0.8))
     assert np.isnan(ft.population_collapse(PAIR, VE, 3).value)
+    assert np.isnan(ft.population_collapse(PAIR, VE, 2).value)
+    assert all(np.isnan(ft.population_collapse(unequal, VE, as_many, n=200, seed=seed).value) for seed in range(6))
     assert 0 < ft.population_collapse(PAIR, VE, 1.5).value < 3
 
 
