@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ DENSE = 1024  # dimensions up to which the data covariance is diagonalised dense
 class Prior:
     """Sizes, mean, variance and principal components of the data, scale * states + shift."""
 
+    log_weights: Any
     scale: float
     shift: float
     _core: Any  # ops.States, or ops.Divided
@@ -29,6 +31,15 @@ class Prior:
     def dimension(self) -> int:
         """D, the number of coordinates of a state."""
         return self._core.dimension
+
+    @cached_property
+    def prior_entropy(self) -> float:
+        """-sum phi log phi in nats: log N for equal weights."""
+        if self.log_weights is None:
+            return math.log(self.size)
+        log_phi = self._core.log_weights.cpu().numpy()
+        held = log_phi[log_phi > -np.inf]
+        return float(-np.exp(held) @ held)
 
     @property
     def device(self) -> torch.device:

@@ -4,7 +4,9 @@
     mmse      = E tr C = E [2 <H~> - |force|^2]        error of the optimal denoiser
     dI/dbeta  = mmse / 2                               (Guo, Shamai & Verdu 2005)
     rate      = dI/dlog beta = beta mmse / 2 = E tr(beta C) / 2       half the mmse dimension
-    f(t)      = (log N - I) / D                        excess entropy density (Biroli et al., arXiv:2402.18491)
+    f(t)      = (H(phi) - I) / D                       excess entropy density (Biroli et al., arXiv:2402.18491)
+
+H(phi) is the entropy of the prior weights, log N where all of them are equal.
 
 All are averages of functions of x_t, with the variance that y given x_t would add taken out. Peaks of the rate are the
 times at which generation decides (Stancevic, Handke & Ambrogioni, arXiv:2504.13612).
@@ -74,9 +76,12 @@ def entropy_rate(law: Any, process: Process, t: Any, n: int = 1024, seed: int = 
 
 
 def excess_entropy(law: Any, process: Process, t: Any, n: int = 1024, seed: int = 0) -> Estimate:
-    """f(t) = (log N - I(y; x_t)) / D, the excess entropy density; 0 where x_t singles out its data point."""
+    """f(t) = (H(phi) - I(y; x_t)) / D, the excess entropy density in nats; 0 where x_t singles out its data point.
+
+    H(phi) is the law's `prior_entropy`, log N for equal weights. t is a scalar or (T,).
+    """
     information = mutual_information(law, process, t, n, seed)
-    return Estimate((np.log(law.size) - information.value) / law.dimension, information.error / law.dimension)
+    return Estimate((law.prior_entropy - information.value) / law.dimension, information.error / law.dimension)
 
 
 def gaussian_divergence(law: Any, process: Process, t: Any, n: int = 1024, seed: int = 0) -> Estimate:

@@ -86,6 +86,11 @@ class ClosedForm:
         return math.inf
 
     @property
+    def prior_entropy(self) -> float:
+        """Entropy of the atoms' weights in nats; infinite for a continuous law."""
+        return math.inf
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (self.dimension,)
 

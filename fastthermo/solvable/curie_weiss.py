@@ -47,6 +47,15 @@ class CurieWeiss(ClosedForm):
         """Number of configurations."""
         return math.inf if self.n > 1023 else 2.0**self.n
 
+    @property
+    def prior_entropy(self) -> float:
+        """Of the configurations, in nats: those of one magnetisation are equally likely."""
+        from scipy.special import entr, gammaln
+
+        up = np.arange(self.n + 1.0)
+        p = self.magnetization()[1]
+        return float(entr(p).sum() + p @ (gammaln(self.n + 1) - gammaln(up + 1) - gammaln(self.n - up + 1)))
+
     def symmetric(self) -> CurieWeiss:
         """The same spins in uniform fields only: a law of dimension 1 in u = sum y / sqrt(n) = sqrt(n) times the
         magnetisation. A field h along u is h/sqrt(n) on every spin; evidence, energies and entropy are those of all n.

@@ -55,6 +55,10 @@ class GaussianMixture(ClosedForm):
         return float("inf") if self.variances.any() else len(self.means)
 
     @property
+    def prior_entropy(self) -> float:
+        return float("inf") if self.variances.any() else float(torch.special.entr(self.weights).sum())
+
+    @property
     def _width(self) -> int:
         return 4 * self.means.numel()
 

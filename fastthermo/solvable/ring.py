@@ -40,6 +40,13 @@ class IsingRing(ClosedForm):
         """Number of configurations."""
         return math.inf if self.n > 1023 else 2.0**self.n
 
+    @property
+    def prior_entropy(self) -> float:
+        """Of the configurations, in nats: log Z - K d log Z / dK."""
+        u = math.tanh(self.K)
+        neighbours = (u + u ** (self.n - 1)) / (1 + u**self.n)
+        return self._log_normaliser + self.n * (abs(self.K) - self.K * neighbours)
+
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Fourier modes of the correlations (u^l + u^(n-l)) / (1 + u^n)."""
         u, distance = math.tanh(self.K), np.arange(self.n)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import fastthermo as ft
+from fastthermo import solvable
 
 VE, OU = ft.VarianceExploding(t_max=1e4), ft.OrnsteinUhlenbeck()
 PAIR = ft.Ensemble(np.array([[1.0], [-1.0]]))
@@ -107,6 +108,16 @@ def test_excess_entropy_is_what_information_lacks_to_log_n_a_dimension() -> None
     assert found.value == pytest.approx((np.log(200) - information.value) / 8, rel=1e-12)
     assert found.error == pytest.approx(information.error / 8, rel=1e-12)
     assert ft.excess_entropy(ens, OU, 1e-4, n=100).value == pytest.approx(0, abs=1e-10)
+
+
+def test_no_excess_entropy_is_left_at_the_data_whatever_their_weights() -> None:
+    log_weights = np.log([0.2, 0.8])
+    exact = ft.excess_entropy(ft.Ensemble([[1.0], [-1.0]], log_weights), OU, OU.t_min)
+    assert exact == (pytest.approx(0, abs=1e-12), 0)
+    left = ft.excess_entropy(ft.Ensemble([[1.0, 0.0], [-1.0, 0.0]], log_weights), OU, OU.t_min)
+    assert agrees(left, 0)
+    law = solvable.gaussian_mixture([[1.0], [-1.0]], 0.0, np.exp(log_weights))
+    assert ft.excess_entropy(law, OU, OU.t_min).value == pytest.approx(0, abs=1e-12)
 
 
 def test_pairs_of_pairs_have_a_peak_of_the_entropy_rate_for_each_choice() -> None:

@@ -41,6 +41,7 @@ def test_spins_agree_with_their_enumeration_at_every_temperature(
     law: Any, coupling: Any, strength: float, betas: np.ndarray
 ) -> None:
     states = solvable.ising(coupling, strength)
+    assert law.prior_entropy == pytest.approx(states.prior_entropy, rel=1e-12)
     n, random = law.dimension, np.random.default_rng(law.dimension)
     scale = np.array([0, 1e-3, 0.3, 1.0, 100.0])[:, None]
     h = np.concatenate([scale * random.normal(size=(5, n)), 0.01 * states.data(slice(2))])
