@@ -31,7 +31,7 @@ class Transition:
     kind: str  # "pitchfork", "saddle-node", "first-order" or "none"
     beta: float  # of the instability, of the fold, or the Maxwell point of a first-order transition
     location: Any  # field of the new phase there, shaped like a state
-    spinodal_beta: tuple[float, float]  # where the new phase appears and where the old one becomes unstable
+    spinodal_beta: tuple[float, float]  # where the new phase appears; where the old one ends, NaN if not in the range
     maxwell_beta: float
     barrier: float  # F~ of the saddle above the two phases at the Maxwell point
     jump: float  # distance between the phases at beta
@@ -69,14 +69,14 @@ class Cooling:
     def classify(self) -> Transition:
         import torch
 
-        critical = self._instability()
+        critical = self._instability(self.old)
         for finer in FINER:
             if critical is None or not self._jumps(critical):
                 break
             # the curve has gone from the old phase to a branch that almost meets it and has its fold here
             points = int(8 / finer)
             self.old = trace(self.model, *self.start, max_points=points, longest=finer)[0]
-            critical = self._instability()
+            critical = self._instability(self.old)
         if critical is not None and self._jumps(critical):
             critical = None
         others, at = self.points, self.points.new_full((len(self.points),), -np.log(self.cold_beta))
@@ -107,17 +107,17 @@ class Cooling:
         lost = force(self.model, above, above.new_tensor([np.exp(-log_s)])).norm() > 1e-9 * self.scale
         return bool(lost) or float((above[0] - u[:-1] * self.scale).norm()) > NEAR * self.scale
 
-    def _instability(self) -> torch.Tensor | None:
+    def _instability(self, old: Curve) -> torch.Tensor | None:
         """u where the old phase gets a gain of 1 without a fold."""
         from scipy.optimize import brentq
 
-        u = self.old.u
+        u = old.u
         _, index, _ = spectrum(self.model, u[:, :-1] * self.scale, (-u[:, -1]).exp())
         unstable = (index > 0).nonzero()[:, 0]
         if not len(unstable) or int(unstable[0]) == 0:
             return None
         i = int(unstable[0])
-        if np.any(self.old.folds() < i):
+        if np.any(old.folds() < i):
             return None
 
         def excess(log_s: float) -> float:
@@ -214,9 +214,17 @@ class Cooling:
         return self._result("first-order", at, spinodal, float(np.exp(-maxwell)), high, jump)
 
     def _end_of_old(self) -> float:
-        """beta of the fold at which the old phase ends on cooling; NaN if it does not."""
-        turns = self.old.folds()
-        return _beta(folds(self.model, [(self.old, int(turns[0]))], self.scale)[0]) if len(turns) else np.nan
+        """beta at which the old phase turns back or becomes unstable on cooling; NaN if it does not in the range."""
+        old, end = self.old, float(-np.log(self.betas[1]))
+        if not len(old.folds()) and old.complete and float(old.u[-1, -1]) > end:
+            last = old.u[-1:]  # the curves end where new phases do no more, the old one may go on
+            down = np.array([-1.0])
+            old = trace(self.model, last[:, :-1] * self.scale, last[:, -1], down, (end, self.warmest), self.scale)[0]
+            critical = self._instability(old)
+            if critical is not None:
+                return _beta(critical)
+        turns = old.folds()
+        return _beta(folds(self.model, [(old, int(turns[0]))], self.scale)[0]) if len(turns) else np.nan
 
     def old_at(self, log_s: float) -> torch.Tensor | None:
         """The old phase at log s, (1, D), on the part before its first fold."""

@@ -101,3 +101,13 @@ def test_gaussian_data_and_a_single_state_have_no_transition() -> None:
 def test_betas_must_be_a_range() -> None:
     with pytest.raises(ValueError, match="betas: wanted 0 < low < high"):
         ft.transition(PAIR, betas=(2.0, 1.0))
+
+
+def test_the_old_phase_is_followed_to_its_end_however_cold() -> None:
+    """-1, 0, 1 along one axis, +-0.2 along another: the centre lasts until the second parts, at beta = 1/0.2^2."""
+    states = np.array([[a, b] for a in (-1.0, 0.0, 1.0) for b in (-0.2, 0.2)])
+    ens = ft.Ensemble(states, np.repeat(np.log([0.33, 0.34, 0.33]), 2))
+    found = ft.transition(ens)
+    assert found.kind in ("saddle-node", "first-order")
+    assert found.spinodal_beta[1] == pytest.approx(25, rel=1e-9)
+    assert np.isnan(ft.transition(ens, (0.8, 20.0)).spinodal_beta[1])
