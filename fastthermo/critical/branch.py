@@ -27,6 +27,7 @@ DENSE = 128  # dimensions up to which matrices are made
 WILD = 1e3  # times longer than its right-hand side, a solution is that of a singular matrix
 SHIFT = 1e-5  # of log s, for the derivative of <y> by s: only Newton's matrix uses it
 TOLERANCE = 1e-11
+LOST = 1e-5  # |<y> - h| / L of what is no solution, even in single precision
 FOLD = 1e-13  # of arclength
 
 
@@ -66,6 +67,10 @@ def follow(model: Any, point: Any, beta: float, betas: tuple[float, float], max_
 
     point : (D,) or shaped like a state; moved to the solution nearest to it.
     max_points : of each of the two sides.
+
+    Raises
+    ------
+    ValueError where Newton's method finds no solution near `point`, and for a beta or a range that cannot be.
     """
     rows, _, _ = read_rows("point", point, model.dimension, model.device)
     check_betas(betas, beta)
@@ -73,6 +78,12 @@ def follow(model: Any, point: Any, beta: float, betas: tuple[float, float], max_
     start, range_ = rows[:1].double().repeat(2, 1), (-np.log(betas[1]), -np.log(betas[0]))
     log_s = start.new_full((2,), -np.log(beta))
     sides = trace(model, start, log_s, np.array([1.0, -1.0]), range_, scale, max_points)
+    reached = sides[0].u[:1, :-1] * scale
+    left = float(force(model, reached, reached.new_tensor([beta])).norm())
+    if not left <= LOST * scale:
+        raise ValueError(
+            f"point: wanted one near a fixed point at beta = {beta:.6g}, got one from which |<y> - h| = {left:.3g}"
+        )
     return assemble(model, [sides], scale, shaped(model, not is_torch(point)))[0]
 
 

@@ -22,6 +22,18 @@ def test_a_branch_goes_around_its_fold() -> None:
     assert np.abs(residual).max() < 1e-12
 
 
+def test_no_branch_goes_through_what_is_no_fixed_point() -> None:
+    ens = ft.Ensemble(np.random.default_rng(0).normal(size=(6, 3)))
+    with pytest.raises(ValueError, match=r"point: wanted one near a fixed point at beta = 1, got .* = 88.8"):
+        ft.follow(ens, np.array([100.0, 0, 0]), 1.0, (0.5, 2.0))
+
+
+@pytest.mark.parametrize("states", [np.ones((1, 2)), np.full((3, 2), 0.1)])
+def test_data_that_do_not_vary_have_no_tree(states: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="classes: wanted data that vary"):
+        ft.symmetry_breaking(ft.Ensemble(states).split(np.arange(len(states))))
+
+
 def test_stability_changes_at_the_fold_and_nowhere_else() -> None:
     law = ft.Ensemble(np.array([[1.0], [-1.0]]), np.log([0.6, 0.4]))
     branch = ft.follow(law, np.array([-0.93]), 2.0, (0.5, 5.0))
