@@ -22,6 +22,7 @@ DESCENTS = 300
 SETTLED = 1e-6  # |<y> - h| in units of the spread of the class means
 SAME = 1e-2  # distance of two minima that are one, in the same units
 HALVINGS = 8
+ROUNDING = 1e-28  # relative to the square of their mean, of the variance of data that are all the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,8 @@ class Tree:
     """Which classes part when on cooling.
 
     names : of the C classes.
-    split_beta : (C, C) the inverse temperature at which two classes part; infinite if they never do in the range.
+    split_beta : (C, C) the inverse temperature at which two classes part, to 1/256 of the step between two of the
+        `temperatures` in log beta, on either side; infinite if they never do in the range.
     linkage : (C - 1, 4) as in scipy.cluster.hierarchy, with the temperature 1/beta of the split as the height.
     unsettled : descents that had not reached a minimum.
     """
@@ -52,7 +54,14 @@ def symmetry_breaking(
     """The tree of an ensemble split by labels, `Ensemble.split(labels)`.
 
     betas : the range looked at; by default from 0.3 to 30 over the data's variance in its leading direction.
+    temperatures : in the range, uniform in log beta; between two of them a split is found by eight halvings. Descents
+        end where |<y> - h| is 1e-6 and valleys are one within 1e-2 of the spread of the class means, which is how a
+        continuous split may be seen 2e-4 early or late in beta.
     model : another landscape for the same classes, a learned denoiser or an ensemble of class means; by default theirs.
+
+    Raises
+    ------
+    TypeError for what is not split; ValueError for data that do not vary and for a range that cannot be.
     """
     import torch
     from scipy.cluster.hierarchy import cophenet, linkage
@@ -62,6 +71,8 @@ def symmetry_breaking(
     law = classes.whole if model is None else model
     if betas is None:
         variance = float(classes.whole.principal(1)[0][0])
+        if not variance > ROUNDING * float(np.square(classes.whole.data_mean).sum()):
+            raise ValueError("classes: wanted data that vary, got states that are all the same: nothing can part")
         betas = 0.3 / variance, 30 / variance
     check_betas(betas)
     means = torch.as_tensor(np.stack([part.data_mean for part in classes.values()]), device=law.device)
