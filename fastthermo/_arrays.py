@@ -80,6 +80,12 @@ def check_seed(seed: Any) -> None:
         raise ValueError(f"seed: wanted an integer from 0 to 2**64 - 1, got {seed!r}")
 
 
+def check_leading(k: Any, dimension: int) -> None:
+    """Raise ValueError where k is no number of eigenvectors in that many dimensions."""
+    if not (isinstance(k, int | np.integer) and 1 <= k <= dimension):
+        raise ValueError(f"k: wanted an integer from 1 to {dimension}, the dimension, got {k!r}")
+
+
 @dataclass(frozen=True)
 class Queries:
     """B queries as the caller gave them: tensors inside, the caller's kind, shape and dtype outside."""

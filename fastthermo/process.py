@@ -121,7 +121,9 @@ class Process:
         return np.where(np.isnan(ends), result.x, ends)[()]
 
     def times(self, n: int, t_start: float | None = None, t_end: float | None = None) -> Array:
-        """n decreasing times from t_start (t_max) to t_end (t_min), uniform in log beta."""
+        """n >= 2 decreasing times (n,) from t_start (t_max) to t_end (t_min), uniform in log beta."""
+        if not (isinstance(n, int | np.integer) and n >= 2):
+            raise ValueError(f"n: wanted an integer of at least 2, both ends are times, got {n!r}")
         t_start = self.t_max if t_start is None else float(self.check_time(t_start))
         t_end = self.t_min if t_end is None else float(self.check_time(t_end))
         if not t_end < t_start:

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fastthermo._arrays import Queries, read_rows
+from fastthermo._arrays import Queries, check_leading, read_rows
 from fastthermo.denoiser import Model
 from fastthermo.state import Law
 
@@ -74,8 +72,7 @@ class Susceptibility:
             D <= 64.
         """
         size = self.queries.field.shape[1]
-        if not (isinstance(k, int | np.integer) and 1 <= k <= size):
-            raise ValueError(f"k: wanted an integer from 1 to {size}, the dimension, got {k!r}")
+        check_leading(k, size)
         if method not in ("auto", "dense", "lanczos"):
             raise ValueError(f"method: wanted 'auto', 'dense' or 'lanczos', got {method!r}")
         if method == "dense" or (method == "auto" and size <= DENSE):

@@ -212,3 +212,9 @@ def test_a_table_changed_later_does_not_change_the_process() -> None:
     before = float(process.alpha(1))
     table[1] = 0.4
     assert process.alpha(1) == before
+
+
+@pytest.mark.parametrize("n", [1, 0, 2.0])
+def test_both_ends_are_times(n: int) -> None:
+    with pytest.raises(ValueError, match=f"n: wanted an integer of at least 2, .*got {n}"):
+        ft.OrnsteinUhlenbeck().times(n)

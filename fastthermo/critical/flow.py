@@ -57,7 +57,11 @@ def free_energy_difference(model: Any, a: torch.Tensor, b: torch.Tensor, beta: f
 def potential_slice(model: Any, origin: Any, directions: Any, beta: float, extent: float, n: int = 101) -> Slice:
     """F~ - F~(origin) at origin + c v for c in [-extent, extent], along one direction v or on a grid of two.
 
-    directions : (D,), (1, D) or (2, D), or shaped like states; of any length: coordinates are in units of theirs.
+    directions : (D,), (1, D) or (2, D), or shaped like states; of any length but 0: coordinates are in units of theirs.
+
+    Raises
+    ------
+    ValueError for other numbers of directions, a direction of length 0 and an extent that is not positive.
     """
     import torch
 
@@ -66,6 +70,10 @@ def potential_slice(model: Any, origin: Any, directions: Any, beta: float, exten
     if len(start) != 1 or len(axes) not in (1, 2):
         raise ValueError(f"directions: wanted one or two of them and one origin, got {len(axes)} and {len(start)}")
     start, axes = start.double(), axes.double()
+    if not bool((axes != 0).any(1).all()):
+        raise ValueError("directions: wanted vectors of some length, got 0 throughout")
+    if not 0 < extent < np.inf:
+        raise ValueError(f"extent: wanted a finite positive number, got {extent}")
     grid = np.linspace(-extent, extent, n)
     c = start.new_tensor(grid)
     line = start + c[:, None] * axes[:1]

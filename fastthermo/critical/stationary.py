@@ -95,8 +95,16 @@ def fixed_points(
     newton_starts : starts, at each temperature and each round, that Newton's method is tried from.
     tolerance : of |<y> - h|, in units of the spread of the starts; 3e-6 at least where a model answers in float32.
     max_steps : of Newton's method; what has not converged then is counted in `unconverged`, with its residual.
+
+    Raises
+    ------
+    ValueError that names the argument: a beta, a number of starts or a tolerance that cannot be.
     """
     betas, single = _read_beta(beta)
+    if n < 1:
+        raise ValueError(f"n: wanted at least 1 start, got {n}")
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"tolerance: wanted a finite number of at least 0, got {tolerance}")
     if starts is None:
         rows = averages(data(model, n, seed), n, seed)
         numpy, shape = model.numpy, tuple(model.shape)

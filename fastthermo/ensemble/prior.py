@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastthermo._arrays import check_leading
+
 if TYPE_CHECKING:
     import torch
 
@@ -58,8 +60,11 @@ class Prior:
         return self.scale**2 * float(self._core.total(lambda y, phi: phi @ (y - centre).square().sum(1)))
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D)."""
-        k = min(k, self.dimension)
+        """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D).
+
+        A ValueError where k is not from 1 to D.
+        """
+        check_leading(k, self.dimension)
         if self.dimension <= DENSE or 4 * k > self.dimension:
             values, vectors = self._components
         else:

@@ -12,8 +12,11 @@ BOOTSTRAP = 200
 
 
 def binder_ratio(m2: Any, m4: Any) -> np.ndarray:
-    """1 - <m^4> / (3 <m^2>^2): 2/3 in an ordered phase, 0 for a Gaussian m."""
+    """1 - <m^4> / (3 <m^2>^2): 2/3 in an ordered phase, 0 for a Gaussian m; a ValueError for negative moments."""
     m2, m4 = np.asarray(m2, dtype=np.float64), np.asarray(m4, dtype=np.float64)
+    for name, moment in (("m2", m2), ("m4", m4)):
+        if (moment < 0).any():
+            raise ValueError(f"{name}: wanted averages of an even power, at least 0, got {moment.min()}")
     ratio: np.ndarray = 1 - m4 / (3 * m2**2)
     return ratio
 

@@ -67,7 +67,10 @@ class ClosedForm:
         raise NotImplementedError
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D)."""
+        """The k largest eigenvalues (k,) of the data covariance, decreasing, and unit eigenvectors (k, D).
+
+        A ValueError where k is not from 1 to D.
+        """
         raise NotImplementedError
 
     @property

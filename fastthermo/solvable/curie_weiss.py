@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.nn.functional import softplus
 
+from fastthermo._arrays import check_leading
 from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor, simplex_basis
 
 STEP, TAIL = 0.7, 9.0
@@ -75,7 +76,7 @@ class CurieWeiss(ClosedForm):
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         m, p = self.magnetization()
         top = self.n * float(p @ m**2)
-        k = min(k, self.dimension)
+        check_leading(k, self.dimension)
         values = np.r_[top, np.full(k - 1, (self.n - top) / max(1, self.n - 1))]
         uniform = np.full((1, self.dimension), self.dimension**-0.5)
         return values, np.concatenate([uniform, simplex_basis(self.dimension, k - 1)])

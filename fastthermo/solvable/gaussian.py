@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastthermo._arrays import check_leading
 from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor
 
 
@@ -33,6 +34,7 @@ class Gaussian(ClosedForm):
         return self.centre.numpy()
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        check_leading(k, self.dimension)
         return self.values[:k].numpy(), self.vectors[:k].numpy()
 
     def draw(self, n: int, seed: int = 0) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from fastthermo._arrays import check_leading
 from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor
 
 
@@ -67,7 +68,7 @@ class GaussianMixture(ClosedForm):
         return (self.weights @ self.means).numpy()
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        k = min(k, self.dimension)
+        check_leading(k, self.dimension)
         spread = np.sqrt(self.weights.numpy())[:, None] * (self.means.numpy() - self.data_mean)
         _, singular, vectors = np.linalg.svd(spread, full_matrices=k > len(spread))
         values = np.full(k, float(self.weights @ self.variances))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastthermo._arrays import check_leading
 from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor
 
 TINY = 1e-300
@@ -49,6 +50,7 @@ class IsingRing(ClosedForm):
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Fourier modes of the correlations (u^l + u^(n-l)) / (1 + u^n)."""
+        check_leading(k, self.n)
         u, distance = math.tanh(self.K), np.arange(self.n)
         spectrum = np.fft.fft((u**distance + u ** (self.n - distance)) / (1 + u**self.n)).real
         mode = np.arange(self.n)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastthermo._arrays import check_leading
 from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor
 from fastthermo.solvable.bessel import Ratios, ratios
 
@@ -30,7 +31,7 @@ class Sphere(ClosedForm):
         return self.d
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        k = min(k, self.d)
+        check_leading(k, self.d)
         return np.full(k, self.r**2 / self.d), np.eye(k, self.d)
 
     def draw(self, n: int, seed: int = 0) -> Any:
