@@ -129,6 +129,8 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
 
     A `BoltzmannState` at field = x/alpha and beta = alpha^2/sigma^2 that also gives `score` and `log_density`.
     """
+    if not hasattr(law, "boltzmann"):
+        raise TypeError(f"law: wanted an Ensemble or another law, got {type(law).__name__}")
     check_process(process)
     times = process.check_time(t)
     _check_times(times, x)

@@ -42,6 +42,8 @@ def nan_at(array: np.ndarray, *place: int, value: float = np.nan) -> np.ndarray:
         ({"scale": np.inf}, "scale: "),
         ({"shift": np.nan}, "shift: "),
         ({"shift": np.inf}, "shift: "),
+        ({"shift": np.ones(3)}, r"shift: wanted one number .*\(3,\)"),
+        ({"scale": np.ones(3)}, r"scale: wanted one number .*\(3,\)"),
     ],
 )
 def test_bad_ensembles(arguments: dict[str, Any], match: str) -> None:
@@ -153,6 +155,12 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
         (lambda: ft.potential_slice(ENS, H[0], H[0], 1.0, 1.0), "directions: .*got 0 throughout"),
         (lambda: ft.potential_slice(ENS, H[0], H[0] + 1, 1.0, 0.0), "extent: "),
         (lambda: ft.exponents.binder_ratio(-1, 1), "m2: wanted .*-1"),
+        (lambda: ft.noised(ENS, ft.EDM(), [0.1, 0.2], H), r"t: wanted one time .*\(2,\)"),
+        (lambda: ft.mutual_information(ENS, ft.EDM(), [[0.5]]), r"t: wanted .*\(1, 1\)"),
+        (lambda: ft.mutual_information(ENS, ft.EDM(), []), r"t: wanted .*\(0,\)"),
+        (lambda: ft.memorisation_gap(ENS, ft.EDM(), []), r"t: wanted .*\(0,\)"),
+        (lambda: ft.class_posteriors(ENS.split([0, 0, 0, 1, 1, 1]), ft.EDM(), []), r"t: wanted .*\(0,\)"),
+        (lambda: ft.log_likelihood(ENS, ft.EDM(), 0.5, H[:1]), "data: wanted at least 2"),
         (lambda: ft.ops.normal(2, 3, -1, 0, 0), "seed: wanted an integer from 0"),
         (lambda: ft.posterior(ENS, ft.EDM(), H, torch.ones((), requires_grad=True)), "t: .*no gradient"),
         (lambda: ft.Ensemble(torch.zeros(2, 3)).boltzmann(torch.zeros(3, device="meta"), 1.0), "field: .*cpu.*meta"),
@@ -160,6 +168,18 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
 )
 def test_bad_options(call: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: ft.posterior(STATES, ft.EDM(), H, 0.1), "law: wanted an Ensemble .* got ndarray"),
+        (lambda: ft.committor(ENS, H, 1.0), r"classes: wanted .* ens.split\(labels\), got Ensemble"),
+    ],
+)
+def test_what_has_no_answer_is_named(call: Any, match: str) -> None:
+    with pytest.raises(TypeError, match=match):
         call()
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastthermo._arrays import Queries, is_torch, read_rows
 from fastthermo.critical.newton import force
+from fastthermo.ensemble.mixture import check_split
 from fastthermo.process import Process
 from fastthermo.sampling import sample
 
@@ -93,8 +94,9 @@ def potential_slice(model: Any, origin: Any, directions: Any, beta: float, exten
 def committor(classes: Any, field: Any, beta: Any) -> Any:
     """The probability (B, C) that generation from field h at beta ends in each class: its posterior, a martingale.
 
-    classes : an ensemble split by labels.
+    classes : an ensemble split by labels; a TypeError for others.
     """
+    check_split(classes)
     return classes.class_posterior(field, beta)
 
 

@@ -238,6 +238,9 @@ class Ensemble(Prior):
             return cls(file["states"], file.get("log_weights"), float(file["scale"]), float(file["shift"]))
 
     def _check_units(self) -> None:
+        for name, x in (("scale", self.scale), ("shift", self.shift)):
+            if np.ndim(x) != 0:
+                raise ValueError(f"{name}: wanted one number for all coordinates, got shape {tuple(np.shape(x))}")
         if not (isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
         if not isfinite(self.shift):

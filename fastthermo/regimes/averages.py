@@ -67,6 +67,12 @@ def check_number(n: int) -> None:
         raise ValueError(f"n: wanted at least 2 noised data, got {n}")
 
 
+def check_times(t: Any) -> None:
+    """Raise ValueError where t is neither a time nor a list of some."""
+    if np.ndim(t) > 1 or np.size(t) == 0:
+        raise ValueError(f"t: wanted a scalar or shape (T,) with at least one time, got shape {np.shape(t)}")
+
+
 def noised_field(law: Any, process: Process, t: float, y: Any, seed: int) -> Any:
     """x_t / alpha of data y, (n, ...) float64 of the kind of y; the same noise at every t for one seed."""
     wide = y.double() if is_torch(y) else np.asarray(y, dtype=np.float64)
@@ -89,6 +95,7 @@ def expectation(
     """
     check_process(process)
     check_number(n)
+    check_times(t)
     y = law.draw(n, seed)
 
     def at(t: float) -> Estimate:

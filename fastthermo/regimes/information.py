@@ -20,11 +20,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastthermo._arrays import read_rows
 from fastthermo.process import Process
 from fastthermo.regimes.averages import (
     Estimate,
     average,
     bar,
+    check_times,
     choose_own,
     expectation,
     host,
@@ -187,7 +189,15 @@ def log_likelihood(
 
     noise : whether the data are noised to t first (a cross entropy of noised laws) or taken as alpha y (a kernel
         density estimate of bandwidth sigma/alpha, in the units of x_t).
+
+    Raises
+    ------
+    ValueError for fewer than two data, which have no standard error, and for times that cannot be.
     """
+    rows, _, _ = read_rows("data", data, law.dimension, law.device)
+    if len(rows) < 2:
+        raise ValueError(f"data: wanted at least 2, for a standard error, got {len(rows)}")
+    check_times(t)
 
     def at(s: float) -> Estimate:
         beta, variance = float(process.beta(s)), float(process.sigma(s)) ** 2
@@ -209,6 +219,7 @@ def memorisation_gap(ens: Any, process: Process, t: Any, n: int = 1024, seed: in
     """
     index = choose_own(ens, process, n, seed)
     y = ens.data(index)
+    check_times(t)
     others = log_others(ens, index)
 
     def at(s: float) -> Estimate:

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastthermo.ensemble.mixture import check_split
 from fastthermo.process import Process, check_process
-from fastthermo.regimes.averages import Estimate, average, bar, expectation, host, law_like, noised_field
+from fastthermo.regimes.averages import Estimate, average, bar, check_times, expectation, host, law_like, noised_field
 from fastthermo.sampling import noised, sample
 
 
@@ -43,6 +43,7 @@ def class_posteriors(classes: Any, process: Process, t: Any, n: int = 128, seed:
 
     n : noised data a class.
     """
+    check_times(t)
     y = stratified(classes, n, seed)
 
     def at(s: float) -> Estimate:

@@ -154,6 +154,8 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
     from fastthermo import ops
 
     check_seed(seed)
+    if np.ndim(t) != 0:
+        raise ValueError(f"t: wanted one time for all data, got shape {np.shape(t)}")
     rows, shape, _ = read_rows("y", y, law.dimension, law.device)
     z = ops.normal(len(rows), law.dimension, seed, 0, START, first_sample, law.device)
     x = float(process.alpha(t)) * rows.double() + float(process.sigma(t)) * z
