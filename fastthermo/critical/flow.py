@@ -44,6 +44,11 @@ class Lyapunov(NamedTuple):
     exponents: np.ndarray  # (B, k) log growth over log(tau_first / tau_last)
     tangents: np.ndarray  # (B, k, D) orthonormal, at the last time
 
+    def __repr__(self) -> str:
+        ends = f"t = {self.times[0]:.6g} to {self.times[-1]:.6g}"
+        batch, k = self.exponents.shape
+        return f"Lyapunov({batch} x {k} exponents up to {self.exponents.max():.6g}, {ends})"
+
 
 def free_energy_difference(model: Any, a: torch.Tensor, b: torch.Tensor, beta: float) -> float:
     """F~(b) - F~(a) of two fields (D,): of a law exactly, else the integral of h - <y> along the segment."""

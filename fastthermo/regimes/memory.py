@@ -92,6 +92,11 @@ class Windows(NamedTuple):
     times: np.ndarray  # (T,)
     distance: Estimate  # (T, C, C)
 
+    def __repr__(self) -> str:
+        pairs = len(self.names) * (len(self.names) - 1) // 2
+        chosen = int(np.isfinite(self.lower.value[np.triu_indices(len(self.names), 1)]).sum())
+        return f"Windows({len(self.names)} classes, {chosen} of {pairs} pairs part, {len(self.times)} times)"
+
 
 def critical_windows(
     classes: Any, process: Process, eps: float = 0.1, times: int | Any = 48, n: int = 128, seed: int = 0

@@ -77,3 +77,9 @@ def test_planes_have_the_landscape_of_a_rectangle() -> None:
     x = plane.coordinates[0]
     want = (x[:, None] ** 2 + x**2) / 2 - np.log(np.cosh(4 * x))[:, None] / 2 - np.log(np.cosh(1 * x)) / 2
     assert plane.free_energy == pytest.approx(want, abs=1e-12)
+
+
+def test_lyapunov_exponents_are_printed_in_a_line() -> None:
+    found = ft.lyapunov(PAIR, VE, np.array([[0.7]]), 3.0, 0.4, steps=4)
+    assert repr(found).startswith("Lyapunov(1 x 1 exponents up to -")
+    assert "array" not in repr(found)
