@@ -83,6 +83,26 @@ def test_u_turns_and_clones_that_are_run_return_as_the_posterior_says() -> None:
     assert agrees(ft.same_class(classes, OU, a, b), want.value, want.error)
 
 
+def test_clones_share_no_noise_with_those_of_other_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastthermo.regimes import memory
+
+    keys: list[tuple[int, int]] = []
+
+    def recorded(*arguments: Any, seed: int, steps: Any = None, first_step: int = 0, **options: Any) -> Any:
+        count = 8 if steps is None else steps
+        keys.extend((seed, first_step + k) for k in range(count))
+        return ft.sample(*arguments, seed=seed, first_step=first_step, **options, **({"steps": steps} if steps else {}))
+
+    monkeypatch.setattr(memory, "sample", recorded)
+    for seed in (0, 1):
+        ft.clone_samples(PAIR.whole, OU, 0.5, 4, steps=8, seed=seed)
+    assert len(set(keys)) == len(keys) == 32
+
+
+def test_windows_are_printed_in_a_line() -> None:
+    assert repr(ft.critical_windows(PLANE, VE, times=200)) == "Windows(2 classes, 1 of 1 pairs part, 200 times)"
+
+
 def test_total_variation_of_two_deltas_is_that_of_two_gaussians() -> None:
     """TV(N(m, s), N(-m, s)) = 2 Phi(m / sqrt s) - 1"""
     for s in (0.2, 1.0, 5.0):
