@@ -48,6 +48,7 @@ def test_every_public_name_resolves() -> None:
         assert getattr(ft, name) is not None
         assert name in dir(ft)
     assert len(set(ft.__all__)) == len(ft.__all__)
+    assert not {"Any", "TYPE_CHECKING", "import_module"} & set(dir(ft))
 
 
 def test_public_names_are_declared_to_type_checkers() -> None:
