@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import Queries, cast_like, is_torch, spread
+from fastthermo.adapters.asking import checked, first, free_memory, per_query, scripted
 from fastthermo.adapters.conventions import PREDICTS
 from fastthermo.denoiser import schedule
 from fastthermo.process import Process
@@ -159,7 +159,9 @@ class LearnedDenoiser:
 
         # beta C = d<y>/dh = alpha d<y>/dx
         factor = (alpha / level).expand(len(field))
-        tangent = Tangent(part, alpha[..., None] * field, factor, list(self._chunks(len(field), GRAPHS)), (field, beta))
+        chunks = list(self._chunks(len(field), GRAPHS))
+        forward = not scripted(self.network)
+        tangent = Tangent(part, alpha[..., None] * field, factor, chunks, (field, beta), forward)
         self._recent[:] = [weakref.ref(tangent)]
         return tangent
 
@@ -193,10 +195,10 @@ class LearnedDenoiser:
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             x = torch.zeros(2, self.dimension, dtype=torch.float64, device=self.device, requires_grad=True)
-            replace(self, condition=_first(self.condition), unconditional=_first(self.unconditional))._rows(
-                x, np.asarray(self.process.t_max), np.zeros(2, np.int64), 1
+            replace(self, condition=first(self.condition), unconditional=first(self.unconditional))._rows(
+                x, np.asarray(self.process.t_max), np.zeros(2, np.int64), 1, derived=False
             )
-        free = MEMORY * (torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else _free_memory())
+        free = MEMORY * (torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory())
         return int(min(max(1, free / max(1, total / 2)), max(1, LARGEST // self.dimension)))
 
     def _means(self, x: torch.Tensor, times: np.ndarray) -> torch.Tensor:
@@ -204,79 +206,37 @@ class LearnedDenoiser:
         import torch
 
         rows = np.arange(len(x))
-        # the graph of a network is kept only for derivatives in x
-        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+        # the graph of a network is kept only for derivatives in x; a batch of torch.func.vmap hides whether it has some
+        wanted = x.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(x)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
             parts = [self._rows(x[i], times, rows[i], len(x)) for i in self._chunks(len(x))]
         return torch.cat([x[:0], *parts])
 
-    def _rows(self, x: torch.Tensor, times: np.ndarray, rows: np.ndarray, total: int) -> torch.Tensor:
-        """Means of x (n, D), which belong to queries `rows` of `total`, in one forward pass a part of the guidance."""
+    def _rows(
+        self, x: torch.Tensor, times: np.ndarray, rows: np.ndarray, total: int, derived: bool = True
+    ) -> torch.Tensor:
+        """Means of x (n, D), which belong to queries `rows` of `total`, in one forward pass a part of the guidance.
+
+        derived : whether derivatives are wanted of them where x carries one.
+        """
         import torch
+
+        from fastthermo.adapters.tangent import answer
 
         t = times if times.ndim == 0 else times.reshape(-1)[rows if times.size > 1 else 0]
         t = np.broadcast_to(t, (len(x),))
         told = torch.as_tensor(np.array(self.time(self.process, t)), device=self.device)
         told = told.to(self.dtype) if told.is_floating_point() else told
 
+        noisy = x.unflatten(1, self.shape).to(self.dtype)
+
         def predict(condition: dict[str, Any]) -> torch.Tensor:
-            given = {key: _per_query(key, value, rows, total, self.device) for key, value in condition.items()}
-            return self._checked(self.network(x.unflatten(1, self.shape).to(self.dtype), told, **given), x).flatten(1)
+            given = {key: per_query(key, value, rows, total, self.device) for key, value in condition.items()}
+            out = answer(lambda: self.network(noisy, told, **given), noisy, self.name if derived else None)
+            return checked(out, tuple(noisy.shape), self).flatten(1)
 
         out = predict(self.condition)
         if self.guidance != 1 and self.unconditional is not None:
             out = torch.lerp(predict({**self.condition, **self.unconditional}), out, self.guidance)
         first, second = (x.new_tensor(np.array(c))[:, None] for c in PREDICTS[self.predicts](self.process, t))
         return first * x + second * out
-
-    def _checked(self, out: Any, x: torch.Tensor) -> torch.Tensor:
-        """The network's answer in float64, or an error that says what is wrong with it."""
-        import torch
-
-        wanted = (len(x), *self.shape)
-        if not isinstance(out, torch.Tensor) or not out.is_floating_point():
-            kind = f"a tensor of {out.dtype}" if isinstance(out, torch.Tensor) else type(out).__name__
-            raise TypeError(f"{self.name}: the network must return a floating-point tensor, it returned {kind}")
-        if tuple(out.shape) != wanted:
-            raise ValueError(
-                f"{self.name}: the network must return the shape of x, {wanted}, it returned {tuple(out.shape)}; one "
-                "that returns more (a variance, a tuple) is wrapped as a function that picks the prediction"
-            )
-        plain = out.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(out)
-        if plain and not bool(out.isfinite().all()):
-            raise ValueError(
-                f"{self.name}: the network returned NaN or infinity; check that it is trained for the times of "
-                f"{self.process!r} and the precision {self.dtype}"
-            )
-        return out.double()
-
-
-def _free_memory() -> float:
-    """Bytes of memory that are free, as far as the system tells."""
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return 2.0**31
-
-
-def _per_query(key: str, value: Any, rows: np.ndarray, total: int, device: Any) -> Any:
-    """A condition for queries `rows` of `total`: integers and tensors become one row a query, the rest passes."""
-    import torch
-
-    if isinstance(value, int) and not isinstance(value, bool):
-        return torch.full((len(rows),), value, device=device)
-    if is_torch(value) and value.ndim:
-        if len(value) not in (1, total):
-            raise ValueError(f"{key}: wanted one row or {total}, one a query, got {len(value)}")
-        return (
-            value.expand(len(rows), *value.shape[1:])
-            if len(value) == 1
-            else value[torch.from_numpy(rows).to(value.device)]
-        )
-    return value
-
-
-def _first(condition: dict[str, Any] | None) -> Any:
-    """Conditions of a single query."""
-    if condition is None:
-        return None
-    return {key: value[:1] if is_torch(value) and value.ndim else value for key, value in condition.items()}

@@ -6,6 +6,8 @@ once. A single J v comes from forward mode, two passes in all, where all operati
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -29,11 +31,12 @@ class Tangent:
         factor: Tensor,
         chunks: list[slice],
         asked: tuple[Tensor, Tensor],
+        forward: bool = True,
     ) -> None:
         self.part, self.x, self.factor, self.chunks = part, x, factor, chunks
         self.asked = asked  # the field and beta of the caller
         self.kept: tuple[Tensor, ...] | None = None
-        self.forward = True  # whether the next single J v is worth forward mode
+        self.forward = forward  # whether the next single J v is worth forward mode
 
     def product(self, v: Tensor, transposed: bool) -> Tensor:
         """J v or J^T v for v (B, K, D)."""
@@ -41,7 +44,8 @@ class Tangent:
             self.forward = len(self.chunks) > 1  # asked again, a graph that is kept is worth its price
             try:
                 return self.factor[:, None, None] * self._pushed(v[:, 0])[:, None]
-            except RuntimeError:  # an operation without forward mode, or with one that wants other strides
+            # an operation without forward mode, one that wants other strides, or a network that drops the tangent
+            except (RuntimeError, ValueError):
                 self.forward = False
         parts = [v[:0]]
         for index in self.chunks:
@@ -77,6 +81,56 @@ class Tangent:
         if len(self.chunks) == 1:
             self.kept = graph
         return graph
+
+
+def answer(call: Callable[[], Any], x: Tensor, name: str | None) -> Any:
+    """call(), the answer to x of the network of an adapter `name`; a ValueError where it drops a derivative of x.
+
+    Without a name it may. Where there is one, what torch.compile made runs as it was written: compiled code drops
+    tangents, and has no second backward pass.
+    """
+    node = _unmapped(x).grad_fn if torch.is_grad_enabled() else None
+    moved = forward_ad.unpack_dual(x).tangent is not None
+    if node is None and not moved:
+        return call()
+    out = call() if "torch._dynamo" not in sys.modules else torch.compiler.disable(_as_written)(call)
+    if isinstance(out, Tensor) and name is not None:
+        lost = moved and forward_ad.unpack_dual(out).tangent is None
+        if lost or (node is not None and not _reaches(_unmapped(out).grad_fn, node)):
+            raise ValueError(
+                f"{name}: network: its output carries no derivative in x: it runs under no_grad or inference_mode, "
+                "detaches x or leaves torch; give one that autograd can follow from x to the prediction"
+            )
+    return out
+
+
+def _unmapped(x: Tensor) -> Tensor:
+    """The tensor that torch.func.vmap shows a row of."""
+    while torch._C._functorch.is_batchedtensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x
+
+
+_STANCE = threading.RLock()  # of torch.compile, which is one for all threads
+
+
+def _as_written(call: Callable[[], Any]) -> Any:
+    """call() without compiled code."""
+    with _STANCE, torch.compiler.set_stance("force_eager"):
+        return call()
+
+
+def _reaches(node: Any, wanted: Any) -> bool:
+    """Whether backward from a node of the graph comes to another."""
+    seen, left = set(), [node]
+    while left:
+        node = left.pop()
+        if node is wanted:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            left.extend(following for following, _ in node.next_functions)
+    return False
 
 
 class _ConstantWeights(TorchFunctionMode):

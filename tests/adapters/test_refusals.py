@@ -43,6 +43,42 @@ def test_wrong_answers_of_networks(network: Any, error: type[Exception], says: s
         later(X, 0.5)
 
 
+def inside(context: Any, through: Any = lambda x: x) -> Any:
+    layer = torch.nn.Linear(6, 6).double()
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        with context():
+            return layer(through(x))
+
+    return network
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        inside(torch.no_grad),
+        inside(torch.inference_mode),
+        inside(torch.enable_grad, torch.Tensor.detach),
+        inside(torch.enable_grad, lambda x: torch.from_numpy(x.detach().numpy())),
+    ],
+    ids=["no_grad", "inference_mode", "detach", "NumPy"],
+)
+@pytest.mark.parametrize("predicts", ["mean", "eps"])
+def test_derivatives_that_a_network_drops(network: Any, predicts: str) -> None:
+    model = ft.wrap(network, predicts, PROCESS, shape=(6,), check=False)
+    assert model.mean(X, 2.0).isfinite().all()
+    says = "wrap: network: its output carries no derivative in x"
+    for ask in (
+        lambda chi: chi.rmv(X),
+        lambda chi: chi.dense(),
+        lambda chi: [chi.mv(X) for _ in range(2)],
+    ):
+        with pytest.raises(ValueError, match=says):
+            ask(ft.susceptibility(model, X, 2.0))
+    with pytest.raises(ValueError, match=says):
+        model.mean(X.clone().requires_grad_(), 2.0)
+
+
 @pytest.mark.parametrize("known", [{"law": ENS}, {"shape": (6,)}], ids=["with data", "without"])
 @pytest.mark.parametrize(("network", "predicts"), [(exact, "mean"), (eps, "eps")])
 def test_time_that_runs_backwards(network: Any, predicts: str, known: dict[str, Any]) -> None:

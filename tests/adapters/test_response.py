@@ -107,6 +107,50 @@ def test_layers_of_others_have_their_derivatives() -> None:
     assert float((chi.mv(v) * h).sum()) == pytest.approx(float((v * chi.rmv(h)).sum()), rel=1e-10)
 
 
+class Skipped(nn.Module):
+    """A part of others inside a network that passes its input on."""
+
+    def __init__(self, part: Any) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return 0.3 * x + self.part(x, t)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("within", [lambda part: part, Skipped], ids=["whole", "part"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda net: torch.compile(net, backend="aot_eager"),
+        lambda net: torch.compile(net, backend="eager"),
+        torch.jit.script,
+    ],
+    ids=["aot", "dynamo", "script"],
+)
+def test_derivatives_of_compiled_networks_are_those_of_the_networks(made: Any, within: Any) -> None:
+    torch.manual_seed(0)
+    plain = nn.Bilinear(6, 6, 6).double()
+    h, v = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1)).double()
+
+    def found(net: Any) -> list[torch.Tensor]:
+        chi = ft.susceptibility(ft.wrap(net, "eps", PROCESS, told, shape=(6,), check=False), h, 2.0)
+        return [chi.mv(v), chi.mv(v), chi.rmv(v), chi.dense(), chi.leading(2, method="lanczos")[0]]
+
+    def told(process: ft.Process, t: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(t[:, None], (len(t), 6))
+
+    for a, b in zip(found(within(made(plain))), found(within(plain)), strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_derivatives_pass_through_a_map_over_queries() -> None:
+    model = ft.wrap(lambda x, t: x.sin(), "mean", ft.EDM(), "sigma", shape=(6,), check=False, batch=8)
+    found = torch.func.grad(lambda h: torch.func.vmap(lambda row: model.mean(row, 1.0))(h).sum())(H)
+    assert torch.allclose(found, H.cos(), rtol=1e-12)
+
+
 def test_critical_times_of_a_network_that_is_exact_are_those_of_the_law() -> None:
     states = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).double()
     law, process = ft.Ensemble(states), ft.OrnsteinUhlenbeck()
