@@ -12,8 +12,6 @@ A run is a folder: `checkpoint.safetensors` (all that goes on), `previous.safete
 
 from __future__ import annotations
 
-import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,19 +20,18 @@ import numpy as np
 
 import fastthermo
 from fastthermo._arrays import check_seed, device_of
-from fastthermo._files import replacing
 from fastthermo.adapters import LearnedDenoiser, wrap
 from fastthermo.datasets import Dataset
 from fastthermo.process import EDM
 from fastthermo.training import checkpoint
 from fastthermo.training.checkpoint import CURRENT, NETWORK, PREVIOUS, Settings
+from fastthermo.training.loop import advance
 
 if TYPE_CHECKING:
     import torch
 
 GAMMA = 6.94  # of the average of weights: a relative width of 0.1
 WARM_UP, DECAY = 100, 500  # steps until the learning rate is full, and after which it falls as 1/sqrt(step)
-PAUSE = 60.0  # seconds between checkpoints
 
 __all__ = ["load_denoiser", "subset", "train"]
 
@@ -89,7 +86,7 @@ def train(
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"run: {out / CURRENT} holds other weights than its settings say: {error}") from error
     out.mkdir(parents=True, exist_ok=True)
-    _loop(run, out, settings, steps, progress)
+    advance(run, out, settings, steps, progress)
     return load_denoiser(out, data, run.device)
 
 
@@ -121,7 +118,7 @@ def subset(data: Dataset, n: int, seed: int) -> Dataset:
 
 
 class _Run:
-    """Network, average of its weights, optimiser and step."""
+    """Network, average of its weights, optimiser, step, and the losses since the last row of the history."""
 
     def __init__(self, data: Dataset, width: int | None, device: Any, seed: int) -> None:
         import torch
@@ -131,6 +128,7 @@ class _Run:
         self.device = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.states = torch.as_tensor(np.ascontiguousarray(data.states)).to(self.device)
         self.scale, self.shift, self.seed, self.step = data.scale, data.shift, seed, 0
+        self.losses: list[torch.Tensor] = []
         centre, deviation = _moments(data)
         if not deviation > 0:
             raise ValueError(f"states: wanted at least two that differ, got one in {len(data.states)}")
@@ -178,13 +176,15 @@ class _Run:
         return loss.detach()
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All that goes on: weights, their average, the moments of Adam."""
+        """All that goes on: weights, their average, the moments of Adam, losses."""
+        import torch
+
         found = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         found |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         for name, weight in self.weights.items():
             moments = self.optimiser.state[weight]
             found |= {f"{key}.{name}": moments[key] for key in ("exp_avg", "exp_avg_sq", "step")}
-        return found
+        return found | ({"losses": torch.stack(self.losses)} if self.losses else {})
 
     def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
         """Go on from what `tensors` gave."""
@@ -201,55 +201,8 @@ class _Run:
             # in the strides of the weight, in which the run went on
             moments = {key: torch.empty_like(weight).copy_(parts[key][name]) for key in ("exp_avg", "exp_avg_sq")}
             self.optimiser.state[weight] = {"step": parts["step"][name].cpu(), **moments}
+        self.losses = list(parts["losses"][""]) if "losses" in parts else []
         self.step = step
-
-
-def _loop(run: _Run, out: Path, settings: Settings, steps: int, progress: bool | None) -> None:
-    from tqdm import tqdm
-
-    def keep() -> None:
-        if (out / CURRENT).is_file():
-            with replacing(out / PREVIOUS) as file:
-                shutil.copyfile(out / CURRENT, file)
-        checkpoint.save(out / CURRENT, run.tensors(), settings, run.step)
-        checkpoint.save(out / NETWORK, run.average, settings, run.step)
-
-    saved = time.monotonic()
-    losses: list[Any] = []
-    path = out / "history.csv"
-    if path.is_file():  # of a run that ended after its checkpoint: its last steps are taken again
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(x for x in lines if int(x.partition(",")[0]) <= run.step), encoding="utf-8")
-    bar = tqdm(
-        total=steps,
-        initial=run.step,
-        desc=f"training on {settings.data}",
-        unit="step",
-        disable=None if progress is None else not progress,
-    )
-    with bar, path.open("a", encoding="utf-8") as history:
-        try:
-            while run.step < steps:
-                losses.append(run.advance(settings.batch, settings.rate))
-                bar.update()
-                if run.step % 50 == 0 or run.step == steps:
-                    loss = float(sum(losses) / len(losses))
-                    if not np.isfinite(loss):
-                        raise ValueError(
-                            f"rate: the loss is {loss} at step {run.step}; the last checkpoint is kept, go on with a "
-                            f"smaller learning rate than {settings.rate}"
-                        )
-                    history.write(f"{run.step},{loss:.6g}\n")
-                    history.flush()
-                    bar.set_postfix(loss=f"{loss:.4f}")
-                    losses.clear()
-                    if time.monotonic() - saved > PAUSE:
-                        keep()
-                        saved = time.monotonic()
-        except KeyboardInterrupt:
-            keep()
-            raise
-        keep()
 
 
 def _moments(data: Dataset) -> tuple[np.ndarray, float]:

@@ -40,6 +40,46 @@ def test_a_run_taken_up_again_is_the_uninterrupted_one(data: Dataset, tmp_path: 
     assert all(torch.equal(again[name], whole[f"average.{name}"]) for name in again)
 
 
+def history(folder: Path) -> str:
+    return (folder / "history.csv").read_text()
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["one Ctrl-C", "two"])
+def test_a_run_stopped_within_a_step_goes_on_as_the_uninterrupted_one(
+    second: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ft.train(VECTORS, tmp_path / "whole", 110, **QUICK)
+    ft.train(VECTORS, tmp_path / "parts", 30, **QUICK)
+    calls, step = [], torch.optim.Adam.step
+
+    def stopped(self: torch.optim.Adam, *arguments: Any) -> Any:
+        out = step(self, *arguments)
+        calls.append(None)
+        for _ in range(1 + second if len(calls) == 40 else 0):
+            signal.raise_signal(signal.SIGINT)
+        return out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            ft.train(VECTORS, tmp_path / "parts", 110, **QUICK)
+    assert load_metadata(tmp_path / "parts")["step"] == ("30" if second else "70")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    for _ in range(2):  # a run that has ended is left as it is
+        ft.train(VECTORS, tmp_path / "parts", 110, **QUICK)
+        whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+        assert whole.keys() == parts.keys()
+        assert all(torch.equal(whole[name], parts[name]) for name in whole)
+        assert history(tmp_path / "parts") == history(tmp_path / "whole")
+
+
+def test_a_history_edited_by_hand_is_gone_on_with(tmp_path: Path) -> None:
+    ft.train(VECTORS, tmp_path, 50, **QUICK)
+    (tmp_path / "history.csv").write_text("step,loss\n" + history(tmp_path).strip())
+    ft.train(VECTORS, tmp_path, 100, **QUICK)
+    assert [line.partition(",")[0] for line in history(tmp_path).splitlines()] == ["step", "50", "100"]
+
+
 def test_critical_times_are_asked_of_a_run_as_of_a_law(tmp_path: Path) -> None:
     model = ft.train(VECTORS, tmp_path, 1, rate=1e-30, **QUICK)
     assert np.isnan(ft.critical_time(model, ft.EDM()))  # an untrained network is the Gaussian denoiser
@@ -111,8 +151,11 @@ def test_a_broken_checkpoint_is_refused_and_the_previous_one_kept(spoil: Any, sa
     assert (previous.read_bytes(), current.read_bytes()) == (before, broken)
     previous.replace(current)  # as the message says
     ft.train(VECTORS, tmp_path, 6, **QUICK)
-    assert np.loadtxt(tmp_path / "history.csv", delimiter=",")[:, 0].tolist() == [2, 6]  # 4 was taken again
+    assert (
+        np.loadtxt(tmp_path / "history.csv", delimiter=",").tolist()[0] == 6
+    )  # the ends at 2 and 4 are none of an uninterrupted run
     ft.train(VECTORS, tmp_path / "whole", 6, **QUICK)
+    assert history(tmp_path) == history(tmp_path / "whole")
     assert torch.equal(
         weights(tmp_path)["network.body.enter.weight"], weights(tmp_path / "whole")["network.body.enter.weight"]
     )
@@ -176,9 +219,14 @@ def test_impossible_numbers(options: dict[str, Any], says: str, tmp_path: Path) 
 def test_a_diverging_run_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     ft.train(VECTORS, tmp_path, 1, rate=1e30, **QUICK)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
-    with pytest.raises(ValueError, match=r"rate: the loss is .* at step .*; the last checkpoint is kept"):
+    with pytest.raises(ValueError, match=r"rate: the loss is .* at step 50, .*; the last checkpoint is kept in .*"):
         ft.train(VECTORS, tmp_path, 60, rate=1e30, **QUICK)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    with pytest.raises(
+        ValueError, match=r"rate: the loss is nan at step 9, wanted a finite one; begin again with a sm"
+    ):
+        ft.train(VECTORS, tmp_path / "new", 9, rate=1e30, **QUICK)
+    assert not (tmp_path / "new" / "checkpoint.safetensors").exists()
 
 
 def test_ctrl_c_keeps_the_step_and_the_command_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
