@@ -81,6 +81,15 @@ def test_top_weights_are_the_largest_of_the_softmax(k: int) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_data_of_half_precision_are_float32_as_their_samples() -> None:
+    half = STATES.astype(np.float16)
+    ens, same = ft.Ensemble(half), ft.Ensemble(torch.from_numpy(half))
+    assert ens.data().dtype == ens.draw(3).dtype == np.float32
+    assert same.data().dtype == ens.dtype == torch.float32
+    far = [ft.noised(one, ft.EDM(t_max=1e6), 1e6, one.data(), 0) for one in (ens, same)]
+    np.testing.assert_allclose(far[0], far[1], rtol=1e-6)
+
+
 def test_draws_follow_the_prior() -> None:
     ens, n = ft.Ensemble(STATES[:4], np.log([0.1, 0.2, 0.3, 0.4])), 10000
     y = ens.draw(n, seed=1)

@@ -197,7 +197,7 @@ class Ensemble(Prior):
         """scale * states[index] + shift, in data units; float64 for bytes with a scale."""
         chosen = self.states[index] if self.numpy else self._core.states[index].unflatten(-1, self.shape)
         if self.scale == 1 and self.shift == 0 and self._core.states.is_floating_point():
-            return chosen
+            return chosen.astype(np.float32) if self.numpy and chosen.dtype == np.float16 else chosen
         return self.scale * (chosen.astype(np.float64) if self.numpy else chosen.double()) + self.shift
 
     def split(self, labels: Any) -> Mixture:

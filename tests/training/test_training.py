@@ -151,9 +151,6 @@ def test_a_broken_checkpoint_is_refused_and_the_previous_one_kept(spoil: Any, sa
     assert (previous.read_bytes(), current.read_bytes()) == (before, broken)
     previous.replace(current)  # as the message says
     ft.train(VECTORS, tmp_path, 6, **QUICK)
-    assert (
-        np.loadtxt(tmp_path / "history.csv", delimiter=",").tolist()[0] == 6
-    )  # the ends at 2 and 4 are none of an uninterrupted run
     ft.train(VECTORS, tmp_path / "whole", 6, **QUICK)
     assert history(tmp_path) == history(tmp_path / "whole")
     assert torch.equal(
