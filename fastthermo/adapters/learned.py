@@ -226,7 +226,8 @@ class LearnedDenoiser:
         t = times if times.ndim == 0 else times.reshape(-1)[rows if times.size > 1 else 0]
         t = np.broadcast_to(t, (len(x),))
         told = torch.as_tensor(np.array(self.time(self.process, t)), device=self.device)
-        told = told.to(self.dtype) if told.is_floating_point() else told
+        if told.is_floating_point():  # half precision would round the steps of a schedule
+            told = told.to(torch.promote_types(self.dtype, torch.float32))
 
         noisy = x.unflatten(1, self.shape).to(self.dtype)
 

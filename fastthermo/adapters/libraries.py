@@ -70,8 +70,15 @@ def edm(net: Any, process: Process | None = None, **options: Any) -> LearnedDeno
 
 
 def k_diffusion(model: Any, process: Process | None = None, **options: Any) -> LearnedDenoiser:
-    """A denoiser of k-diffusion: model(x, sigma, **extra_args) returns the mean."""
-    return _wrap(model, model, "mean", process or _sigmas(model), "sigma", "k_diffusion", options)
+    """A denoiser of k-diffusion: model(x, sigma, **extra_args) returns the mean.
+
+    sigma comes in the precision of x, in which its networks multiply the two.
+    """
+
+    def call(x: Any, sigma: Any, **more: Any) -> Any:
+        return model(x, sigma.to(x.dtype), **more)
+
+    return _wrap(model, call, "mean", process or _sigmas(model), "sigma", "k_diffusion", options)
 
 
 def diffusers(unet: Any, scheduler: Any, **options: Any) -> LearnedDenoiser:

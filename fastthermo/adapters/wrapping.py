@@ -37,7 +37,8 @@ def wrap(
 
     Parameters
     ----------
-    network : a torch module or function, called as network(x, time, **condition) with x (B, ...) and time (B,).
+    network : a torch module or function, called as network(x, time, **condition) with x (B, ...) and time (B,), which
+        is float32 for networks of half precision: that would round it.
     predicts : "mean" of clean data, "eps", "score", "v" or "velocity"; formulas in `fastthermo.adapters`.
     process : what noised the data the network was trained on: x = alpha(t) y + sigma(t) z, t growing towards noise.
     time : what the network is told: "t", "1-t" (time reversed), "sigma" (sigma/alpha), "log_snr", "step" (the nearest

@@ -111,6 +111,23 @@ def test_steps_are_whole_numbers() -> None:
     assert seen[0].tolist() == [42] * 5
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_networks_of_half_precision_are_told_unrounded_times(dtype: torch.dtype) -> None:
+    seen = []
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        seen.append((x.dtype, t))
+        return x
+
+    for make in (ft.wrap, lambda net, *_, **options: adapters.k_diffusion(net, ft.DDPM.linear(), **options)):
+        model = make(network, "eps", ft.DDPM.linear(), shape=(16,), batch=5, check=False, dtype=dtype)
+        model(X.reshape(5, 16), np.array([999, 777, 501.5, 1, 0]))
+    (kind, times), (_, sigmas) = seen
+    assert kind == dtype
+    assert times.tolist() == [999, 777, 501.5, 1, 0]
+    assert sigmas.dtype == dtype  # its networks multiply x by functions of sigma
+
+
 def test_times_may_differ_by_query_and_arrays_be_of_either_kind() -> None:
     process, times = PROCESSES["vp"], np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 
