@@ -86,6 +86,18 @@ def check_leading(k: Any, dimension: int) -> None:
         raise ValueError(f"k: wanted an integer from 1 to {dimension}, the dimension, got {k!r}")
 
 
+def check_constant(name: str, x: Any, why: str) -> None:
+    """Raise ValueError where a tensor carries a derivative, or is a row that torch.func.vmap shows."""
+    if not is_torch(x):
+        return
+    import torch
+    from torch.autograd import forward_ad
+
+    shown = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    if x.requires_grad or shown or forward_ad.unpack_dual(x).tangent is not None:
+        raise ValueError(f"{name}: wanted a tensor that needs no gradient or map of torch.func: {why}")
+
+
 @dataclass(frozen=True)
 class Queries:
     """B queries as the caller gave them: tensors inside, the caller's kind, shape and dtype outside."""

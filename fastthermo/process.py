@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastthermo._arrays import is_torch
+from fastthermo._arrays import check_constant, is_torch
 
 Array = np.ndarray
 COMPLEX_STEP = 1e-100
@@ -57,9 +57,8 @@ class Process:
 
     def check_time(self, t: Any) -> Array:
         """t, NumPy or torch, as float64; a ValueError if any lies outside [t_min, t_max] or wants its gradient."""
+        check_constant("t", t, "times are not differentiated by")
         if is_torch(t):
-            if t.requires_grad:
-                raise ValueError("t: wanted a tensor that needs no gradient: times are not differentiated by")
             t = t.cpu().numpy()
         t = np.asarray(t, dtype=np.float64)
         slack = 2e-7 * np.abs(t) + 1e-12 * (self.t_max - self.t_min)  # ends may come rounded to float32

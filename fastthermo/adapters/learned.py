@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._arrays import Queries, cast_like, is_torch, spread
+from fastthermo._arrays import Queries, cast_like, check_constant, is_torch, spread
 from fastthermo.adapters.asking import checked, first, free_memory, per_query, scripted
 from fastthermo.adapters.conventions import PREDICTS
 from fastthermo.denoiser import schedule
@@ -172,6 +172,7 @@ class LearnedDenoiser:
 
     def _times(self, beta: Any) -> np.ndarray:
         """Times () or (B,) at which the process has these inverse temperatures."""
+        check_constant("beta", beta, "networks are not differentiated by their time")
         values = (beta.numpy(force=True) if is_torch(beta) else np.asarray(beta)).reshape(-1)
         one = len(values) > 0 and (values == values[0]).all()
         return np.asarray(self.process.time(values[0] if one else values))

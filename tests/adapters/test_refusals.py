@@ -79,6 +79,26 @@ def test_derivatives_that_a_network_drops(network: Any, predicts: str) -> None:
         model.mean(X.clone().requires_grad_(), 2.0)
 
 
+def test_derivatives_by_temperature_and_time() -> None:
+    model = ft.wrap(exact, "mean", PROCESS, shape=(6,), check=False, batch=8)
+    beta, one, says = torch.tensor(2.0).double(), torch.ones(()).double(), "wanted a tensor that needs no gradient"
+
+    def mean(b: torch.Tensor) -> torch.Tensor:
+        return model.mean(X, b)
+
+    for call in (
+        lambda: mean(beta.clone().requires_grad_()),
+        lambda: torch.func.jvp(mean, (beta,), (one,)),
+        lambda: torch.func.jacrev(mean)(beta),
+        lambda: torch.func.vmap(lambda b: model.mean(X[0], b))(beta[None]),
+    ):
+        with pytest.raises(ValueError, match=f"beta: {says} .*networks are not differentiated by their time"):
+            call()
+    for law in (model, ft.EmpiricalDenoiser(ENS, PROCESS)):
+        with pytest.raises(ValueError, match=f"t: {says}"):
+            torch.func.jvp(lambda t, law=law: law(X, t).mean, (one / 2,), (one,))
+
+
 @pytest.mark.parametrize("known", [{"law": ENS}, {"shape": (6,)}], ids=["with data", "without"])
 @pytest.mark.parametrize(("network", "predicts"), [(exact, "mean"), (eps, "eps")])
 def test_time_that_runs_backwards(network: Any, predicts: str, known: dict[str, Any]) -> None:
