@@ -29,6 +29,19 @@ def scripted(network: Any) -> bool:
     return module is not None and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
+def unsettled(module: torch.nn.Module) -> bool:
+    """Whether it is in training mode where that changes answers: with dropout, or statistics of batches."""
+    from torch.nn.modules.batchnorm import _NormBase
+    from torch.nn.modules.dropout import _DropoutNd
+
+    def shaky(part: Any) -> bool:
+        return (isinstance(part, _DropoutNd) and part.p > 0) or (
+            isinstance(part, _NormBase) and part.track_running_stats
+        )
+
+    return any(part.training and shaky(part) for part in module.modules())
+
+
 def checked(out: Any, shape: tuple[int, ...], model: Any) -> torch.Tensor:
     """The answer of a model's network to x of this shape, in float64, or an error that says what is wrong with it."""
     import torch

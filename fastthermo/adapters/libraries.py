@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,7 @@ def azula(
     if process is None:
         process = Schedule(function=_attribute("azula", denoiser, "schedule"), t_min=t_min, t_max=t_max)
 
-    def call(x: Any, t: Any, **more: Any) -> Any:  # some of its denoisers take one time only
-        return denoiser(x, t[0] if bool((t == t[0]).all()) else t, **more).mean
-
-    return _wrap(denoiser, call, "mean", process, "t", "azula", options)
+    return wrap(partial(_azula, denoiser), "mean", process, name="azula", **options)
 
 
 def edm(net: Any, process: Process | None = None, **options: Any) -> LearnedDenoiser:
@@ -66,7 +64,7 @@ def edm(net: Any, process: Process | None = None, **options: Any) -> LearnedDeno
     channels, size = getattr(net, "img_channels", None), getattr(net, "img_resolution", None)
     if channels is not None and size is not None:
         options = {"shape": (channels, size, size), **options}
-    return _wrap(net, net, "mean", process or _sigmas(net), "sigma", "edm", options)
+    return wrap(net, "mean", process or _sigmas(net), "sigma", name="edm", **options)
 
 
 def k_diffusion(model: Any, process: Process | None = None, **options: Any) -> LearnedDenoiser:
@@ -74,11 +72,8 @@ def k_diffusion(model: Any, process: Process | None = None, **options: Any) -> L
 
     sigma comes in the precision of x, in which its networks multiply the two.
     """
-
-    def call(x: Any, sigma: Any, **more: Any) -> Any:
-        return model(x, sigma.to(x.dtype), **more)
-
-    return _wrap(model, call, "mean", process or _sigmas(model), "sigma", "k_diffusion", options)
+    call = partial(_k_diffusion, model)
+    return wrap(call, "mean", process or _sigmas(model), "sigma", name="k_diffusion", **options)
 
 
 def diffusers(unet: Any, scheduler: Any, **options: Any) -> LearnedDenoiser:
@@ -94,12 +89,10 @@ def diffusers(unet: Any, scheduler: Any, **options: Any) -> LearnedDenoiser:
         sides = (size, size) if isinstance(size, int) else tuple(size)
         options = {"shape": (channels, *sides), **options}
 
-    def call(x: Any, t: Any, **more: Any) -> Any:
-        return unet(x, t, **more).sample
-
+    call = partial(_diffusers, unet)
     if table is not None:
         predicts = _named("diffusers", {"epsilon": "eps", "sample": "mean", "v_prediction": "v"}, config)
-        return _wrap(unet, call, predicts, DDPM(_table(table)), "t", "diffusers", options)
+        return wrap(call, predicts, DDPM(_table(table)), name="diffusers", **options)
     steps = _config(config, "num_train_timesteps")
     if steps is None or _config(config, "shift") is None:
         raise ValueError(
@@ -107,7 +100,7 @@ def diffusers(unet: Any, scheduler: Any, **options: Any) -> LearnedDenoiser:
             "scheduler the network was trained with (DDPMScheduler), or `wrap` with a process"
         )
     # the prediction z - y is dx/dt of the straight path
-    return _wrap(unet, call, "velocity", FlowMatching(), lambda p, t: steps * t, "diffusers", options)
+    return wrap(call, "velocity", FlowMatching(), partial(_in_steps, steps), name="diffusers", **options)
 
 
 def denoising_diffusion_pytorch(diffusion: Any, **options: Any) -> LearnedDenoiser:
@@ -121,7 +114,7 @@ def denoising_diffusion_pytorch(diffusion: Any, **options: Any) -> LearnedDenois
     size, channels = getattr(diffusion, "image_size", None), getattr(diffusion, "channels", None)
     if size is not None and channels is not None:
         options = {"shape": (channels, *((size, size) if isinstance(size, int) else size)), **options}
-    return _wrap(model, model, kinds[objective], DDPM(_table(table)), "t", name, options)
+    return wrap(model, kinds[objective], DDPM(_table(table)), name=name, **options)
 
 
 def torchcfm(model: Any, **options: Any) -> LearnedDenoiser:
@@ -129,9 +122,7 @@ def torchcfm(model: Any, **options: Any) -> LearnedDenoiser:
 
     Our time grows towards noise: the model is asked at 1 - t and its answer changes sign.
     """
-    return _wrap(
-        model, lambda x, t, **more: -model(t, x, **more), "velocity", FlowMatching(), "1-t", "torchcfm", options
-    )
+    return wrap(partial(_torchcfm, model), "velocity", FlowMatching(), "1-t", name="torchcfm", **options)
 
 
 def to_edm(model: Model, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Any:
@@ -180,14 +171,27 @@ class to_azula:
         return schedule(self.process, t)
 
 
-def _wrap(
-    module: Any, call: Any, predicts: str, process: Process, time: Any, name: str, options: dict[str, Any]
-) -> LearnedDenoiser:
-    """`wrap` of a call, with device and precision of the module behind it."""
-    example = next(iter(module.parameters()), None) if hasattr(module, "parameters") else None
-    if example is not None:
-        options = {"dtype": example.dtype, "device": example.device, **options}
-    return wrap(call, predicts, process, time, name=name, **options)
+# calls of others as functions of (x, time): partials of them are pickled, and tell the module
+
+
+def _azula(denoiser: Any, x: Any, t: Any, **more: Any) -> Any:  # some of its denoisers take one time only
+    return denoiser(x, t[0] if bool((t == t[0]).all()) else t, **more).mean
+
+
+def _k_diffusion(model: Any, x: Any, sigma: Any, **more: Any) -> Any:
+    return model(x, sigma.to(x.dtype), **more)
+
+
+def _diffusers(unet: Any, x: Any, t: Any, **more: Any) -> Any:
+    return unet(x, t, **more).sample
+
+
+def _torchcfm(model: Any, x: Any, t: Any, **more: Any) -> Any:
+    return -model(t, x, **more)
+
+
+def _in_steps(steps: int, _: Process, t: Any) -> Any:
+    return steps * t
 
 
 def _sigmas(net: Any) -> EDM:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastthermo._arrays import device_of, is_torch
+from fastthermo.adapters.asking import module_behind, unsettled
 from fastthermo.adapters.conventions import PREDICTS, TIMES
 from fastthermo.adapters.learned import LearnedDenoiser
 from fastthermo.process import Process
@@ -49,12 +51,13 @@ def wrap(
         for all queries, or one row a query. guidance : weight w of m_u + w (m_c - m_u).
     batch : states in one forward pass; by default as many as a quarter of the free memory holds.
     dtype, device : of the network's input: those of its parameters; for functions float64, on the CPU.
-    check : try the time convention on a few noisy x, in five small forward passes at most.
+    check : try the time convention on a few noisy x, in five small forward passes at most. Only with `law` does it see
+        that a network predicts something else than `predicts` says: give the data to be sure.
 
     Raises
     ------
     ValueError, TypeError for unknown conventions, networks that return another shape, kind, NaN or infinity, and times
-    that cannot be right.
+    that cannot be right. A UserWarning for networks with dropout or batch norm that are in training mode.
     """
     import torch
 
@@ -68,7 +71,14 @@ def wrap(
         raise ValueError(f"{name}: time: wanted one of {', '.join(TIMES)} or a function of (process, t), got {time!r}")
     if batch is not None and batch < 1:
         raise ValueError(f"{name}: batch: wanted at least 1, got {batch}")
-    example = next(iter(network.parameters()), None) if isinstance(network, torch.nn.Module) else None
+    module = module_behind(network)
+    if module is not None and unsettled(module):
+        warnings.warn(
+            f"{name}: network: {type(module).__name__} is in training mode, in which its dropout or batch norm gives "
+            "other answers with every call or batch; call .eval() on it first",
+            stacklevel=2,
+        )
+    example = None if module is None else next(iter(module.parameters()), None)
     model = LearnedDenoiser(
         network,
         predicts,

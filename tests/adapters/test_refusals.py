@@ -99,6 +99,30 @@ def test_derivatives_by_temperature_and_time() -> None:
             torch.func.jvp(lambda t, law=law: law(X, t).mean, (one / 2,), (one,))
 
 
+class Told(torch.nn.Module):
+    """A layer of x, whatever the time."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(x)
+        return out
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(6)], ids=["dropout", "batch norm"])
+def test_networks_in_training_mode_are_warned_of(layer: torch.nn.Module) -> None:
+    net = Told(layer).double().train()
+    with pytest.warns(UserWarning, match=r"wrap: network: Told is in training mode, .*; call .eval\(\) on it first"):
+        ft.wrap(net, "mean", PROCESS, shape=(6,), check=False)
+    with pytest.warns(UserWarning, match=r"torchcfm: network: Told is in training mode"):
+        adapters.torchcfm(net, shape=(6,), check=False)
+    ft.wrap(net.eval(), "mean", PROCESS, shape=(6,), check=False)
+    for settled in (torch.nn.Dropout(0.0), torch.nn.BatchNorm1d(6, track_running_stats=False), torch.nn.LayerNorm(6)):
+        ft.wrap(Told(settled).double().train(), "mean", PROCESS, shape=(6,), check=False)
+
+
 @pytest.mark.parametrize("known", [{"law": ENS}, {"shape": (6,)}], ids=["with data", "without"])
 @pytest.mark.parametrize(("network", "predicts"), [(exact, "mean"), (eps, "eps")])
 def test_time_that_runs_backwards(network: Any, predicts: str, known: dict[str, Any]) -> None:
