@@ -63,11 +63,13 @@ def _sample(arguments: argparse.Namespace) -> int:
         raise ValueError(f"n: wanted at least 1 sample, got {arguments.n}")
     data = load(arguments.data, arguments.labels)
     process = named(arguments.process)
-    model: Any = data.ensemble()
-    if arguments.network is not None:
+    model: Any
+    if arguments.network is None:
+        model = data.ensemble()
+    else:
         from fastthermo.training import load_denoiser
 
-        model = load_denoiser(arguments.network, model)
+        model = load_denoiser(arguments.network, data)
     x = np.asarray(
         sample(
             model,

@@ -35,13 +35,10 @@ class Swept(Settings):
 
 def models(runs: list[str | Path], data: Dataset, device: Any = "cpu") -> tuple[list[Any], str]:
     """The networks of training runs, or the exact denoiser where there are none, and a name of what they are."""
-    ensemble = data.ensemble()
     if not runs:
-        return [replace(ensemble, states=to_tensor("states", data.states).to(device_of(device)))], "exact"
-    found = [load_denoiser(run, ensemble, device) for run in runs]
-    for run, model in zip(runs, found, strict=True):
-        if model.shape != ensemble.shape:
-            raise ValueError(f"run: wanted a network for states of shape {ensemble.shape}, {run} has {model.shape}")
+        states = to_tensor("states", data.states).to(device_of(device))
+        return [replace(data.ensemble(), states=states)], "exact"
+    found = [load_denoiser(run, data, device) for run in runs]
     weights = (Path(run) / NETWORK if Path(run).is_dir() else Path(run) for run in runs)
     return found, " ".join(map(fingerprint, weights))
 

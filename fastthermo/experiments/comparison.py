@@ -81,9 +81,7 @@ def compare(
     """
     check_counts({"times": (times, 2), "queries": (queries, 2), "seed": (seed, 0)})
     ensemble = data.ensemble()
-    model = load_denoiser(run, ensemble)
-    if model.shape != ensemble.shape:
-        raise ValueError(f"run: wanted a network for states of shape {ensemble.shape}, {run} has {model.shape}")
+    model = load_denoiser(run, data)
     weights = Path(run) / NETWORK if Path(run).is_dir() else Path(run)
     settings = Compared.about(data, ensemble, process, times, queries, seed, network=fingerprint(weights))
     out = Path(out)

@@ -12,6 +12,7 @@ A run is a folder: `checkpoint.safetensors` (all that goes on), `previous.safete
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,17 @@ def train(
     shape = tuple(data.states.shape[1:])
     run = _Run(data, width, device, seed)
     settings = Settings(
-        data.name, len(data.states), shape, data.scale, data.shift, batch, run.width, rate, seed, fastthermo.__version__
+        data.name,
+        len(data.states),
+        shape,
+        data.scale,
+        data.shift,
+        batch,
+        run.width,
+        rate,
+        seed,
+        fastthermo.__version__,
+        checkpoint.fingerprint(data.states),
     )
     if overwrite:
         for name in (CURRENT, PREVIOUS, NETWORK, "history.csv"):
@@ -91,7 +102,11 @@ def train(
 
 
 def load_denoiser(run: str | Path, data: Any = None, device: Any = "cpu") -> LearnedDenoiser:
-    """The averaged network of a run as a model; with `data`, a Dataset or law, also a model that draws them."""
+    """The averaged network of a run as a model; with `data`, a Dataset or law, also a model that draws them.
+
+    Raises FileNotFoundError where there is none, ValueError for files of other origin and data of another shape. A
+    UserWarning where a Dataset has another name than the one of the training.
+    """
     import torch
 
     from fastthermo.training.networks import build
@@ -104,6 +119,10 @@ def load_denoiser(run: str | Path, data: Any = None, device: Any = "cpu") -> Lea
     except RuntimeError as error:
         raise ValueError(f"run: {path} holds other weights than its settings say: {error}") from error
     law = data.ensemble() if isinstance(data, Dataset) else data
+    if law is not None and tuple(law.shape) != settings.shape:
+        raise ValueError(f"run: wanted a network for states of shape {law.shape}, {run} has {settings.shape}")
+    if isinstance(data, Dataset) and data.name != settings.data:
+        warnings.warn(f"run: {run} was trained on {settings.data!r}, not on {data.name!r}", stacklevel=2)
     network = network.to(device).eval().requires_grad_(False)
     process = EDM(t_min=1e-5 * float(network.deviation), t_max=1e4 * float(network.deviation))
     return wrap(network, "mean", process, time="sigma", shape=settings.shape, law=law, check=False)
@@ -216,8 +235,10 @@ def _moments(data: Dataset) -> tuple[np.ndarray, float]:
 
 def _agree(wanted: Settings, found: Settings, out: Path) -> None:
     for key, value in vars(wanted).items():
-        if key != "version" and getattr(found, key) != value:
+        had = getattr(found, key)
+        told = key != "version" and (key != "data_fingerprint" or had is not None)
+        if told and had != value:
             raise ValueError(
-                f"{key}: the run in {out} has {key} = {getattr(found, key)!r}, this one {value!r}; repeat those "
+                f"{key}: the run in {out} has {key} = {had!r}, this one {value!r}; repeat those "
                 "settings to go on, choose another folder or --overwrite"
             )

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastthermo._arrays import device_of
 from fastthermo._files import replacing
 
@@ -30,6 +32,7 @@ class Settings:
     rate: float
     seed: int
     version: str
+    data_fingerprint: str | None = None  # None: not known, in runs that do not tell it
 
 
 def save(path: Path, tensors: dict[str, Tensor], settings: Settings, step: int) -> None:
@@ -61,13 +64,22 @@ def read(path: Path, device: Any = "cpu") -> tuple[dict[str, Tensor], Settings, 
         raise ValueError(f"run: {path} was not written by fastthermo train: {error}{_hint(path)}") from error
 
 
-def fingerprint(path: Path) -> str:
-    """A short name of the contents of a file."""
+def fingerprint(content: Path | np.ndarray) -> str:
+    """A short name of the contents of a file, or of states (N, ...) and their order."""
     import hashlib
 
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    if isinstance(content, Path):
+        return hashlib.sha256(content.read_bytes()).hexdigest()[:16]
+    found = hashlib.sha256(f"{content.dtype.str} {content.shape}".encode())
+    for block in np.array_split(content, max(1, len(content) // 4096)):
+        found.update(np.ascontiguousarray(block))
+    return found.hexdigest()[:16]
 
 
 def _hint(path: Path) -> str:
     before = path.with_name(PREVIOUS)
-    return f"; the one before it is kept as {before}" if path.name == CURRENT and before.is_file() else ""
+    if path.name != CURRENT:
+        return ""
+    if before.is_file():
+        return f"; the one before it is kept as {before}: rename it to {CURRENT} to go on from there"
+    return "; there is none before it: begin again with --overwrite"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (cut, "checkpoint.safetensors is truncated or no safetensors file.*the one before it is kept as"),
+        (cut, r"checkpoint.safetensors is truncated or no safetensors file.*kept as .*: rename it to checkpoint.saf"),
         (lambda path: path.write_bytes(b"short"), "is truncated or no safetensors file"),
         (lambda path: path.write_bytes(b""), "is truncated or no safetensors file"),
     ],
@@ -168,9 +169,35 @@ def test_a_run_of_other_data_or_settings_is_refused_and_kept(tmp_path: Path) -> 
         ft.train(wide, tmp_path, 4, **QUICK)
     with pytest.raises(ValueError, match=r"width: .* = 8, this one 12"):
         ft.train(VECTORS, tmp_path, 4, **{**QUICK, "width": 12})
+    for other in (VECTORS.states + 1e-9, VECTORS.states[::-1], VECTORS.states.astype(np.float32)):
+        with pytest.raises(ValueError, match=r"data_fingerprint: the run in .* has data_fingerprint = '\w{16}', this"):
+            ft.train(Dataset("vectors", other), tmp_path, 4, **QUICK)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
     ft.train(DIGITS, tmp_path, 1, overwrite=True, **QUICK)
     assert ft.load_denoiser(tmp_path).shape == (8, 8)
+
+
+def test_a_run_that_does_not_tell_its_data_is_gone_on_with(tmp_path: Path) -> None:
+    from fastthermo.training import checkpoint
+
+    ft.train(VECTORS, tmp_path, 2, **QUICK)
+    path = tmp_path / "checkpoint.safetensors"
+    tensors, settings, step = checkpoint.read(path)
+    checkpoint.save(path, tensors, replace(settings, data_fingerprint=None), step)
+    ft.train(VECTORS, tmp_path, 3, **QUICK)
+    assert checkpoint.read(path)[1] == settings
+
+
+def test_networks_of_other_data_are_refused_or_warned_of(tmp_path: Path) -> None:
+    ft.train(VECTORS, tmp_path, 1, **QUICK)
+    for data in (DIGITS, DIGITS.ensemble()):
+        with pytest.raises(ValueError, match=r"run: wanted a network for states of shape \(8, 8\), .* has \(3,\)"):
+            ft.load_denoiser(tmp_path, data)
+    with pytest.warns(UserWarning, match=r"run: .* was trained on 'vectors', not on 'others'"):
+        ft.load_denoiser(tmp_path, replace(VECTORS, name="others"))
+    np.save(tmp_path / "gray.npy", DIGITS.states[:9])
+    out = ["--out", str(tmp_path / "s"), "-n", "2", "--steps", "2", "--start", "gaussian"]
+    assert main(["sample", str(tmp_path / "gray.npy"), "--network", str(tmp_path), *out]) == 2
 
 
 def test_networks_of_other_origin_are_refused(tmp_path: Path) -> None:
