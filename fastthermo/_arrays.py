@@ -23,6 +23,9 @@ def to_tensor(name: str, x: Any) -> torch.Tensor:
 
     if is_torch(x):
         tensor: torch.Tensor = x
+        if tensor.layout != torch.strided or tensor.is_meta:
+            kind = "one on the meta device" if tensor.is_meta else f"one of layout {tensor.layout}"
+            raise TypeError(f"{name}: wanted a dense tensor that holds its numbers, got {kind}")
     else:
         if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
             raise TypeError(f"{name}: wanted numbers that all count, got a masked array: drop or fill what is masked")

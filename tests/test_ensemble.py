@@ -90,6 +90,18 @@ def test_data_of_half_precision_are_float32_as_their_samples() -> None:
     np.testing.assert_allclose(far[0], far[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("states", "got"),
+    [
+        (torch.zeros(3, 2, device="meta"), "on the meta device"),
+        (torch.eye(3).to_sparse(), "of layout torch.sparse_coo"),
+    ],
+)
+def test_tensors_without_their_numbers_are_refused(states: torch.Tensor, got: str) -> None:
+    with pytest.raises(TypeError, match=f"states: wanted a dense tensor that holds its numbers, got one {got}"):
+        ft.Ensemble(states)
+
+
 def test_draws_follow_the_prior() -> None:
     ens, n = ft.Ensemble(STATES[:4], np.log([0.1, 0.2, 0.3, 0.4])), 10000
     y = ens.draw(n, seed=1)
