@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._arrays import is_torch
+from fastthermo._arrays import is_torch, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -71,25 +72,38 @@ def free_memory() -> float:
         return 2.0**31
 
 
-def per_query(key: str, value: Any, rows: np.ndarray, total: int, device: Any) -> Any:
-    """A condition for queries `rows` of `total`: integers and tensors become one row a query, the rest passes."""
+def rows_of(condition: dict[str, Any]) -> dict[str, Any]:
+    """Conditions with integers and arrays of numbers as tensors, one row for all queries or one a query."""
     import torch
 
-    if isinstance(value, int) and not isinstance(value, bool):
-        return torch.full((len(rows),), value, device=device)
+    def read(key: str, value: Any) -> Any:
+        if isinstance(value, list | tuple) and value and all(isinstance(v, int | float | np.number) for v in value):
+            value = np.asarray(value)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "iufb":
+            value = to_tensor(key, value)
+        if isinstance(value, int | np.integer) and not isinstance(value, bool):
+            value = torch.tensor(int(value))
+        return value.reshape(1) if is_torch(value) and value.ndim == 0 and not value.is_floating_point() else value
+
+    return {key: read(key, value) for key, value in condition.items()}
+
+
+def per_query(key: str, value: Any, rows: np.ndarray, total: int, device: Any) -> Any:
+    """A condition for queries `rows` of `total`: tensors become one row a query, the rest passes."""
+    import torch
+
     if is_torch(value) and value.ndim:
         if len(value) not in (1, total):
             raise ValueError(f"{key}: wanted one row or {total}, one a query, got {len(value)}")
-        return (
-            value.expand(len(rows), *value.shape[1:])
-            if len(value) == 1
-            else value[torch.from_numpy(rows).to(value.device)]
-        )
+        value = value.expand(total, *value.shape[1:]) if len(value) == 1 else value
+        return value[torch.from_numpy(rows).to(value.device)].to(device)
     return value
 
 
-def first(condition: dict[str, Any] | None) -> Any:
-    """Conditions of a single query."""
-    if condition is None:
-        return None
-    return {key: value[:1] if is_torch(value) and value.ndim else value for key, value in condition.items()}
+def one_query(model: Any) -> Any:
+    """A model under the conditions of its first query, which hold for any number of others."""
+
+    def first(condition: dict[str, Any] | None) -> Any:
+        return condition and {k: v[:1] if is_torch(v) and v.ndim else v for k, v in condition.items()}
+
+    return replace(model, condition=first(model.condition), unconditional=first(model.unconditional))

@@ -30,11 +30,32 @@ PREDICTS: dict[str, Callable[[Process, Any], tuple[Any, Any]]] = {
     "velocity": _velocity,
 }
 
-# what a network is told about the time
+
+def _t(_: Process, t: Any) -> Any:
+    return t
+
+
+def _reversed(_: Process, t: Any) -> Any:
+    return 1 - t
+
+
+def _sigma(p: Process, t: Any) -> Any:
+    return p.sigma(t) / p.alpha(t)
+
+
+def _log_snr(p: Process, t: Any) -> Any:
+    return np.log(p.beta(t))
+
+
+def _step(_: Process, t: Any) -> Any:
+    return np.rint(t).astype(np.int64)
+
+
+# what a network is told about the time; functions with names, so that models are pickled
 TIMES: dict[str, Callable[[Process, Any], Any]] = {
-    "t": lambda p, t: t,
-    "1-t": lambda p, t: 1 - t,
-    "sigma": lambda p, t: p.sigma(t) / p.alpha(t),
-    "log_snr": lambda p, t: np.log(p.beta(t)),
-    "step": lambda p, t: np.rint(t).astype(np.int64),
+    "t": _t,
+    "1-t": _reversed,
+    "sigma": _sigma,
+    "log_snr": _log_snr,
+    "step": _step,
 }

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastthermo._arrays import Queries, cast_like, check_constant, is_torch, spread
-from fastthermo.adapters.asking import checked, first, free_memory, per_query, scripted
+from fastthermo.adapters.asking import checked, free_memory, one_query, per_query, rows_of, scripted
 from fastthermo.adapters.conventions import PREDICTS
 from fastthermo.denoiser import schedule
 from fastthermo.process import Process
@@ -81,7 +81,15 @@ class LearnedDenoiser:
         times = self.process.check_time(t)
         if times.ndim > 1 or times.size not in (1, len(q.field)):
             raise ValueError(f"t: wanted a scalar or shape ({len(q.field)},), one a query, got shape {times.shape}")
-        mean = q.vector(model._means(q.field, times))
+        try:
+            mean = q.vector(model._means(q.field, times))
+        except RuntimeError as error:
+            if self.known_shape is not None:
+                raise
+            raise ValueError(
+                f"{self.name}: the network failed on x of shape {tuple(x.shape)}, read as {x.shape[0]} states of shape "
+                f"{model.shape}; one state alone needs shape=(...) in wrap, or x[None]: {error}"
+            ) from error
         alpha: Any = self.process.alpha(times)
         sigma: Any = self.process.sigma(times)
         if not q.numpy:
@@ -91,12 +99,16 @@ class LearnedDenoiser:
     def given(self, guidance: float | None = None, **condition: Any) -> LearnedDenoiser:
         """The same network under a condition: further keywords of its call, one value for all queries or one a query.
 
+        Integers and arrays, NumPy or torch, come to the network as tensors of one row a query.
+
         guidance : weight w of the conditional mean in m_u + w (m_c - m_u); needs `unconditional` in `wrap`.
         """
         weight = self.guidance if guidance is None else guidance
         if weight != 1 and self.unconditional is None:
             raise ValueError(f"{self.name}: guidance needs unconditional={{...}}, the keywords of no condition")
-        return replace(self, condition={**self.condition, **condition}, guidance=weight)
+        if not math.isfinite(weight):
+            raise ValueError(f"{self.name}: guidance: wanted a finite number, got {weight}")
+        return replace(self, condition={**self.condition, **rows_of(condition)}, guidance=weight)
 
     def schedule(self, t: Any) -> tuple[Any, Any]:
         """alpha(t), sigma(t), of the kind of t."""
@@ -127,6 +139,9 @@ class LearnedDenoiser:
         """v -> C^T v on (B, K, D)."""
         tangent = self._linearised(field, beta)
         return lambda v: tangent.product(v, True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # without what is cached
 
     @property
     def data_mean(self) -> np.ndarray:
@@ -175,7 +190,10 @@ class LearnedDenoiser:
         check_constant("beta", beta, "networks are not differentiated by their time")
         values = (beta.numpy(force=True) if is_torch(beta) else np.asarray(beta)).reshape(-1)
         one = len(values) > 0 and (values == values[0]).all()
-        return np.asarray(self.process.time(values[0] if one else values))
+        try:
+            return np.asarray(self.process.time(values[0] if one else values))
+        except ValueError as error:
+            raise ValueError(f"{error}; the network knows no other noise than that of its training") from None
 
     def _chunks(self, n: int, share: int = 1) -> Iterator[slice]:
         """Slices of n states for one pass; `share` times smaller where graphs are kept."""
@@ -196,9 +214,7 @@ class LearnedDenoiser:
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             x = torch.zeros(2, self.dimension, dtype=torch.float64, device=self.device, requires_grad=True)
-            replace(self, condition=first(self.condition), unconditional=first(self.unconditional))._rows(
-                x, np.asarray(self.process.t_max), np.zeros(2, np.int64), 1, derived=False
-            )
+            one_query(self)._rows(x, np.asarray(self.process.t_max), np.zeros(2, np.int64), 1, derived=False)
         free = MEMORY * (torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else free_memory())
         return int(min(max(1, free / max(1, total / 2)), max(1, LARGEST // self.dimension)))
 

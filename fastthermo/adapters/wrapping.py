@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastthermo._arrays import device_of, is_torch
-from fastthermo.adapters.asking import module_behind, unsettled
+from fastthermo.adapters.asking import module_behind, one_query, rows_of, unsettled
 from fastthermo.adapters.conventions import PREDICTS, TIMES
 from fastthermo.adapters.learned import LearnedDenoiser
 from fastthermo.process import Process
@@ -88,13 +88,13 @@ def wrap(
         dtype or (torch.float64 if example is None else example.dtype),
         tuple(law.shape) if shape is None and law is not None else None if shape is None else tuple(shape),
         law,
-        condition or {},
-        unconditional,
+        rows_of(condition or {}),
+        unconditional and rows_of(unconditional),
         batch=batch,
         name=name,
     ).given(guidance)
     if check and model.known_shape is not None:
-        check_times(model)
+        check_times(one_query(model))
     return model
 
 

@@ -183,6 +183,23 @@ def test_conditions_and_guidance_pass_through() -> None:
         model(X, 0.4, label=torch.arange(3))
 
 
+def embedded(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    weight = torch.eye(16, dtype=torch.float64)
+    return x + torch.nn.functional.embedding(label, weight).reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [3, np.int64(3), np.array(3), torch.tensor(3), np.full(5, 3), [3] * 5, torch.full((5,), 3), np.array([3])],
+    ids=lambda label: type(label).__name__,
+)
+def test_integers_of_every_kind_are_conditions(label: Any) -> None:
+    model = ft.wrap(embedded, "mean", PROCESSES["vp"], shape=(1, 4, 4), condition={"label": label})
+    want = X + torch.eye(16).double()[3].reshape(1, 4, 4)
+    assert torch.equal(model(X, 0.4).mean, want)
+    assert torch.equal(model.given(label=label).mean(X, 1.0), model.mean(X, 1.0))
+
+
 # other libraries, by their calling conventions
 
 

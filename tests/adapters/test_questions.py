@@ -1,5 +1,7 @@
 """What is asked of a law is asked of a network: where the network is exact, the answers are those of the law."""
 
+import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,18 @@ def test_the_same_noise_gives_the_same_runs(model: Any) -> None:
     np.testing.assert_allclose(found[0], want[0], atol=1e-5)
     exact = ft.committor(classes, x / float(PROCESS.alpha(0.6)), float(PROCESS.beta(0.6)))
     assert (abs(found[0] - np.asarray(exact)) <= 4 * found[1] + 0.03).all()
+
+
+@MODELS
+def test_models_are_pickled(model: Any) -> None:
+    x = torch.tensor([[0.3, 0.1], [-0.2, 0.4]]).double()
+    ft.susceptibility(model, x, 1.0).mv(x)  # what is cached stays here
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(again(x, 0.5).mean, model(x, 0.5).mean)
+    for time in ("t", "1-t", "sigma", "log_snr", "step"):
+        assert pickle.dumps(ft.wrap(score, "score", PROCESS, time, shape=(2,), check=False))
+    scheduler = SimpleNamespace(config={"num_train_timesteps": 1000, "shift": 1.0})
+    assert pickle.dumps(ft.adapters.diffusers(score, scheduler, shape=(2,), check=False))
 
 
 # other landscapes

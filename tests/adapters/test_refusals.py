@@ -155,7 +155,21 @@ def test_predictions_taken_for_others() -> None:
         (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X, 7.0), ValueError, "t: wanted times in"),
         (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X, np.ones(2)), ValueError, r"t: wanted .*\(3,\)"),
         (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,))(X[:, :5], 0.5), ValueError, "x: wanted shape"),
-        (lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,)).mean(X, 1e9), ValueError, "beta: wanted values in"),
+        (
+            lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,)).mean(X, 1e9),
+            ValueError,
+            "beta: wanted .* knows no other noise",
+        ),
+        (
+            lambda: ft.wrap(exact, "mean", PROCESS, shape=(6,), unconditional={}, guidance=np.nan),
+            ValueError,
+            "wrap: guidance: wanted a finite number, got nan",
+        ),
+        (
+            lambda: ft.wrap(lambda x, t: x @ torch.eye(5).double(), "mean", PROCESS)(X, 0.5),
+            ValueError,
+            r"read as 3 states of shape \(6,\)",
+        ),
         (lambda: adapters.azula(exact), TypeError, "azula: wanted an object with .schedule"),
         (
             lambda: adapters.diffusers(exact, SimpleNamespace(config={"prediction_type": "epsilon"})),
