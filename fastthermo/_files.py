@@ -14,3 +14,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(out: Path) -> None:
+    """A folder at `out`, if there is none; a ValueError where it is a file."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: wanted a folder, got {out}, which is a file")
+    out.mkdir(parents=True, exist_ok=True)

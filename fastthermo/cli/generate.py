@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
 def _sample(arguments: argparse.Namespace) -> int:
     import numpy as np
 
-    from fastthermo._files import replacing
+    from fastthermo._files import make_folder, replacing
     from fastthermo.datasets import load
     from fastthermo.plot import contact_sheet, save
     from fastthermo.sampling import sample
@@ -82,7 +82,7 @@ def _sample(arguments: argparse.Namespace) -> int:
             arguments.seed,
         )
     )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with replacing(files[0]) as file:
         np.save(file, x)
     start = f" from t = {arguments.t_start}" if arguments.t_start is not None else ""

@@ -21,6 +21,7 @@ import numpy as np
 
 import fastthermo
 from fastthermo._arrays import check_seed, device_of
+from fastthermo._files import make_folder
 from fastthermo.adapters import LearnedDenoiser, wrap
 from fastthermo.datasets import Dataset
 from fastthermo.process import EDM
@@ -96,7 +97,7 @@ def train(
             run.restore(tensors, step)
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"run: {out / CURRENT} holds other weights than its settings say: {error}") from error
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     advance(run, out, settings, steps, progress)
     return load_denoiser(out, data, run.device)
 

@@ -200,6 +200,12 @@ def test_networks_of_other_data_are_refused_or_warned_of(tmp_path: Path) -> None
     assert main(["sample", str(tmp_path / "gray.npy"), "--network", str(tmp_path), *out]) == 2
 
 
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", VECTORS.states)
+    with pytest.raises(ValueError, match=r"out: wanted a folder, got .*data.npy, which is a file"):
+        ft.train(VECTORS, tmp_path / "data.npy", 1, **QUICK)
+
+
 def test_networks_of_other_origin_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
