@@ -72,7 +72,7 @@ def fingerprint(content: Path | np.ndarray) -> str:
         return hashlib.sha256(content.read_bytes()).hexdigest()[:16]
     found = hashlib.sha256(f"{content.dtype.str} {content.shape}".encode())
     for block in np.array_split(content, max(1, len(content) // 4096)):
-        found.update(np.ascontiguousarray(block))
+        found.update(np.ascontiguousarray(block).data)
     return found.hexdigest()[:16]
 
 
