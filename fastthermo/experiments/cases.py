@@ -170,4 +170,35 @@ def _plain(value: Any) -> Any:
 def bars(axis: Any, x: np.ndarray, values: np.ndarray, color: Any, label: str, **options: Any) -> None:
     """Means over seeds (cases, seeds) with their standard deviations as bars."""
     spread = values.std(-1, ddof=1) if values.shape[-1] > 1 else 0 * values[..., 0]
-    axis.errorbar(x, values.mean(-1), spread, color=color, label=label, marker="o", ms=3, capsize=2, **options)
+    options = {"marker": "o", "ms": 3, "capsize": 2, **options}
+    axis.errorbar(x, values.mean(-1), spread, color=color, label=label, **options)
+
+
+def shares(axis: Any, x: np.ndarray, curves: Mapping[str, tuple[np.ndarray, Any]]) -> None:
+    """Curves of shares, name: (values, color), each thinner than the one before: none hides another at 0 or 1."""
+    for k, (name, (values, color)) in enumerate(curves.items()):
+        bars(axis, x, values, color, name, lw=max(1.0, 4.5 - 1.7 * k), ms=max(3.0, 8 - 2.5 * k))
+    share_axis(axis)
+    axis.legend(loc="best")
+
+
+def share_axis(axis: Any) -> None:
+    """Room from 0 to 1, and for what is above."""
+    axis.set_ylim(-0.03, max(1.08, 1.03 * float(axis.dataLim.y1)))
+
+
+def distances(axis: Any) -> None:
+    """A logarithmic axis for what is drawn; within a decade its labels are plain numbers."""
+    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    if high < 10 * low:
+        axis.yaxis.set_major_locator(MaxNLocator(5))
+        axis.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+        axis.yaxis.set_minor_locator(NullLocator())
+
+
+def averaged(summary: dict[str, Any]) -> str:
+    """What points and bars are of, for a headline."""
+    return "one seed" if summary["seeds"] == 1 else f"mean and s.d. of {summary['seeds']} seeds"

@@ -199,9 +199,11 @@ def comparison_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
         found = {name: average(dataset[name].to_numpy()) for name in drawn}
         for name, (color, label) in drawn.items():
             errors.plot(t, found[name].value, color=color, label=label)
-        floor = logarithmic(errors, *(x for mean, error in found.values() for x in (mean, mean + 2 * error)))
-        for name, (mean, error) in found.items():
-            low, high = (np.maximum(mean + side * error, floor) for side in (-2, 2))
+        # two standard errors of the logarithm: the lower end stays above zero where the error is as large as the mean
+        spans = {name: np.exp(2 * error / np.where(mean > 0, mean, np.inf)) for name, (mean, error) in found.items()}
+        floor = logarithmic(errors, *(found[name].value * x for name, span in spans.items() for x in (1, span)))
+        for name, span in spans.items():
+            low, high = (np.maximum(found[name].value * x, floor) for x in (1 / span, span))
             errors.fill_between(t, low, high, color=drawn[name][0], alpha=0.2, lw=0)
         errors.set_title("a  squared error of the mean a coordinate, ± 2 s.e.")
         errors.set_ylabel("data unit$^2$")

@@ -19,7 +19,19 @@ import numpy as np
 
 from fastthermo._results import check_counts, claim, finish
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import Swept, Variables, bars, clean, cooling, fill, open_cases, over_seeds
+from fastthermo.experiments.cases import (
+    Swept,
+    Variables,
+    averaged,
+    bars,
+    clean,
+    cooling,
+    distances,
+    fill,
+    open_cases,
+    over_seeds,
+    shares,
+)
 from fastthermo.experiments.quality import QUALITIES, Yardstick
 from fastthermo.plot import STYLE, events, headline, sample_rows, save, scatter, time_axis
 from fastthermo.plot import mark as mark_times
@@ -164,15 +176,14 @@ def memorisation_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
     colors = colormaps["viridis"](np.linspace(0, 0.9, len(sizes)))
     with rc_context(STYLE):
         figure = Figure(figsize=(13, 7.6), layout="constrained")
-        shares, distance, errors, samples = figure.subplots(2, 2).ravel()
-        for name, color in (("memorised", "#a8324a"), ("recognised", "#2f7d4f"), ("coverage", "0.5")):
-            bars(shares, sizes, dataset[name].to_numpy(), color, name)
-        shares.set_ylim(-0.03, 1.08)
-        shares.set_title("a  shares of samples (memorised, recognised) and of classes")
+        quality, distance, errors, samples = figure.subplots(2, 2).ravel()
+        drawn = {"memorised": "#a8324a", "recognised": "#2f7d4f", "coverage": "0.5"}
+        shares(quality, sizes, {name: (dataset[name].to_numpy(), color) for name, color in drawn.items()})
+        quality.set_title("a  shares of samples (memorised, recognised) and of classes")
         bars(distance, sizes, dataset["frechet"].to_numpy(), "#1f5fa8", "Frechet distance")
-        distance.set_yscale("log")
+        distances(distance)
         distance.set_title("b  Frechet distance in a classifier's features")
-        for axis in (shares, distance):
+        for axis in (quality, distance):
             axis.set_xscale("log")
             axis.set_xticks(sizes, [str(n) for n in sizes])
             axis.set_xticks([], minor=True)  # of x alone: on less than a decade of y they carry its labels
@@ -193,5 +204,5 @@ def memorisation_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
             sample_rows(samples, shots, [str(n) for n in sizes], "data")
         else:
             scatter(samples, list(shots), [str(n) for n in sizes])
-        figure.suptitle(f"{headline(summary)}; mean and s.d. of {summary['seeds']} seeds", fontsize=11)
+        figure.suptitle(f"{headline(summary)}; {averaged(summary)}", fontsize=11)
     return figure

@@ -20,7 +20,7 @@ from fastthermo._results import check_counts, finish
 from fastthermo.adapters import regularised
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import bars, clean, fill, open_cases, over_seeds, prepare
+from fastthermo.experiments.cases import averaged, bars, clean, distances, fill, open_cases, over_seeds, prepare, shares
 from fastthermo.experiments.quality import QUALITIES
 from fastthermo.plot import STYLE, headline, sample_rows, save, scatter
 from fastthermo.portrait.measure import landmark_times, mark
@@ -132,17 +132,14 @@ def regularisation_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
         for kind, axes in enumerate(figure.subplots(2, 3)):
             of, name = dataset.isel(kind=kind), list(TITLES)[kind]
             x = of["strength"].to_numpy()
-            distance, shares, samples = axes
+            distance, quality, samples = axes
             bars(distance, x, of["frechet"].to_numpy(), "#1f5fa8", "Frechet distance")
-            distance.set_yscale("log")
-            for quality, color in COLORS.items():
-                bars(shares, x, of[quality].to_numpy(), color, quality)
-            shares.set_ylim(-0.03, 1.08)
-            shares.legend(loc="best")
-            for axis in (distance, shares):
+            distances(distance)
+            shares(quality, x, {name: (of[name].to_numpy(), color) for name, color in COLORS.items()})
+            for axis in (distance, quality):
                 axis.set_xlabel(TITLES[name])
             distance.set_title(f"{'ad'[kind]}  Frechet distance in a classifier's features")
-            shares.set_title(f"{'be'[kind]}  shares of samples and of classes")
+            quality.set_title(f"{'be'[kind]}  shares of samples and of classes")
             samples.set_title(f"{'cf'[kind]}  samples")
             shots = of["shots"].to_numpy()
             if shots.ndim > 3:
@@ -150,5 +147,5 @@ def regularisation_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
             else:
                 scatter(samples, list(shots), [f"{value:.3g}" for value in x])
         model = "the exact denoiser" if summary["network"] == "exact" else "a trained network"
-        figure.suptitle(f"{headline(summary)}; {model}, mean and s.d. of {summary['seeds']} seeds", fontsize=11)
+        figure.suptitle(f"{headline(summary)}; {model}, {averaged(summary)}", fontsize=11)
     return figure

@@ -18,7 +18,17 @@ import numpy as np
 from fastthermo._results import check_counts, finish
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import bars, clean, fill, open_cases, over_seeds, prepare
+from fastthermo.experiments.cases import (
+    averaged,
+    bars,
+    clean,
+    distances,
+    fill,
+    open_cases,
+    over_seeds,
+    prepare,
+    share_axis,
+)
 from fastthermo.experiments.quality import QUALITIES
 from fastthermo.plot import GENERATED, NOISED, STYLE, events, headline, level, sample_rows, save, scatter, time_axis
 from fastthermo.plot import mark as mark_times
@@ -138,13 +148,13 @@ def late_start_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
             bars(classes, t, ratio, color, f"{label}: class entropy over the data's", ls="--", mfc="none")
             bars(shares, t, of["memorised"].to_numpy(), color, f"{label}: memorised")
             bars(shares, t, of["recognised"].to_numpy(), color, f"{label}: recognised", ls="--", mfc="none")
-        distance.set_yscale("log")
+        distances(distance)
         level(distance, summary["data_frechet"], f"{summary['queries']} of the data")
         distance.set_title("a  Frechet distance in a classifier's features")
         classes.set_title("b  classes")
         shares.set_title("c  copies of data, and samples that classifiers are sure of")
         for axis in (classes, shares):
-            axis.set_ylim(-0.03, 1.08)
+            share_axis(axis)
         for axis in (distance, classes, shares):
             time_axis(axis, t, events(summary, t), margin=0.02)  # whole bars at the first and the last time
             mark_times(axis, summary, labels=axis is distance)
@@ -157,5 +167,5 @@ def late_start_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
         else:
             scatter(samples, list(shots), [f"$t = {value:.2g}$" for value in t])
         model = "the exact denoiser" if summary["network"] == "exact" else "a trained network"
-        figure.suptitle(f"{headline(summary)}; {model}, mean and s.d. of {summary['seeds']} seeds", fontsize=11)
+        figure.suptitle(f"{headline(summary)}; {model}, {averaged(summary)}", fontsize=11)
     return figure

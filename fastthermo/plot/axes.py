@@ -71,7 +71,7 @@ def level(axis: Axes, value: float, label: str, side: str = "left") -> None:
     axis.axhline(value, color="0.5", linewidth=0.8, linestyle="--")
     axis.annotate(
         label,
-        (0.01 if side == "left" else 0.99, value),
+        (0.04 if side == "left" else 0.99, value),  # beside the bars of a first point
         xycoords=("axes fraction", "data"),
         ha=side,
         va="bottom",

@@ -42,6 +42,8 @@ def test_an_untrained_network_is_the_gaussian_denoiser_and_the_summary_says_how_
     low, high = figure.axes[0].get_ylim()
     assert high / low < 1e9
     assert high > wide["distance"].mean("query").max()
+    lower = figure.axes[0].collections[2].get_paths()[0].vertices[:, 1].min()  # of the distance
+    assert lower > min(wide["distance"].mean("query").min(), low) / 10
 
 
 def test_comparisons_by_command_and_their_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

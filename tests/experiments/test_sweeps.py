@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 import fastthermo as ft
 from fastthermo.cli import main
 from fastthermo.datasets import Dataset
 from fastthermo.experiments import quality
+from fastthermo.experiments.cases import averaged, bars, share_axis
 from fastthermo.experiments.memorisation import memorisation_figure
 from fastthermo.experiments.quality import Yardstick, entropy, frechet, memorised
 from fastthermo.training.classifier import train_classifier
@@ -171,6 +173,18 @@ def test_distances_within_a_decade_have_labels_on_their_axis() -> None:
     low, high = axis.get_ylim()
     assert sum(low < tick.get_position()[1] < high for tick in inside) >= 2
     assert [tick.get_text() for tick in axis.xaxis.get_ticklabels(which="both")] == ["100", "300"]
+    assert not any("times" in tick.get_text() for tick in inside)
+    lines = [bar.lines[0] for bar in figure.axes[0].containers]  # of shares that are all 1: each shows below the next
+    assert [line.get_linewidth() for line in lines] == sorted((line.get_linewidth() for line in lines), reverse=True)
+    assert "mean and s.d. of 2 seeds" in figure.get_suptitle()
+    assert averaged({"seeds": 1}) == "one seed"
+
+
+def test_shares_above_one_are_drawn_whole() -> None:
+    axis = Figure().subplots()
+    bars(axis, np.arange(2.0), np.array([[1.0, 1.0], [1.1, 1.4]]), "k", "class entropy over the data's")
+    share_axis(axis)
+    assert axis.get_ylim()[1] > 1.25 + np.std([1.1, 1.4], ddof=1)
 
 
 # by command, and refusals
