@@ -106,4 +106,6 @@ def one_query(model: Any) -> Any:
     def first(condition: dict[str, Any] | None) -> Any:
         return condition and {k: v[:1] if is_torch(v) and v.ndim else v for k, v in condition.items()}
 
+    if not (model.condition or model.unconditional):
+        return model
     return replace(model, condition=first(model.condition), unconditional=first(model.unconditional))

@@ -57,7 +57,8 @@ def wrap(
     Raises
     ------
     ValueError, TypeError for unknown conventions, networks that return another shape, kind, NaN or infinity, and times
-    that cannot be right. A UserWarning for networks with dropout or batch norm that are in training mode.
+    that cannot be right; later for derivatives that autograd loses inside the network. A UserWarning for networks with
+    dropout or batch norm that are in training mode.
     """
     import torch
 
