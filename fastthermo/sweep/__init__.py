@@ -8,6 +8,7 @@ sweep.write_report("out.zarr", "out.html")       all of it on one page
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from pathlib import Path
@@ -21,7 +22,7 @@ from fastthermo.sweep.measures import Found
 from fastthermo.sweep.models import Case
 from fastthermo.sweep.report import figures, write_report
 from fastthermo.sweep.results import dataset, export, found, show, table
-from fastthermo.sweep.store import Store
+from fastthermo.sweep.store import Store, named
 
 __all__ = [
     "SCALARS",
@@ -75,9 +76,13 @@ def run(
         raise ValueError(f"shard: wanted i/n with 0 <= i < n, got {shard[0]}/{shard[1]}")
     store = Store.open(Path(out), grid)
     with store.claimed(shard):
-        done = store.done
+        lost = store.lost()
+        done = store.done & ~np.isin(np.arange(grid.tasks), list(lost))
         mine = range(grid.tasks) if shard is None else range(shard[0], grid.tasks, shard[1])
         todo = [task for task in mine if not done[task]]
+        again = {task: chunk for task, chunk in lost.items() if task in mine}
+        if again:
+            print(f"store: {store.path}: {named(again)} cannot be read; measured again", file=sys.stderr)
         bar = tqdm(
             total=len(mine),
             initial=len(mine) - len(todo),
@@ -111,10 +116,15 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> Path:
         raise ValueError("parts: wanted at least one store, got none")
     store = Store.open(Path(out), stores[0].grid)
     with store.claimed(None):
+        held = set(np.flatnonzero(store.done).tolist()) - set(store.lost())
         for part in stores:
             Store.open(part.path, store.grid)  # refuses another grid or version
-            for task in np.flatnonzero(part.done & ~store.done):
+            lost = part.lost()
+            if lost:
+                print(f"store: {part.path}: {named(lost)} cannot be read; left out", file=sys.stderr)
+            for task in np.setdiff1d(np.flatnonzero(part.done), [*lost, *held]):
                 store.write(part.read(int(task)))
+                held.add(int(task))
     return store.path
 
 

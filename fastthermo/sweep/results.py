@@ -19,6 +19,7 @@ def dataset(path: str | Path) -> Any:
     import xarray as xr
 
     store = Store(Path(path))
+    store.check()
     grid = store.grid
     values = store.group["values"][:].reshape(*grid.shape, len(grid.columns), -1)
     scalars = store.group["scalars"][:].reshape(*grid.shape, len(SCALARS))
@@ -37,6 +38,7 @@ def found(path: str | Path) -> Iterator[tuple[Case, Found]]:
     from fastthermo.regimes.averages import bar
 
     store = Store(Path(path))
+    store.check()
     grid, done = store.grid, store.done
     _, sizes, seeds = grid.shape
     for index in bar(range(grid.shape[0]), "table", "case"):

@@ -4,17 +4,20 @@ values    (cell, observable, point)   NaN until measured
 scalars   (cell, scalar)              critical_temperature, error_bound, seconds: see `Result`
 done      (task,)                     its chunk is written when a task's others are
 
-A file a chunk in one folder an array, each of which appears whole: a process may end at any moment.
+A file a chunk in one folder an array, each of which appears whole: a process may end at any moment. Where the attribute
+`empty_chunks` says so, chunks that are all NaN are written too, and one that is missing was lost.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +31,9 @@ from fastthermo.sweep.grid import Grid
 from fastthermo.sweep.measure import SCALARS, Result
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "zarr", "xarray")
+NUMBERS = {"values": ".0.0", "scalars": ".0"}  # arrays of a chunk a task, and how the names of their chunks end
+TOGETHER = 2**22  # numbers that are read at once
+NAMED = 8  # lost tasks that a message names
 
 
 class Store:
@@ -36,16 +42,22 @@ class Store:
     def __init__(self, path: Path) -> None:
         import zarr
 
-        if not (path / "zarr.json").is_file():
+        file = path / "zarr.json"
+        if not file.is_file():
             raise ValueError(f"store: {path} is not a sweep's store")
         self.path = path
-        self.group: Any = zarr.open_group(path, mode="r+")
-        if "grid" not in self.group.attrs:
-            raise ValueError(f"store: {path} was not made by a sweep")
         try:
+            self.group: Any = zarr.open_group(path, mode="r+")
+            if "grid" not in self.group.attrs:
+                raise ValueError(f"store: {path} was not made by a sweep")
             self.grid: Grid = msgspec.json.decode(self.group.attrs["grid"], type=Grid)
+            for name in (*NUMBERS, "done"):
+                file = path / name / "zarr.json"
+                _ = self.group[name]
         except msgspec.DecodeError as error:
             raise ValueError(f"store: {path} holds a sweep that this version cannot read: {error}") from error
+        except (KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"store: {file} is missing or damaged: {error!r}") from error
 
     @classmethod
     def open(cls, path: Path, grid: Grid) -> Store:
@@ -67,8 +79,58 @@ class Store:
 
     @property
     def done(self) -> np.ndarray:
-        """Which tasks are, (tasks,)."""
-        return np.asarray(self.group["done"][:], dtype=bool)
+        """Which tasks are, (tasks,); not those whose chunk of `done` is damaged."""
+        return self._done()[0]
+
+    def lost(self) -> dict[int, str]:
+        """Tasks whose chunks are damaged, or missing though the task is done, each with the name of such a chunk.
+
+        Reads the whole store: two milliseconds a task, where that took about a second to measure.
+        """
+        flags, damaged = self._done()
+        lost, done = {task: f"done/c.{task}" for task in damaged}, np.flatnonzero(flags)
+        for name, end in NUMBERS.items():
+            there = set(os.listdir(self.path / name))
+            written = name == "scalars" or self.group.attrs.get("empty_chunks", False)  # seconds are never NaN
+            gone = [int(task) for task in done if written and f"c.{task}{end}" not in there]
+            damaged = [int(some[0]) for some, found in self._read(name, done) if found is None]
+            lost |= {task: f"{name}/c.{task}{end}" for task in (*gone, *damaged)}
+        return dict(sorted(lost.items()))
+
+    def check(self) -> None:
+        """ValueError where numbers of a task that is done are lost."""
+        lost = self.lost()
+        if lost:
+            raise ValueError(f"store: {self.path}: {named(lost)} cannot be read; run the sweep again to measure anew")
+
+    def _done(self) -> tuple[np.ndarray, list[int]]:
+        """Which tasks are, (tasks,), and those of which it cannot be read."""
+        done, damaged = np.zeros(self.grid.tasks, bool), []
+        for some, flags in self._read("done", np.arange(self.grid.tasks)):
+            if flags is None:
+                damaged.append(int(some[0]))
+            else:
+                done[some] = flags
+        return done, damaged
+
+    def _read(self, name: str, tasks: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+        """Runs of some tasks, in order, and an array from first to last; None for a task whose chunk is damaged.
+
+        Runs that fail are halved until the tasks that do are alone.
+        """
+        array = self.group[name]
+        block, width = array.chunks[0], math.prod(array.shape[1:])
+        runs = [tasks] if len(tasks) else []
+        while runs:
+            some = runs.pop()
+            cells, found = slice(int(some[0]) * block, (int(some[-1]) + 1) * block), None
+            if len(some) == 1 or (cells.stop - cells.start) * width <= TOGETHER:
+                with suppress(Exception):  # whatever codecs raise
+                    found = array[cells]
+            if found is None and len(some) > 1:
+                runs += reversed(np.array_split(some, 2))
+            else:
+                yield some, found
 
     def write(self, result: Result) -> None:
         """One task's numbers."""
@@ -76,8 +138,8 @@ class Store:
             raise ValueError(f"executor: a worker has fastthermo {result.version}, this is {fastthermo.__version__}")
         first = result.task * self.grid.block
         cells = slice(first, first + len(result.values))
-        self.group["values"][cells] = result.values
-        self.group["scalars"][cells] = result.scalars
+        for name, numbers in zip(NUMBERS, (result.values, result.scalars), strict=True):
+            self.group[name].with_config({"write_empty_chunks": True})[cells] = numbers
         self.group["done"][result.task] = True
 
     def read(self, task: int) -> Result:
@@ -110,9 +172,16 @@ class Store:
                 part.unlink()
 
 
+def named(lost: Mapping[int, str]) -> str:
+    """Lost tasks and their chunks, for a message."""
+    more = [f"and {len(lost) - NAMED} more"] if len(lost) > NAMED else []
+    return ", ".join([*(f"task {task} ({chunk})" for task, chunk in list(lost.items())[:NAMED]), *more])
+
+
 def _make(path: Path, grid: Grid) -> None:
     """An empty store, which appears whole or not at all."""
     import zarr
+    from zarr.codecs import ZstdCodec
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -121,7 +190,7 @@ def _make(path: Path, grid: Grid) -> None:
     try:
         group = zarr.open_group(temporary, mode="w", zarr_format=3)
         attributes = {"observables": list(grid.columns), "scalars": list(SCALARS), "provenance": provenance()}
-        group.attrs.update({"grid": msgspec.json.encode(grid).decode(), **attributes})
+        group.attrs.update({"grid": msgspec.json.encode(grid).decode(), "empty_chunks": True, **attributes})
         for name, shape, chunks, dims, dtype, fill in (
             ("values", (cells, columns, len(points)), block, ("cell", "observable", "point"), "float64", np.nan),
             ("scalars", (cells, len(SCALARS)), block, ("cell", "scalar"), "float64", np.nan),
@@ -135,6 +204,7 @@ def _make(path: Path, grid: Grid) -> None:
                 fill_value=fill,
                 dimension_names=dims,
                 chunk_key_encoding={"name": "default", "separator": "."},
+                compressors=ZstdCodec(checksum=True),
             )
         group.create_array(grid.measure.coordinate, data=points, dimension_names=("point",))
         try:
