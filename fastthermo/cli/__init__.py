@@ -1,6 +1,7 @@
 """`fastthermo ...`: a thin reading of arguments.
 
-Exit status 0; 1 failed self-check, 2 bad input, 130 Ctrl-C, 141 where the reader of the output has left.
+Exit status 0; 1 failed self-check, failed cells of a sweep; 2 bad input; 130 Ctrl-C; 141 the reader of the output has
+left.
 """
 
 from __future__ import annotations

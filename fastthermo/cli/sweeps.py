@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,15 @@ def _sweep(arguments: argparse.Namespace) -> int:
     grid = sweep.load(arguments.grid)
     shard = sweep.read_shard(arguments.shard) if arguments.shard else None
     out = arguments.out or arguments.grid.with_suffix(".zarr")
+    status = 0
     with executor(arguments.executor, arguments.workers, arguments.address, arguments.threads) as pool:
-        sweep.run(grid, out, pool, shard)
+        try:
+            sweep.run(grid, out, pool, shard)
+        except sweep.FailedError as error:
+            print(f"fastthermo: failed: {error}", file=sys.stderr)
+            status = 1
     print(f"store    {out}\ntable    fastthermo show {out}")
-    return 0
+    return status
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ from fastthermo.sweep.store import Store, named
 __all__ = [
     "SCALARS",
     "Case",
+    "FailedError",
     "Found",
     "Grid",
     "Result",
@@ -45,7 +46,18 @@ __all__ = [
     "write_report",
 ]
 
+NAMED = 20  # failed cells that a message names
 AHEAD = 64  # tasks handed to an executor before their results are written
+
+
+class FailedError(RuntimeError):
+    """Cells whose measurement raised an error, a line a case and size; all others are in the store."""
+
+    def __init__(self, path: Path, failed: list[str]) -> None:
+        failed = list(dict.fromkeys(failed))
+        more = [f"and {len(failed) - NAMED} more: fastthermo show {path}"] if len(failed) > NAMED else []
+        lines = [f"{path}: all that could be measured is kept, the same command tries again what failed:"]
+        super().__init__("\n  ".join([*lines, *failed[:NAMED], *more]))
 
 
 def run(
@@ -68,7 +80,8 @@ def run(
     Raises
     ------
     ValueError for a store of another grid or version, one at which another driver is at work, and a worker with another
-    version, before anything is written.
+    version, before anything is written. FailedError, when all the others are measured, for cells whose measurement
+    raised an error; the next run tries those again.
     """
     from tqdm import tqdm
 
@@ -91,13 +104,16 @@ def run(
             disable=None if progress is None else not progress,
         )
         with bar:
-            worst = float("nan")
+            worst, failed = float("nan"), []
             for result in _results(grid, todo, executor):
                 store.write(result)
                 worst = float(np.fmax(worst, np.fmax.reduce(result.scalars[:, SCALARS.index("error_bound")])))
                 bound = "closed forms" if np.isnan(worst) else f"worst error bound {worst:.1e}"
                 bar.set_postfix_str(bound, refresh=False)
                 bar.update()
+                failed += [f"{name}: {text}" for name, text in result.failures(grid)]
+    if failed:
+        raise FailedError(store.path, failed)
     return store.path
 
 
@@ -122,9 +138,11 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> Path:
             lost = part.lost()
             if lost:
                 print(f"store: {part.path}: {named(lost)} cannot be read; left out", file=sys.stderr)
-            for task in np.setdiff1d(np.flatnonzero(part.done), [*lost, *held]):
-                store.write(part.read(int(task)))
-                held.add(int(task))
+            for task in np.setdiff1d(part.tried, [*lost, *held]):
+                result = part.read(int(task))
+                store.write(result)
+                if not result.failed:
+                    held.add(int(task))
     return store.path
 
 

@@ -36,7 +36,8 @@ class Found(NamedTuple):
     """What the cells of a case tell together.
 
     size : that of the samples, 0 where there are none.
-    kind : "pitchfork", "none", "times", ...; reason : why quantities are missing.
+    kind : "pitchfork", "none" (no continuous transition), "times", "averages", "failed" (its measurement raised an
+        error), "unmeasured". reason : why quantities are missing.
     collapse : `fastthermo.exponents.Collapse` of its finite sizes, where there is one.
     at : the time of the process at which the quantities are, for those along time.
     """

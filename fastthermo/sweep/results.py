@@ -13,9 +13,14 @@ from fastthermo.sweep.measures import Found, Table
 from fastthermo.sweep.models import Case
 from fastthermo.sweep.store import Store
 
+LABELS = {"none": "no continuous transition: ", "failed": "failed: "}  # of reasons, by the kind of what was found
+
 
 def dataset(path: str | Path) -> Any:
-    """The store as an xarray data set: observables over (case, size, seed, point), NaN where not measured."""
+    """The store as an xarray data set: observables over (case, size, seed, point), NaN where not measured.
+
+    `measured` says where that is, `failed` why, "" for cells that were not tried and those that were measured.
+    """
     import xarray as xr
 
     store = Store(Path(path))
@@ -26,8 +31,7 @@ def dataset(path: str | Path) -> Any:
     dims = ("case", "size", "seed")
     variables: dict[str, Any] = {name: ((*dims, "point"), values[..., i, :]) for i, name in enumerate(grid.columns)}
     variables |= {name: (dims, scalars[..., i]) for i, name in enumerate(SCALARS)}
-    measured = np.repeat(store.done, grid.block)[: grid.cells].reshape(grid.shape)
-    variables["measured"] = (dims, measured)
+    variables |= {name: (dims, getattr(store, name).reshape(grid.shape)) for name in ("measured", "failed")}
     points = (grid.measure.coordinate, ("point", grid.measure.points))
     coords = {"case": [str(case) for case in grid.cases], "size": list(grid.sizes), points[0]: points[1]}
     return xr.Dataset(variables, coords, {key: str(value) for key, value in store.group.attrs.items()})
@@ -39,12 +43,12 @@ def found(path: str | Path) -> Iterator[tuple[Case, Found]]:
 
     store = Store(Path(path))
     store.check()
-    grid, done = store.grid, store.done
+    grid, every, failed = store.grid, store.measured, store.failed
     _, sizes, seeds = grid.shape
     for index in bar(range(grid.shape[0]), "table", "case"):
         cells = slice(index * sizes * seeds, (index + 1) * sizes * seeds)
         case = grid.case(index)
-        measured = done[np.arange(cells.start, cells.stop) // grid.block].reshape(sizes, seeds)
+        measured, errors = every[cells].reshape(sizes, seeds), failed[cells].reshape(sizes, seeds)
         values = store.group["values"][cells].reshape(sizes, seeds, len(grid.columns), -1)
         scalars = store.group["scalars"][cells].reshape(sizes, seeds, -1)
         temperature = scalars[measured][:, SCALARS.index("critical_temperature")]
@@ -55,7 +59,8 @@ def found(path: str | Path) -> Iterator[tuple[Case, Found]]:
         }
         for i, size in enumerate(grid.sizes):
             if not measured[i].any():
-                yield case, Found(size, "none", "not measured yet", {})
+                why = next(filter(None, errors[i]), "")
+                yield case, Found(size, "failed" if why else "unmeasured", why or "not measured yet", {})
         if tables:
             for one in grid.measure.found(case, tables, float(temperature[0])):
                 yield case, one
@@ -99,7 +104,7 @@ def show(path: str | Path) -> str:
         if one.quantities:
             rest = " ".join(f"{_text(one, name):>16}" for name in symbols)
         else:
-            rest = one.reason if one.reason == "not measured yet" else f"no continuous transition: {one.reason}"
+            rest = f"{LABELS.get(one.kind, '')}{one.reason}"
         at = f" t = {one.at:g}" if np.isfinite(one.at) else ""
         lines.append(f"{case!s:{width}} {one.size or measure.whole:>7} {rest}{at}")
     return "\n".join(lines)

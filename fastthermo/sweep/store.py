@@ -2,7 +2,8 @@
 
 values    (cell, observable, point)   NaN until measured
 scalars   (cell, scalar)              critical_temperature, error_bound, seconds: see `Result`
-done      (task,)                     its chunk is written when a task's others are
+failed    (cell,)                     why a cell could not be measured, "" for the others
+done      (task,)                     its chunk is written when a task's others are; false where a cell failed
 
 A file a chunk in one folder an array, each of which appears whole: a process may end at any moment. Where the attribute
 `empty_chunks` says so, chunks that are all NaN are written too, and one that is missing was lost.
@@ -13,13 +14,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
+import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,8 @@ import numpy as np
 import fastthermo
 from fastthermo.sweep.grid import Grid
 from fastthermo.sweep.measure import SCALARS, Result
+from fastthermo.sweep.provenance import provenance
 
-PACKAGES = ("numpy", "scipy", "numba", "torch", "zarr", "xarray")
 NUMBERS = {"values": ".0.0", "scalars": ".0"}  # arrays of a chunk a task, and how the names of their chunks end
 TOGETHER = 2**22  # numbers that are read at once
 NAMED = 8  # lost tasks that a message names
@@ -79,22 +77,43 @@ class Store:
 
     @property
     def done(self) -> np.ndarray:
-        """Which tasks are, (tasks,); not those whose chunk of `done` is damaged."""
-        return self._done()[0]
+        """Which tasks are, (tasks,) bool; not those whose chunk of `done` is damaged."""
+        return self._each("done")[0]
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Why cells could not be measured, (cells,) of str, "" for the others."""
+        return self._each("failed")[0]
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Which cells are, (cells,) bool: those of tasks that are done, and the rest of those in which some failed."""
+        failed = self.failed != ""
+        return np.repeat(self._tried(failed), self.grid.block)[: self.grid.cells] & ~failed
+
+    @property
+    def tried(self) -> np.ndarray:
+        """Tasks that have numbers, increasing: those that are done, and those in which cells failed."""
+        return np.flatnonzero(self._tried(self.failed != ""))
+
+    def _tried(self, failed: np.ndarray) -> np.ndarray:
+        """Which tasks have numbers, (tasks,) bool, where these cells, (cells,) bool, have failed."""
+        return self.done | np.logical_or.reduceat(failed, np.arange(0, self.grid.cells, self.grid.block))
 
     def lost(self) -> dict[int, str]:
-        """Tasks whose chunks are damaged, or missing though the task is done, each with the name of such a chunk.
+        """Tasks whose chunks are damaged, or missing though they were measured, each with the name of such a chunk.
 
         Reads the whole store: two milliseconds a task, where that took about a second to measure.
         """
-        flags, damaged = self._done()
-        lost, done = {task: f"done/c.{task}" for task in damaged}, np.flatnonzero(flags)
+        failed, damaged = self._each("failed")
+        lost = {task: f"failed/c.{task}" for task in damaged}
+        lost |= {task: f"done/c.{task}" for task in self._each("done")[1]}
+        tried = np.flatnonzero(self._tried(failed != ""))
         for name, end in NUMBERS.items():
-            there = set(os.listdir(self.path / name))
             written = name == "scalars" or self.group.attrs.get("empty_chunks", False)  # seconds are never NaN
-            gone = [int(task) for task in done if written and f"c.{task}{end}" not in there]
-            damaged = [int(some[0]) for some, found in self._read(name, done) if found is None]
-            lost |= {task: f"{name}/c.{task}{end}" for task in (*gone, *damaged)}
+            gone = np.setdiff1d(tried, self._chunks(name)) if written else ()
+            damaged = [some[0] for some, found in self._read(name, tried) if found is None]
+            lost |= {int(task): f"{name}/c.{task}{end}" for task in (*gone, *damaged)}
         return dict(sorted(lost.items()))
 
     def check(self) -> None:
@@ -103,24 +122,33 @@ class Store:
         if lost:
             raise ValueError(f"store: {self.path}: {named(lost)} cannot be read; run the sweep again to measure anew")
 
-    def _done(self) -> tuple[np.ndarray, list[int]]:
-        """Which tasks are, (tasks,), and those of which it cannot be read."""
-        done, damaged = np.zeros(self.grid.tasks, bool), []
-        for some, flags in self._read("done", np.arange(self.grid.tasks)):
-            if flags is None:
+    def _each(self, name: str) -> tuple[np.ndarray, list[int]]:
+        """`failed` or `done`, its fill value where a chunk is damaged, and the tasks whose chunk is."""
+        text = name == "failed"
+        every = np.full(self.grid.cells, "", object) if text else np.zeros(self.grid.tasks, bool)
+        damaged, block = [], self.grid.block if text else 1
+        for some, found in self._read(name, self._chunks(name)):
+            if found is None:
                 damaged.append(int(some[0]))
             else:
-                done[some] = flags
-        return done, damaged
+                every[some[0] * block :][: len(found)] = found
+        return every, damaged
+
+    def _chunks(self, name: str) -> np.ndarray:
+        """Tasks that have a chunk of an array, increasing; none of an array that there is not."""
+        folder = self.path / name
+        found = (re.fullmatch(r"c\.(\d+)(\.0)*", file) for file in (os.listdir(folder) if folder.is_dir() else ()))
+        return np.array(sorted(int(match[1]) for match in found if match), int)
 
     def _read(self, name: str, tasks: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
         """Runs of some tasks, in order, and an array from first to last; None for a task whose chunk is damaged.
 
         Runs that fail are halved until the tasks that do are alone.
         """
-        array = self.group[name]
+        if not len(tasks):
+            return
+        array, runs = self.group[name], [tasks]
         block, width = array.chunks[0], math.prod(array.shape[1:])
-        runs = [tasks] if len(tasks) else []
         while runs:
             some = runs.pop()
             cells, found = slice(int(some[0]) * block, (int(some[-1]) + 1) * block), None
@@ -137,16 +165,24 @@ class Store:
         if result.version != fastthermo.__version__:
             raise ValueError(f"executor: a worker has fastthermo {result.version}, this is {fastthermo.__version__}")
         first = result.task * self.grid.block
-        cells = slice(first, first + len(result.values))
+        cells, failed = slice(first, first + len(result.values)), any(result.failed)
+        if failed and self.group["done"][result.task]:  # measured again, as its numbers were lost
+            self.group["done"][result.task] = False
         for name, numbers in zip(NUMBERS, (result.values, result.scalars), strict=True):
             self.group[name].with_config({"write_empty_chunks": True})[cells] = numbers
-        self.group["done"][result.task] = True
+        if failed and "failed" not in self.group:  # a store that was made without
+            _add(self.group, self.grid, "failed")
+        if "failed" in self.group:
+            self.group["failed"][cells] = list(result.failed) or ""
+        if not failed:
+            self.group["done"][result.task] = True
 
     def read(self, task: int) -> Result:
-        """A finished task's numbers."""
+        """The numbers of a task that was measured."""
         cells = slice(task * self.grid.block, (task + 1) * self.grid.block)
         values, scalars = self.group["values"][cells], self.group["scalars"][cells]
-        return Result(task, values, scalars, self.group.attrs["provenance"]["versions"]["fastthermo"])
+        failed = () if self.done[task] else tuple(self.group["failed"][cells])
+        return Result(task, values, scalars, self.group.attrs["provenance"]["versions"]["fastthermo"], failed)
 
     @contextmanager
     def claimed(self, shard: tuple[int, int] | None) -> Iterator[None]:
@@ -181,32 +217,16 @@ def named(lost: Mapping[int, str]) -> str:
 def _make(path: Path, grid: Grid) -> None:
     """An empty store, which appears whole or not at all."""
     import zarr
-    from zarr.codecs import ZstdCodec
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    points, block, columns = grid.measure.points, grid.block, len(grid.columns)
-    cells, tasks = grid.cells, grid.tasks
     try:
         group = zarr.open_group(temporary, mode="w", zarr_format=3)
         attributes = {"observables": list(grid.columns), "scalars": list(SCALARS), "provenance": provenance()}
         group.attrs.update({"grid": msgspec.json.encode(grid).decode(), "empty_chunks": True, **attributes})
-        for name, shape, chunks, dims, dtype, fill in (
-            ("values", (cells, columns, len(points)), block, ("cell", "observable", "point"), "float64", np.nan),
-            ("scalars", (cells, len(SCALARS)), block, ("cell", "scalar"), "float64", np.nan),
-            ("done", (tasks,), 1, ("task",), "bool", False),
-        ):
-            group.create_array(
-                name,
-                shape=shape,
-                chunks=(chunks, *shape[1:]),
-                dtype=dtype,
-                fill_value=fill,
-                dimension_names=dims,
-                chunk_key_encoding={"name": "default", "separator": "."},
-                compressors=ZstdCodec(checksum=True),
-            )
-        group.create_array(grid.measure.coordinate, data=points, dimension_names=("point",))
+        for name in (*NUMBERS, "failed", "done"):
+            _add(group, grid, name)
+        group.create_array(grid.measure.coordinate, data=grid.measure.points, dimension_names=("point",))
         try:
             temporary.rename(path)
         except OSError:
@@ -216,36 +236,29 @@ def _make(path: Path, grid: Grid) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _commit() -> str | None:
-    """Of the checkout that holds this file; None for an installed package."""
+def _add(group: Any, grid: Grid, name: str) -> None:
+    """An empty array of a store."""
+    from zarr.codecs import ZstdCodec
 
-    def git(*arguments: str) -> str:
-        found = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-        return found.stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("rev-parse", "HEAD")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _cpu() -> str:
-    import llvmlite.binding as llvm
-
-    return str(llvm.get_host_cpu_name())
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, commit and machine."""
-    versions = {"fastthermo": fastthermo.__version__, "python": platform.python_version()}
-    versions |= {package: metadata.version(package) for package in PACKAGES}
-    machine = {"cpu": _cpu(), "architecture": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
-    return {
-        "versions": versions,
-        "commit": _commit(),
-        "machine": machine,
-        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    shape, chunk, dims, dtype, fill = {
+        "values": (
+            (len(grid.columns), len(grid.measure.points)),
+            grid.block,
+            ("observable", "point"),
+            "float64",
+            np.nan,
+        ),
+        "scalars": ((len(SCALARS),), grid.block, ("scalar",), "float64", np.nan),
+        "failed": ((), grid.block, (), "str", ""),
+        "done": ((), 1, (), "bool", False),
+    }[name]
+    group.create_array(
+        name,
+        shape=(grid.tasks if name == "done" else grid.cells, *shape),
+        chunks=(chunk, *shape),
+        dtype=dtype,
+        fill_value=fill,
+        dimension_names=("task" if name == "done" else "cell", *dims),
+        chunk_key_encoding={"name": "default", "separator": "."},
+        compressors=ZstdCodec(checksum=True),
+    )
