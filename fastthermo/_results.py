@@ -24,6 +24,7 @@ class Settings:
     """What a result's numbers depend on; a run is taken up again only where all of it agrees."""
 
     data: str
+    fingerprint: str  # of the data
     states: int
     dimension: int
     labelled: bool
@@ -38,6 +39,7 @@ class Settings:
         """Of this version, a Dataset, its Ensemble and a Process; `more` : fields of a subclass."""
         return cls(
             data=data.name,
+            fingerprint=data.fingerprint,
             states=ensemble.size,
             dimension=ensemble.dimension,
             labelled=data.labels is not None,
@@ -78,9 +80,16 @@ def claim(out: Path, settings: Settings, overwrite: bool, kind: str) -> Path:
         except (OSError, ValueError):
             found = None
         wanted = {"kind": kind, **asdict(settings)}
+        if found is not None:
+            found.setdefault("fingerprint", settings.fingerprint)  # where it is not known, the data are taken for these
         if found == wanted:
             return folder
         if found is not None and not overwrite:
+            if found | {"fingerprint": settings.fingerprint} == wanted:
+                raise ValueError(
+                    f"data: {folder} holds an unfinished {kind} of other data than {settings.data} holds now; bring "
+                    "those back to finish it, or overwrite it"
+                )
             key = next(key for key, value in wanted.items() if found.get(key) != value)
             raise ValueError(
                 f"{key}: {folder} holds an unfinished {found.get('kind')} with {key} = {found.get(key)!r}, this one "

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,6 +183,28 @@ def test_the_energy_has_a_band_of_two_standard_errors(made):
         mean, (low, high) = energy.mean("query"), np.quantile(band.get_paths()[0].vertices[:, 1], [0, 1])
         np.testing.assert_allclose([low, high], [(mean - 2 * error).min(), (mean + 2 * error).max()])
         assert right.get_ylim()[0] <= low < high <= right.get_ylim()[1]
+
+
+@pytest.mark.parametrize("part", ["states", "labels", "scale", "shift"])
+def test_an_unfinished_portrait_of_other_data_under_the_same_name_is_refused(part, digits, tmp_path, monkeypatch):
+    small = Dataset("small", digits.states[:60], digits.labels[:60], digits.scale, digits.shift)
+    changed = {"states": small.states[::-1], "labels": small.labels[::-1], "scale": 0.5, "shift": 1.0}[part]
+    arguments = (ft.OrnsteinUhlenbeck(), tmp_path / "small", 3, 8)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "late_starts", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            portrait(small, *arguments, progress=False)
+    with pytest.raises(ValueError, match=r"data: .* holds an unfinished portrait of other data than small holds now"):
+        portrait(replace(small, **{part: changed}), *arguments, progress=False)
+    settings = tmp_path / ".small.partial" / "settings.json"
+    known = json.loads(settings.read_text())
+    assert known.pop("fingerprint") == small.fingerprint
+    settings.write_text(json.dumps(known))
+    assert portrait(small, *arguments, progress=False)["fingerprint"] == small.fingerprint
 
 
 def fingerprint(folder):

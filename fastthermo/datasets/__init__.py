@@ -7,10 +7,12 @@ command that installs it. Bytes stay bytes; as data they are scaled to [-1, 1].
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import struct
 import zipfile
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,15 @@ class Dataset:
         from fastthermo.ensemble import Ensemble
 
         return Ensemble(self.states, None, self.scale, self.shift)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short name of the contents: states, labels, scale and shift."""
+        states = np.ascontiguousarray(self.states)
+        digest = hashlib.sha256(states.data)
+        labels = None if self.labels is None else np.asarray(self.labels).tolist()
+        digest.update(repr((states.dtype.str, states.shape, labels, float(self.scale), float(self.shift))).encode())
+        return digest.hexdigest()[:16]
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ sweep.write_report("out.zarr", "out.html")       all of it on one page
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,9 @@ def run(
 
     Raises
     ------
-    ValueError for a store of another grid or version, one at which another driver is at work, and a worker with another
-    version, before anything is written. FailedError, when all the others are measured, for cells whose measurement
-    raised an error; the next run tries those again.
+    ValueError for a store of another grid or version, or of other data than the files of the grid hold now, one at
+    which another driver is at work, and a worker with another version, before anything is written. FailedError, when
+    all the others are measured, for cells whose measurement raised an error; the next run tries those again.
     """
     from tqdm import tqdm
 
@@ -105,7 +105,7 @@ def run(
         )
         with bar:
             worst, failed = float("nan"), []
-            for result in _results(grid, todo, executor):
+            for result in _results(grid, todo, executor, store.data):
                 store.write(result)
                 worst = float(np.fmax(worst, np.fmax.reduce(result.scalars[:, SCALARS.index("error_bound")])))
                 bound = "closed forms" if np.isnan(worst) else f"worst error bound {worst:.1e}"
@@ -130,11 +130,12 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> Path:
     stores = [Store(Path(part)) for part in parts]
     if not stores:
         raise ValueError("parts: wanted at least one store, got none")
-    store = Store.open(Path(out), stores[0].grid)
+    for part in stores:
+        part.agree(stores[0].grid, stores[0].data)
+    store = Store.open(Path(out), stores[0].grid, stores[0].data)
     with store.claimed(None):
         held = set(np.flatnonzero(store.done).tolist()) - set(store.lost())
         for part in stores:
-            Store.open(part.path, store.grid)  # refuses another grid or version
             lost = part.lost()
             if lost:
                 print(f"store: {part.path}: {named(lost)} cannot be read; left out", file=sys.stderr)
@@ -146,21 +147,21 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> Path:
     return store.path
 
 
-def _results(grid: Grid, tasks: list[int], executor: Executor | None) -> Iterator[Result]:
+def _results(grid: Grid, tasks: list[int], executor: Executor | None, data: Mapping[str, str]) -> Iterator[Result]:
     """Each task's numbers, in the order in which they come; at most AHEAD at a time."""
     if executor is None:
         for task in tasks:
-            yield run_task(grid, task)
+            yield run_task(grid, task, data)
         return
     waiting: Any = iter(tasks)
-    running = {executor.submit(run_task, grid, task) for _, task in zip(range(AHEAD), waiting, strict=False)}
+    running = {executor.submit(run_task, grid, task, data) for _, task in zip(range(AHEAD), waiting, strict=False)}
     try:
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 following = next(waiting, None)
                 if following is not None:
-                    running.add(executor.submit(run_task, grid, following))
+                    running.add(executor.submit(run_task, grid, following, data))
                 yield future.result()
     finally:
         for future in running:

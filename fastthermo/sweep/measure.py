@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -38,14 +40,19 @@ def version() -> str:
     return fastthermo.__version__
 
 
-def run_task(grid: Grid, task: int) -> Result:
-    """Measure the cells of a task; an error of a case and size is theirs alone, and part of the result."""
+def run_task(grid: Grid, task: int, data: Mapping[str, str] = MappingProxyType({})) -> Result:
+    """Measure the cells of a task; an error of a case and size is theirs alone, and part of the result.
+
+    data : fingerprints that files must have, by their names in the grid.
+    """
     kept = [grid.measure.columns.index(name) for name in grid.columns]
     values, scalars, failed = [], [], []
     for case, size, cells in grid.groups(task):
         begun, watch, problem = time.perf_counter(), Watch(grid.precision, grid.backend), ""
         try:
-            found, temperature = grid.measure.measure(grid.case(case), size, [grid.key(cell) for cell in cells], watch)
+            law = grid.case(case)
+            law = law._replace(fingerprint=data.get(dict(law.parameters).get("name", ""), ""))
+            found, temperature = grid.measure.measure(law, size, [grid.key(cell) for cell in cells], watch)
             numbers = [temperature, watch.bound, (time.perf_counter() - begun) / len(cells)]
         except Exception as error:
             found = np.full((len(cells), len(grid.measure.columns), len(grid.measure.points)), np.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from fastthermo import solvable
-from fastthermo.datasets import Dataset, load
+from fastthermo.datasets import NAMED, Dataset, load
 from fastthermo.ensemble import Ensemble
 
 
@@ -142,11 +142,18 @@ Models = TwoDeltas | Sphere | Simplex | CurieWeiss | IsingRing | Hypercube | Mix
 BY_TAG: dict[str, type[Model]] = {str(kind.__struct_config__.tag): kind for kind in Models.__args__}
 
 
+def fingerprints(models: Iterable[Model]) -> dict[str, str]:
+    """Of each file whose data are among the models, by its name as they give it: that of its contents now."""
+    names = dict.fromkeys(name for model in models if isinstance(model, Data) for name in model.name)
+    return {name: load(name).fingerprint for name in names if name not in NAMED}
+
+
 class Case(NamedTuple):
-    """A law of a grid."""
+    """A law of a grid. fingerprint : that its data must have, "" for any."""
 
     model: str
     parameters: tuple[tuple[str, Any], ...]
+    fingerprint: str = ""
 
     def __str__(self) -> str:
         return f"{self.model}({', '.join(f'{k}={v}' for k, v in self.parameters)})"
@@ -157,7 +164,7 @@ class Case(NamedTuple):
     @property
     def labels(self) -> np.ndarray | None:
         """(N,) classes of the law's states, for labelled data."""
-        return _data(**dict(self.parameters))[1] if self.model == "data" else None
+        return _data(**dict(self.parameters), fingerprint=self.fingerprint)[1] if self.model == "data" else None
 
     def sample(self, size: int, key: int) -> tuple[Any, np.ndarray | None]:
         """An ensemble of `size` data and their labels: of a data set without replacement, all of it for 0."""
@@ -173,18 +180,24 @@ class Case(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _law(case: Case) -> Any:
-    return BY_TAG[case.model].law(**dict(case.parameters))
+    asked = {"fingerprint": case.fingerprint} if case.model == "data" else {}
+    return BY_TAG[case.model].law(**dict(case.parameters), **asked)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str) -> Dataset:
-    return load(name)
+def _load(name: str, fingerprint: str) -> Dataset:
+    data = load(name)
+    if fingerprint not in ("", data.fingerprint):
+        raise ValueError(f"name: {name} holds other data than when the sweep was begun, or than where it was")
+    return data
 
 
 @lru_cache(maxsize=4)
-def _data(name: str, classes: tuple[int, ...], pool: int, mirror: bool) -> tuple[Ensemble, np.ndarray | None]:
+def _data(
+    name: str, classes: tuple[int, ...], pool: int, mirror: bool, fingerprint: str = ""
+) -> tuple[Ensemble, np.ndarray | None]:
     """The ensemble of a case and its labels; bytes stay bytes where pixels are kept as they are."""
-    data = _load(name)
+    data = _load(name, fingerprint)
     states, labels = data.states, None if data.labels is None else np.asarray(data.labels)
     if classes:
         if labels is None:

@@ -27,6 +27,7 @@ import numpy as np
 import fastthermo
 from fastthermo.sweep.grid import Grid
 from fastthermo.sweep.measure import SCALARS, Result
+from fastthermo.sweep.models import fingerprints
 from fastthermo.sweep.provenance import provenance
 
 NUMBERS = {"values": ".0.0", "scalars": ".0"}  # arrays of a chunk a task, and how the names of their chunks end
@@ -58,22 +59,45 @@ class Store:
             raise ValueError(f"store: {file} is missing or damaged: {error!r}") from error
 
     @classmethod
-    def open(cls, path: Path, grid: Grid) -> Store:
-        """The store at `path`, made where there is none; refused where it holds another sweep."""
-        if not path.exists():
-            grid.check()
-            _make(path, grid)
+    def open(cls, path: Path, grid: Grid, data: Mapping[str, str] | None = None) -> Store:
+        """The store at `path`, made where there is none; refused where it holds another sweep.
+
+        data : fingerprints of the files that the grid names, by default of what they hold now.
+        """
+        new = not path.exists()
+        if data is None:
+            if new:
+                grid.check()
+            data = fingerprints(grid.models)
+        if new:
+            _make(path, grid, data)
         store = cls(path)
-        ours, theirs = msgspec.to_builtins(grid), msgspec.to_builtins(store.grid)
-        version = store.group.attrs["provenance"]["versions"]["fastthermo"]
+        store.agree(grid, data)
+        return store
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Fingerprints of the files that the grid names; none where they were not noted."""
+        return dict(self.group.attrs.get("data", {}))
+
+    def agree(self, grid: Grid, data: Mapping[str, str]) -> None:
+        """ValueError where this is the store of another grid, of other data, or of another version."""
+        ours, theirs = msgspec.to_builtins(grid), msgspec.to_builtins(self.grid)
+        version = self.group.attrs["provenance"]["versions"]["fastthermo"]
         for key in ours:
             if ours[key] != theirs[key]:
+                held = f"{key}: {self.path} holds a sweep with {key} = {theirs[key]}"
+                raise ValueError(f"{held}, not {ours[key]}; choose another store")
+        for name, fingerprint in self.data.items():
+            if data.get(name, fingerprint) != fingerprint:
                 raise ValueError(
-                    f"{key}: {path} holds a sweep with {key} = {theirs[key]}, not {ours[key]}; choose another store"
+                    f"name: {self.path} holds a sweep of other data than {name} holds now; bring those back, or choose "
+                    "another store"
                 )
         if version != fastthermo.__version__:
-            raise ValueError(f"version: {path} was begun by fastthermo {version}, this is {fastthermo.__version__}")
-        return store
+            raise ValueError(
+                f"version: {self.path} was begun by fastthermo {version}, this is {fastthermo.__version__}"
+            )
 
     @property
     def done(self) -> np.ndarray:
@@ -214,7 +238,7 @@ def named(lost: Mapping[int, str]) -> str:
     return ", ".join([*(f"task {task} ({chunk})" for task, chunk in list(lost.items())[:NAMED]), *more])
 
 
-def _make(path: Path, grid: Grid) -> None:
+def _make(path: Path, grid: Grid, data: Mapping[str, str]) -> None:
     """An empty store, which appears whole or not at all."""
     import zarr
 
@@ -222,8 +246,13 @@ def _make(path: Path, grid: Grid) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         group = zarr.open_group(temporary, mode="w", zarr_format=3)
-        attributes = {"observables": list(grid.columns), "scalars": list(SCALARS), "provenance": provenance()}
-        group.attrs.update({"grid": msgspec.json.encode(grid).decode(), "empty_chunks": True, **attributes})
+        attributes: dict[str, Any] = {
+            "observables": list(grid.columns),
+            "scalars": list(SCALARS),
+            "provenance": provenance(),
+        }
+        attributes |= {"empty_chunks": True, "data": dict(data)}
+        group.attrs.update({"grid": msgspec.json.encode(grid).decode(), **attributes})
         for name in (*NUMBERS, "failed", "done"):
             _add(group, grid, name)
         group.create_array(grid.measure.coordinate, data=grid.measure.points, dimension_names=("point",))

@@ -17,7 +17,8 @@ import pytest
 import fastthermo
 from fastthermo import cli, sweep
 from fastthermo.sweep import SCALARS, Grid, Result
-from fastthermo.sweep.models import TwoDeltas
+from fastthermo.sweep.models import Data, TwoDeltas
+from fastthermo.sweep.times import Times
 from fastthermo.sweep.transition import Transition
 
 Values = Callable[[Path], np.ndarray]
@@ -75,7 +76,7 @@ def test_a_finished_task_is_not_measured_again(small: Grid, tmp_path: Path, monk
     out = sweep.run(small, tmp_path / "x.zarr", shard=(0, 2))
     measured = []
     original = sweep.run_task
-    monkeypatch.setattr(sweep, "run_task", lambda grid, task: measured.append(task) or original(grid, task))
+    monkeypatch.setattr(sweep, "run_task", lambda grid, task, data: measured.append(task) or original(grid, task, data))
     sweep.run(small, out)
     assert measured == [1, 3]
 
@@ -268,3 +269,26 @@ def test_the_command_line_sweeps_shows_plots_exports_reports_and_merges(
     assert cli.main(["show", str(tmp_path)]) == 2
     assert cli.main(["sweep", file, "--executor", "dask"]) == 2
     assert "address: wanted" in capsys.readouterr().err
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path: Path, values: Values) -> None:
+    rng, file = np.random.default_rng(0), tmp_path / "mine.npy"
+    first, second = rng.normal(size=(2, 40, 3))
+    grid = Grid((Data((str(file),)),), Times(queries=8), (20,), 4, cells_per_task=1)
+    np.save(file, first)
+    out = sweep.run(grid, tmp_path / "x.zarr", shard=(0, 2))
+    np.save(file, second)
+    with pytest.raises(ValueError, match=r"name: .*x\.zarr holds a sweep of other data than .*mine\.npy holds now"):
+        sweep.run(grid, out)
+    other = sweep.run(grid, tmp_path / "other.zarr", shard=(1, 2))
+    with pytest.raises(ValueError, match=r"name: .*other\.zarr holds a sweep of other data than"):
+        sweep.merge(tmp_path / "merged.zarr", [out, other])
+    assert not (tmp_path / "merged.zarr").exists()
+    worker = sweep.run_task(grid, 1, {str(file): "of others"})
+    assert "mine.npy holds other data than" in worker.failed[0]
+    np.save(file, first)
+    whole = values(sweep.run(grid, tmp_path / "whole.zarr"))
+    np.testing.assert_array_equal(values(sweep.run(grid, out)), whole)
+    del sweep.Store(out).group.attrs["data"]  # of which it was not noted
+    np.save(file, second)
+    assert sweep.run(grid, out) == out
