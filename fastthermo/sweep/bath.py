@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -33,6 +34,7 @@ class BathScaling(Measure, frozen=True, tag="bath"):
     particles: int = 1024
 
     columns: ClassVar[tuple[str, ...]] = ("order_parameter", "second_moment", "fourth_moment")
+    needed: ClassVar[tuple[str, ...]] = ("order_parameter",)
     coordinate: ClassVar[str] = "scaled_temperature"
     sizes: ClassVar[str] = "sites"
     whole: ClassVar[str] = "all"
@@ -43,8 +45,8 @@ class BathScaling(Measure, frozen=True, tag="bath"):
 
     def check(self, sizes: tuple[int, ...], seeds: int, finite: bool) -> None:
         low, high, points = self.scaled
-        if not (low < 0 < high and points >= 5):
-            raise ValueError(f"scaled: wanted low < 0 < high and at least 5 points, got {self.scaled}")
+        if not (-math.inf < low < 0 < high < math.inf and points >= 5):
+            raise ValueError(f"scaled: wanted finite low < 0 < high and at least 5 points, got {self.scaled}")
         if len(set(sizes)) < 3 or min(sizes) < 1:
             raise ValueError(f"sizes: wanted at least 3 numbers of sites, got {sizes}")
         if not high < min(sizes) ** 0.5:
@@ -81,6 +83,9 @@ class BathScaling(Measure, frozen=True, tag="bath"):
         if not np.isfinite(temperature):
             axis = case_axis(case)
             yield Found(0, "none", axis if isinstance(axis, str) else "", {})
+            return
+        if "order_parameter" not in next(iter(tables.values())):
+            yield Found(0, "pitchfork", "order_parameter is not among the observables", {})
             return
         tables = {size: table for size, table in sorted(tables.items()) if len(table["order_parameter"])}
         try:

@@ -68,7 +68,14 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self.measure.check(self.sizes, self.seeds, all(isinstance(model, Data) for model in self.models))
 
     def check(self) -> None:
-        """Make each family's laws, and ask data sets for their sizes: a ValueError names what cannot be."""
+        """Make each family's laws, and ask data sets for their sizes: a ValueError names what cannot be.
+
+        Nor may the observables that are kept tell nothing.
+        """
+        missing = [name for name in self.measure.needed if name not in self.columns]
+        if missing or all(name.endswith("_error") for name in self.columns):
+            wanted = ", ".join(missing) or "one that is no error"
+            raise ValueError(f"observables: wanted {wanted} among them, got {', '.join(self.columns)}")
         for model in self.models:
             model.check()
             for i in range(math.prod(model.shape) if isinstance(model, Data) else 0):

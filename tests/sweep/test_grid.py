@@ -38,6 +38,10 @@ PAIR = "[[models]]\nmodel = 'two_deltas'\n"
         ("sizes = [9, 16]\n[measure]\nkind = 'bath'\n" + PAIR, "sizes: wanted at least 3 numbers of sites"),
         ("sizes = [4, 16, 64]\n[measure]\nkind = 'bath'\n" + PAIR, "scaled: wanted temperatures above 0"),
         ("[measure]\nkind = 'times'\n" + PAIR, "sizes: wanted samples of at least 2"),
+        (
+            "sizes = [16, 32, 64]\n[measure]\nkind = 'bath'\nscaled = [-inf, 2.0, 9]\n" + PAIR,
+            "scaled: wanted finite low",
+        ),
         ("sizes = [9]\n[measure]\nkind = 'times'\nprocess = 'slow'\n" + PAIR, "process: wanted one of vp"),
         ("[measure]\nkind = 'averages'\ntimes = []\n" + PAIR, "times: wanted at least one"),
         ("[measure]\nkind = 'averages'\ntimes = [7.0]\n" + PAIR, r"t: wanted times in"),
@@ -59,10 +63,18 @@ def test_a_bad_grid_is_refused_naming_the_key(text: str, match: str, tmp_path: P
         ("[[models]]\nmodel = 'data'\nname = ['nothing']", "got 'nothing', which is neither"),
         ("[[models]]\nmodel = 'data'\nname = ['digits']\nclasses = [[0, 10]]", "wanted classes of digits, got 10"),
         ("[[models]]\nmodel = 'data'\nname = ['digits']\npool = [3]", "pool: wanted a divisor"),
+        (
+            "sizes = [16, 32, 64]\nobservables = ['second_moment']\n[measure]\nkind = 'bath'\n" + PAIR,
+            "observables: wanted order_parameter among them, got second_moment",
+        ),
+        (
+            "observables = ['mmse_error']\n[measure]\nkind = 'averages'\ntimes = [0.5]\n" + PAIR,
+            "observables: wanted one that is no error among them, got mmse_error",
+        ),
         ("sizes = [9000]\n[[models]]\nmodel = 'data'\nname = ['digits']", "sizes: wanted at most 1797"),
     ],
 )
-def test_an_impossible_law_is_refused_before_a_store_is_made(text: str, match: str, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_refused_before_a_store_is_made(text: str, match: str, tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(text)
     grid = sweep.load(tmp_path / "small.toml")
     with pytest.raises(ValueError, match=match):
