@@ -73,7 +73,7 @@ def _plot(arguments: argparse.Namespace) -> int:
 
     figures = sweep.figures(list(sweep.found(arguments.store)), arguments.store.stem)
     if not figures:
-        raise ValueError(f"store: wanted at least one case with a transition to draw, {arguments.store} has none")
+        raise ValueError(f"store: wanted at least one case with quantities to draw, {arguments.store} has none")
     for name, figure in figures.items():
         out = arguments.out
         out = out if name == "quantities" else out.with_name(f"{out.stem}-{name}{out.suffix}")

@@ -53,7 +53,8 @@ class Found(NamedTuple):
 class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
     """A kind of measurement; its fields are its keys in a file.
 
-    columns : the observables of a cell. needed : those without which it tells nothing. coordinate : what they are measured over, `points`.
+    columns : the observables of a cell. needed : those without which it tells nothing.
+    coordinate : what they are measured over, `points`.
     sizes : what the sizes of its grid count; whole : what size 0 stands for. block : cells that take about a second.
     """
 

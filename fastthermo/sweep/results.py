@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,12 @@ from fastthermo.sweep.measures import Found, Table
 from fastthermo.sweep.models import Case
 from fastthermo.sweep.store import Store
 
-LABELS = {"none": "no continuous transition: ", "failed": "failed: "}  # of reasons, by the kind of what was found
+LABELS = {
+    "none": "no continuous transition: ",
+    "pitchfork": "not fitted: ",
+    "failed": "failed: ",
+}  # of reasons, by kind
+LONG = 120  # letters of a reason in a table; exports have all of it
 
 
 def dataset(path: str | Path) -> Any:
@@ -101,12 +107,12 @@ def show(path: str | Path) -> str:
         f"{'case':{width}} {measure.sizes:>7} " + " ".join(f"{symbol:>16}" for symbol in symbols.values()),
     ]
     for case, one in everything:
-        if one.quantities:
-            rest = " ".join(f"{_text(one, name):>16}" for name in symbols)
-        else:
-            rest = f"{LABELS.get(one.kind, '')}{one.reason}"
-        at = f" t = {one.at:g}" if np.isfinite(one.at) else ""
-        lines.append(f"{case!s:{width}} {one.size or measure.whole:>7} {rest}{at}")
+        texts = [f"{_text(one, name):>16}" for name in symbols] if one.quantities else []
+        if np.isfinite(one.at):
+            texts.append(f"t = {one.at:g}")
+        if one.reason:
+            texts.append(LABELS.get(one.kind, "") + shorten(one.reason, LONG, placeholder=" ... (all in `export`)"))
+        lines.append(f"{case!s:{width}} {one.size or measure.whole:>7} {' '.join(texts)}")
     return "\n".join(lines)
 
 

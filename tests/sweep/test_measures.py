@@ -44,6 +44,19 @@ def test_pairs_of_classes_have_exponents_where_mirror_images_make_them_symmetric
         assert quantity.value == pytest.approx(quantity.expected, abs=max(1e-4, 3 * quantity.error))
 
 
+def test_a_table_tells_what_was_not_fitted_or_passed_from_what_has_no_transition(tmp_path: Path) -> None:
+    measure = Transition((0.05, 0.5, 5))
+    shown = sweep.show(sweep.run(Grid((TwoDeltas(), Gaussian((2,))), measure, (1,)), tmp_path / "x.zarr")).splitlines()
+    assert "not fitted: " in shown[2]
+    assert shown[2].endswith("(all in `export`)")
+    assert len(shown[2]) < 200
+    assert "no continuous transition: no gain passes 1" in shown[3]
+    times = Grid((TwoDeltas(),), Times(queries=8), (2,), observables=("collapse", "window"))
+    text = sweep.show(sweep.run(times, tmp_path / "y.zarr"))
+    assert "2 not passed: collapse, window" in text
+    assert "transition" not in text
+
+
 def test_the_bath_collapses_with_mean_field_exponents(tmp_path: Path) -> None:
     grid = Grid((TwoDeltas((0.5,)), Mixture((2.0,)), Gaussian((1,))), BathScaling(), (1024, 4096, 16384, 65536))
     *pitchforks, none = found(grid, tmp_path / "x.zarr").values()
