@@ -108,7 +108,7 @@ class BathScaling(Measure, frozen=True, tag="bath"):
             RESOLUTION * value.mean(0),
         )
         quantities = {
-            name: Quantity(symbol, estimate.value, estimate.error, found.systematic[name], expected)
+            name: Quantity(symbol, estimate.value, estimate.error, found.systematic[name], expected, seeds)
             for name, symbol, estimate, expected in (
                 ("critical", "s_c", found.critical, 1.0),
                 ("inverse_nu", "1/nu", found.inverse_nu, 0.5),
@@ -116,10 +116,10 @@ class BathScaling(Measure, frozen=True, tag="bath"):
             )
         }
         if {"second_moment", "fourth_moment"} <= set(next(iter(tables.values()))):
-            quantities |= self._crossing(tables, control)
+            quantities |= self._crossing(tables, control, seeds)
         return found, quantities
 
-    def _crossing(self, tables: dict[int, Table], control: dict[int, np.ndarray]) -> dict[str, Quantity]:
+    def _crossing(self, tables: dict[int, Table], control: dict[int, np.ndarray], seeds: int) -> dict[str, Quantity]:
         """Of the Binder ratios of the two largest sizes, on the temperatures of the larger one."""
         small, large = sorted(tables)[-2:]
         t = control[large][::-1]
@@ -129,4 +129,4 @@ class BathScaling(Measure, frozen=True, tag="bath"):
             curves[float(size)] = np.stack([np.interp(t, control[size][::-1], row) for row in ratio])
         (crossing,) = binder_crossings(t, curves).values()
         step = float(np.abs(np.diff(t)).mean())
-        return {"binder": Quantity("s_c (Binder)", crossing.value, np.nan_to_num(crossing.error), step, 1.0)}
+        return {"binder": Quantity("s_c (Binder)", crossing.value, np.nan_to_num(crossing.error), step, 1.0, seeds)}

@@ -19,13 +19,14 @@ Table = Mapping[str, np.ndarray]  # observable -> (seeds, points)
 
 
 class Quantity(NamedTuple):
-    """A number that a sweep tells, with its standard errors and what theory expects (NaN: nothing)."""
+    """A number that a sweep tells, of so many seeds: its standard errors, and what theory expects (NaN: nothing)."""
 
     symbol: str
     value: float
     statistical: float = 0.0
     systematic: float = 0.0
     expected: float = math.nan
+    seeds: int = 1
 
     @property
     def error(self) -> float:

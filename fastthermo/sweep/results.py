@@ -89,6 +89,7 @@ def rows_of(everything: Iterable[tuple[Case, Found]]) -> list[dict[str, Any]]:
             row[f"{name}_statistical"] = quantity.statistical
             row[f"{name}_systematic"] = quantity.systematic
             row[f"{name}_expected"] = quantity.expected
+            row[f"{name}_seeds"] = quantity.seeds
         rows.append(row)
     return rows
 
@@ -101,13 +102,14 @@ def show(path: str | Path) -> str:
     symbols: dict[str, str] = {}
     for _, one in everything:
         symbols |= {name: quantity.symbol for name, quantity in one.quantities.items()}
-    width = max(len(str(case)) for case, _ in everything)
+    width, seeds = max(len(str(case)) for case, _ in everything), store.grid.seeds
+    wide = max([16, *(len(_text(one, name, seeds)) for _, one in everything for name in one.quantities)])
     lines = [
         f"{path}: {done.sum()} of {len(done)} tasks, {store.grid.cells} cells",
-        f"{'case':{width}} {measure.sizes:>7} " + " ".join(f"{symbol:>16}" for symbol in symbols.values()),
+        f"{'case':{width}} {measure.sizes:>7} " + " ".join(f"{symbol:>{wide}}" for symbol in symbols.values()),
     ]
     for case, one in everything:
-        texts = [f"{_text(one, name):>16}" for name in symbols] if one.quantities else []
+        texts = [f"{_text(one, name, seeds):>{wide}}" for name in symbols] if one.quantities else []
         if np.isfinite(one.at):
             texts.append(f"t = {one.at:g}")
         if one.reason:
@@ -116,11 +118,13 @@ def show(path: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _text(one: Found, name: str) -> str:
+def _text(one: Found, name: str, seeds: int) -> str:
+    """A quantity with its error, and of how many seeds it is where some have none."""
     if name not in one.quantities:
         return "-"
     quantity = one.quantities[name]
-    return f"{quantity.value:.4f} ± {quantity.error:.1g}"
+    some = f" ({quantity.seeds} of {seeds})" if quantity.seeds < seeds else ""
+    return f"{quantity.value:.4f} ± {quantity.error:.1g}{some}"
 
 
 def export(path: str | Path, out: str | Path) -> Path:

@@ -94,7 +94,8 @@ class Times(Measure, frozen=True, tag="times"):
                     own = table[f"{name}_error"][:, 0] if f"{name}_error" in table else 0.0
                     value, error = mean_of(table[name][:, 0], own)
                     if np.isfinite(value):
-                        quantities[name] = Quantity(f"t ({name})", value, error)
+                        seeds = int(np.isfinite(table[name][:, 0]).sum())
+                        quantities[name] = Quantity(f"t ({name})", value, error, seeds=seeds)
             absent = [name for name in names if name in table and name not in quantities]
             yield Found(size, "times", f"not passed: {', '.join(absent)}" if absent else "", quantities)
 
@@ -153,5 +154,6 @@ class Averages(Measure, frozen=True, tag="averages"):
                 quantities = {}
                 for name in symbols.keys() & table.keys():
                     own = table[f"{name}_error"][:, i] if f"{name}_error" in table else 0.0
-                    quantities[name] = Quantity(symbols[name], *mean_of(table[name][:, i], own))
+                    seeds = int(np.isfinite(table[name][:, i]).sum())
+                    quantities[name] = Quantity(symbols[name], *mean_of(table[name][:, i], own), seeds=seeds)
                 yield Found(size, "averages", "", dict(sorted(quantities.items())), at=t)

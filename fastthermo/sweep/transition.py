@@ -82,7 +82,8 @@ class Transition(Measure, frozen=True, tag="transition"):
             except ValueError as problem:
                 reasons.append(str(problem))
                 continue
+            errors_of = exponent.statistical, exponent.systematic
             quantities[name] = Quantity(
-                exponent.symbol, exponent.value, exponent.statistical, exponent.systematic, exponent.mean_field
+                exponent.symbol, exponent.value, *errors_of, exponent.mean_field, seeds=len(rows[name])
             )
         return Found(size, "pitchfork", "; ".join(reasons), quantities)
