@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastthermo.sweep.grid import Grid, load
-from fastthermo.sweep.measure import SCALARS, Result, run_task
+from fastthermo.sweep.measure import SCALARS, Result, check_worker, run_task
 from fastthermo.sweep.measures import Found
 from fastthermo.sweep.models import Case
 from fastthermo.sweep.report import figures, write_report
@@ -80,13 +80,18 @@ def run(
     Raises
     ------
     ValueError for a store of another grid or version, or of other data than the files of the grid hold now, one at
-    which another driver is at work, and a worker with another version, before anything is written. FailedError, when
-    all the others are measured, for cells whose measurement raised an error; the next run tries those again.
+    which another driver is at work, a worker without a GPU for Triton or with another version, before anything is
+    written. FailedError, when all the others are measured, for cells whose measurement raised an error; the next run
+    tries those again.
     """
     from tqdm import tqdm
 
     if shard is not None and not 0 <= shard[0] < shard[1]:
         raise ValueError(f"shard: wanted i/n with 0 <= i < n, got {shard[0]}/{shard[1]}")
+    if executor is None:
+        check_worker(grid)
+    else:
+        executor.submit(check_worker, grid).result()
     store = Store.open(Path(out), grid)
     with store.claimed(shard):
         lost = store.lost()

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastthermo.exponents import binder_crossings, binder_ratio, collapse
 from fastthermo.solvable import Bath
-from fastthermo.sweep.measures import Found, Measure, Quantity, Table, Watch
+from fastthermo.sweep.measures import MOST_POINTS, Found, Measure, Quantity, Table, Watch
 from fastthermo.sweep.models import Case
 from fastthermo.sweep.transition import case_axis
 
@@ -45,8 +45,8 @@ class BathScaling(Measure, frozen=True, tag="bath"):
 
     def check(self, sizes: tuple[int, ...], seeds: int, finite: bool) -> None:
         low, high, points = self.scaled
-        if not (-math.inf < low < 0 < high < math.inf and points >= 5):
-            raise ValueError(f"scaled: wanted finite low < 0 < high and at least 5 points, got {self.scaled}")
+        if not (-math.inf < low < 0 < high < math.inf and 5 <= points <= MOST_POINTS):
+            raise ValueError(f"scaled: wanted finite low < 0 < high, 5 to {MOST_POINTS} points, got {self.scaled}")
         if len(set(sizes)) < 3 or min(sizes) < 1:
             raise ValueError(f"sizes: wanted at least 3 numbers of sites, got {sizes}")
         if not high < min(sizes) ** 0.5:

@@ -19,6 +19,7 @@ from fastthermo.sweep.models import Case, Data, Models
 from fastthermo.sweep.times import Averages, Times
 from fastthermo.sweep.transition import Transition
 
+MOST_TASKS, MOST_NUMBERS = 10**6, 2**28  # of a store, and of one of its tasks, 2 GiB
 TASKS = 1000  # at most, so that a store has a few thousand files
 
 
@@ -66,6 +67,13 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not fine:
                 raise ValueError(f"{key}: wanted {wanted}, got {got}")
         self.measure.check(self.sizes, self.seeds, all(isinstance(model, Data) for model in self.models))
+        numbers = self.block * len(self.columns) * len(self.measure.points)
+        for key, fine, wanted, got in (
+            ("cells_per_task", self.tasks <= MOST_TASKS, f"at most {MOST_TASKS} tasks", f"{self.tasks}"),
+            ("cells", numbers <= MOST_NUMBERS, f"at most {MOST_NUMBERS} numbers a task", f"{numbers}"),
+        ):
+            if not fine:
+                raise ValueError(f"{key}: wanted {wanted}, got {got} of {self.cells} cells of cases, sizes and seeds")
 
     def check(self) -> None:
         """Make each family's laws, and ask data sets for their sizes: a ValueError names what cannot be.
@@ -114,7 +122,7 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def block(self) -> int:
         """Cells of a task."""
-        return self.cells_per_task or max(self.measure.block, -(-self.cells // TASKS))
+        return max(1, min(self.cells_per_task or max(self.measure.block, -(-self.cells // TASKS)), self.cells))
 
     @property
     def tasks(self) -> int:

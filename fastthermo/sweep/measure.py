@@ -11,7 +11,7 @@ import numpy as np
 
 import fastthermo
 from fastthermo.sweep.grid import Grid
-from fastthermo.sweep.measures import Watch
+from fastthermo.sweep.measures import Watch, gpu
 
 SCALARS = ("critical_temperature", "error_bound", "seconds")  # of a cell
 
@@ -40,11 +40,18 @@ def version() -> str:
     return fastthermo.__version__
 
 
+def check_worker(grid: Grid) -> None:
+    """ValueError where this process cannot measure any cell of the grid: it has no GPU for Triton."""
+    if grid.backend == "triton":
+        gpu()
+
+
 def run_task(grid: Grid, task: int, data: Mapping[str, str] = MappingProxyType({})) -> Result:
     """Measure the cells of a task; an error of a case and size is theirs alone, and part of the result.
 
     data : fingerprints that files must have, by their names in the grid.
     """
+    check_worker(grid)
     kept = [grid.measure.columns.index(name) for name in grid.columns]
     values, scalars, failed = [], [], []
     for case, size, cells in grid.groups(task):

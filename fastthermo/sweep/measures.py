@@ -15,6 +15,7 @@ from fastthermo.ensemble import Ensemble
 from fastthermo.exponents import Axis
 from fastthermo.sweep.models import Case
 
+MOST_POINTS = 10**6  # of a cell
 Table = Mapping[str, np.ndarray]  # observable -> (seeds, points)
 
 
@@ -143,7 +144,7 @@ def _placed(law: Ensemble, backend: str | None) -> Ensemble:
 def gpu() -> Any:
     """The GPU of this process, which no other worker on this machine has: the first of those visible that is free.
 
-    Raises RuntimeError where every visible GPU has its worker.
+    Raises ValueError where there is none that is free.
     """
     import fcntl
     import tempfile
@@ -163,7 +164,7 @@ def gpu() -> Any:
         _locks.append(lock)  # held until the process ends
         torch.cuda.set_device(i)
         return torch.device("cuda", i)
-    raise RuntimeError(f"backend: triton wants a GPU for each worker, {count} are visible and none of them is free")
+    raise ValueError(f"backend: triton wants a GPU for each worker, {count} are visible and none of them is free")
 
 
 _locks: list[Any] = []

@@ -11,7 +11,7 @@ import numpy as np
 from fastthermo.exponents import OBSERVABLES, Axis, critical_axis, fit, observe
 from fastthermo.exponents.axis import ROUNDING
 from fastthermo.exponents.observe import FIELDS, rounding_errors
-from fastthermo.sweep.measures import Found, Measure, Quantity, Table, Watch, WatchedAxis
+from fastthermo.sweep.measures import MOST_POINTS, Found, Measure, Quantity, Table, Watch, WatchedAxis
 from fastthermo.sweep.models import Case
 
 
@@ -41,8 +41,8 @@ class Transition(Measure, frozen=True, tag="transition"):
 
     def check(self, sizes: tuple[int, ...], seeds: int, finite: bool) -> None:
         low, high, points = self.epsilon
-        if not (0 < low < high < 1 and points >= 4):
-            raise ValueError(f"epsilon: wanted 0 < low < high < 1 and at least 4 points, got {self.epsilon}")
+        if not (0 < low < high < 1 and 4 <= points <= MOST_POINTS):
+            raise ValueError(f"epsilon: wanted 0 < low < high < 1 and 4 to {MOST_POINTS} points, got {self.epsilon}")
         if sizes == (0,) and seeds != 1:
             raise ValueError(f"seeds: wanted 1 with sizes = [0]: exact averages have none, got {seeds}")
         if 0 in sizes and sizes != (0,):

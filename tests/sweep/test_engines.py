@@ -258,3 +258,16 @@ def test_the_job_script_of_slurm_starts_a_worker_that_does_the_sweep(
             os.killpg(job.pid, signal.SIGTERM)
             job.wait()
     np.testing.assert_array_equal(values(out), want)
+
+
+def test_triton_without_a_gpu_is_refused_in_a_line_before_a_store_is_made(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    small_file.write_text('backend = "triton"\n' + small_file.read_text())
+    for engine in (["process"], ["loky", "--workers", "1"]):
+        assert cli.main(["sweep", str(small_file), "--executor", *engine]) == 2
+        error = capsys.readouterr().err
+        assert "error: backend: triton wants a GPU for each worker, 0 are visible" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "small.zarr").exists()

@@ -42,6 +42,12 @@ PAIR = "[[models]]\nmodel = 'two_deltas'\n"
             "sizes = [16, 32, 64]\n[measure]\nkind = 'bath'\nscaled = [-inf, 2.0, 9]\n" + PAIR,
             "scaled: wanted finite low",
         ),
+        (
+            "sizes = [9]\nseeds = 1000000000000\n" + PAIR,
+            "cells: wanted at most .* numbers a task",
+        ),
+        ("sizes = [9]\nseeds = 9000000\ncells_per_task = 1\n" + PAIR, "cells_per_task: wanted at most 1000000 tasks"),
+        ("[measure]\nkind = 'transition'\nepsilon = [0.1, 0.2, 100000000000]\n" + PAIR, "epsilon: wanted .* points"),
         ("sizes = [9]\n[measure]\nkind = 'times'\nprocess = 'slow'\n" + PAIR, "process: wanted one of vp"),
         ("[measure]\nkind = 'averages'\ntimes = []\n" + PAIR, "times: wanted at least one"),
         ("[measure]\nkind = 'averages'\ntimes = [7.0]\n" + PAIR, r"t: wanted times in"),
@@ -137,3 +143,9 @@ def test_a_million_cells_are_planned_in_little_memory(grid: Grid) -> None:
     assert re.fullmatch(r"two_deltas\(.*\)", str(grid.case(grid.shape[0] - 1)))
     assert tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
+
+
+def test_a_task_has_no_more_cells_than_there_are(tmp_path: Path) -> None:
+    grid = Grid((TwoDeltas((1.0, 2.0)),), cells_per_task=10**11)
+    assert (grid.block, grid.tasks) == (2, 1)
+    assert sweep.Store(sweep.run(grid, tmp_path / "x.zarr")).done.all()
