@@ -151,3 +151,9 @@ def test_labels_of_another_length_are_refused(tmp_path):
         load("digits", tmp_path / "labels.npy")
     with pytest.raises(ValueError, match="labels: wanted a file"):
         load("digits", tmp_path / "absent.npy")
+
+
+def test_numbers_whose_squares_overflow_are_refused_by_the_file(tmp_path):
+    np.save(tmp_path / "huge.npy", np.array([[1e200, 0.0], [0.0, 1.0]]))
+    with pytest.raises(ValueError, match=r"huge\.npy: wanted numbers whose squares are finite, got 1e\+200"):
+        load(tmp_path / "huge.npy")

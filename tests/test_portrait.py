@@ -207,6 +207,13 @@ def test_an_unfinished_portrait_of_other_data_under_the_same_name_is_refused(par
     assert portrait(small, *arguments, progress=False)["fingerprint"] == small.fingerprint
 
 
+def test_labels_that_are_refused_leave_no_folder(digits, tmp_path):
+    small = Dataset("small", digits.states[:60], np.full(60, np.nan))
+    with pytest.raises(ValueError, match="labels: "):
+        portrait(small, ft.OrnsteinUhlenbeck(), tmp_path / "small", 3, 8, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def fingerprint(folder):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 

@@ -98,6 +98,9 @@ def _checked(data: Dataset) -> Dataset:
         bad = np.argwhere(~np.isfinite(states))
         if len(bad):
             raise ValueError(f"{data.name}: wanted finite numbers, got {states[tuple(bad[0])]} at {bad[0].tolist()}")
+        largest = float(np.abs(states).max())
+        if not np.isfinite(largest * largest * states[0].size):
+            raise ValueError(f"{data.name}: wanted numbers whose squares are finite, got {largest:g} as the largest")
     if np.all(states == states[0]):
         raise ValueError(f"{data.name}: all {len(states)} states are the same; constant data have no thermodynamics")
     if labels is not None and labels.shape != (len(states),):

@@ -41,10 +41,10 @@ def portrait(
     """
     check_counts({"times": (times, 2), "queries": (queries, 2), "seed": (seed, 0)})
     ensemble = data.ensemble()
+    classes = None if data.labels is None else ensemble.split(data.labels)
     settings = Settings.about(data, ensemble, process, times, queries, seed)
     out = Path(out)
     folder = claim(out, settings, overwrite, "portrait")
-    classes = None if data.labels is None else ensemble.split(data.labels)
     started = time.monotonic()
     landmarks = measure.landmarks(ensemble, process, seed)
     grid = measure.grid(ensemble, process, times, landmarks)

@@ -47,11 +47,11 @@ def survey(
     """
     check_counts({"times": (times, 5), "queries": (queries, 2), "seed": (seed, 0)})
     ensemble = data.ensemble()
+    classes = None if data.labels is None else ensemble.split(data.labels)
     settings = Settings.about(data, ensemble, process, times, queries, seed)
     out = Path(out)
     folder = claim(out, settings, overwrite, "regimes")
     started = time.monotonic()
-    classes = None if data.labels is None else ensemble.split(data.labels)
     marks = landmarks(ensemble, process, seed)
     what = measure.Survey(ensemble, classes, process, settings)
     store = measure.open_survey(folder, what, grid(ensemble, process, times, marks, SIGNAL)[:-1])
