@@ -119,6 +119,21 @@ def test_a_reader_that_has_left_ends_the_command_without_a_word(unbuffered):
     assert (process.returncode, error) == (141, "")
 
 
+@pytest.mark.parametrize(("command", "kept"), [("_sweep", True), ("_export", False)])
+def test_a_full_disk_is_named_and_only_what_can_be_is_continued(command, kept, monkeypatch, capsys):
+    from fastthermo.cli import sweeps
+
+    def full(arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sweeps, command, full)
+    arguments = {"_sweep": ["sweep", "x.toml", "--out", "out.x"], "_export": ["export", "x.zarr", "out.x"]}[command]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "error: out.x: no space left" in error
+    assert ("can be continued" in error) == kept
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a child process are set between fork and exec")
 def test_a_disk_without_room_is_an_error_that_leaves_earlier_samples_whole(tmp_path):
     import resource

@@ -55,9 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         return _closed(error)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            return _fail(
-                f"{error.filename or 'the disk'}: no space left; what was finished is kept and can be continued"
-            )
+            full = error.filename or getattr(arguments, "out", None) or "the disk"
+            kept = "; what was finished is kept and can be continued" if getattr(arguments, "resumed", True) else ""
+            return _fail(f"{full}: no space left{kept}")
         return _fail(str(error))
 
 

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         "--start", choices=("noise", "gaussian", "data"), default="noise", help="law at the start (default noise)"
     )
     add_out(sample, "samples/NAME")
-    sample.set_defaults(run=_sample)
+    sample.set_defaults(run=_sample, resumed=False)
 
     train = commands.add_parser(
         "train",

@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
         parser.add_argument("store", metavar="STORE", type=Path)
         if name != "show":
             parser.add_argument("out", metavar="FILE", type=Path)
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, resumed=False)
 
     merge = commands.add_parser("merge", help="the finished tasks of several stores of one grid in one store")
     merge.add_argument("out", metavar="STORE", type=Path)
@@ -48,7 +48,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
     grid = sweep.load(arguments.grid)
     shard = sweep.read_shard(arguments.shard) if arguments.shard else None
-    out = arguments.out or arguments.grid.with_suffix(".zarr")
+    out = arguments.out = arguments.out or arguments.grid.with_suffix(".zarr")
     status = 0
     with executor(arguments.executor, arguments.workers, arguments.address, arguments.threads) as pool:
         try:
