@@ -93,6 +93,8 @@ class Hypercube(Model, frozen=True, tag="hypercube"):
 
     @staticmethod
     def law(**parameters: Any) -> Any:
+        if parameters["d"] < 2:
+            raise ValueError(f"d: wanted an integer of at least 2, got {parameters['d']!r}")
         return solvable.curie_weiss(parameters["d"], 0.0)
 
 

@@ -18,6 +18,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,14 @@ class Store:
         ours, theirs = msgspec.to_builtins(grid), msgspec.to_builtins(self.grid)
         version = self.group.attrs["provenance"]["versions"]["fastthermo"]
         for key in ours:
-            if ours[key] != theirs[key]:
-                held = f"{key}: {self.path} holds a sweep with {key} = {theirs[key]}"
-                raise ValueError(f"{held}, not {ours[key]}; choose another store")
+            mine, held = ours[key], theirs[key]
+            if key == "models":  # of the families, the first that differs
+                pairs = zip_longest(mine, held, fillvalue="none")
+                mine, held = next(((one, other) for one, other in pairs if one != other), ("", ""))
+            if mine != held:
+                raise ValueError(
+                    f"{key}: {self.path} holds a sweep with {key} = {held}, not {mine}; choose another store"
+                )
         for name, fingerprint in self.data.items():
             if data.get(name, fingerprint) != fingerprint:
                 raise ValueError(

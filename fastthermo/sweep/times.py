@@ -121,6 +121,7 @@ class Averages(Measure, frozen=True, tag="averages"):
         "participation_error",
     )
     coordinate: ClassVar[str] = "time"
+    whole: ClassVar[str] = "law"
 
     @property
     def points(self) -> np.ndarray:

@@ -141,6 +141,7 @@ def test_averages_along_time_of_gaussian_data_are_the_closed_forms(tmp_path: Pat
         assert abs(information.value - 1.5 * math.log1p(beta)) < 4 * information.error
         assert mmse.value == pytest.approx(3 / (1 + beta))
     assert "t = 0.2" in sweep.show(tmp_path / "x.zarr")
+    assert "   law " in sweep.show(tmp_path / "x.zarr")
 
 
 def test_sums_are_asked_with_the_precision_and_backend_of_the_grid_and_their_bound_is_kept(tmp_path: Path) -> None:

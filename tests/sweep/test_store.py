@@ -17,7 +17,7 @@ import pytest
 import fastthermo
 from fastthermo import cli, sweep
 from fastthermo.sweep import SCALARS, Grid, Result
-from fastthermo.sweep.models import Data, TwoDeltas
+from fastthermo.sweep.models import Data, Gaussian, TwoDeltas
 from fastthermo.sweep.times import Times
 from fastthermo.sweep.transition import Transition
 
@@ -90,6 +90,8 @@ def test_another_grid_or_version_is_refused_by_the_key(
         sweep.run(Grid(small.models, small.measure, small.sizes, small.seeds, seed=1), out)
     with pytest.raises(ValueError, match=r"measure: .* holds a sweep with measure = .*'epsilon': \(0.05, 0.5, 8\)"):
         sweep.run(Grid(small.models, Transition(), small.sizes, small.seeds), out)
+    with pytest.raises(ValueError, match=r"models: \S* holds a sweep with models = \{[^}]*'gaussian'[^}]*\}, not \{"):
+        sweep.run(Grid((small.models[0], Gaussian((3,))), small.measure, small.sizes, small.seeds), out)
     monkeypatch.setattr(fastthermo, "__version__", "9")
     with pytest.raises(ValueError, match=r"version: .*begun by fastthermo 0"):
         sweep.run(small, out)
@@ -143,7 +145,8 @@ def test_merged_shards_are_the_whole(small: Grid, tmp_path: Path, values: Values
     np.testing.assert_array_equal(values(sweep.merge(tmp_path / "merged.zarr", parts)), want)
     other = sweep.run(Grid(small.models, small.measure, (500,), 2), tmp_path / "other.zarr")
     with pytest.raises(ValueError, match=r"sizes: .*other\.zarr holds a sweep"):
-        sweep.merge(tmp_path / "merged.zarr", [*parts, other])
+        sweep.merge(tmp_path / "none.zarr", [*parts, other])
+    assert not (tmp_path / "none.zarr").exists()
 
 
 FULL = """
