@@ -85,7 +85,7 @@ def train(
         rate,
         seed,
         fastthermo.__version__,
-        checkpoint.fingerprint(data.states),
+        replace(data, labels=None).fingerprint,
     )
     if overwrite:
         for name in (CURRENT, PREVIOUS, NETWORK, "history.csv"):
