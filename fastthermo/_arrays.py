@@ -171,12 +171,10 @@ def device_of(name: Any) -> torch.device:
 
 def read_rows(name: str, x: Any, dimension: int, device: torch.device) -> tuple[torch.Tensor, tuple[int, ...], bool]:
     """x as (B, D), the shape it came in ((D,), (B, D), (B, ...) or one query (...)), and whether it was one query."""
-    tensor = to_float(name, x)
+    if is_torch(x) and x.device != device:
+        raise ValueError(f"{name}: wanted a tensor on {device}, where the states are, got one on {x.device}")
+    tensor = to_float(name, x).to(device)
     shape = tuple(tensor.shape)
-    if not is_torch(x):
-        tensor = tensor.to(device)
-    if tensor.device != device:
-        raise ValueError(f"{name}: wanted a tensor on {device}, where the states are, got one on {tensor.device}")
     if len(shape) >= 2 and prod(shape[1:]) == dimension:
         return tensor.reshape(shape[0], dimension), shape, False
     if len(shape) >= 1 and prod(shape) == dimension:
