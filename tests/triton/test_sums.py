@@ -285,3 +285,16 @@ def test_screening_keeps_every_state_that_matters(interpreted: Any) -> None:
         if seen.kept[b] <= seen.groups.shape[1]:
             matter = set((logits[b] >= runner_up[b] - 700).nonzero()[:, 0].floor_divide(16).tolist())
             assert matter <= set(seen.groups[b, : seen.kept[b]].tolist())
+
+
+def test_few_queries_over_many_states_of_few_dimensions_are_right_to_float64(interpreted: Any) -> None:
+    """They leave a device idle but where several programs share their states, as those of float64 do."""
+    size = config.MANY_STATES + 5
+    states = torch.randn(size, 2, generator=torch.Generator().manual_seed(0))
+    given = states, torch.full((size,), -1.0).double()
+    field, beta = states[:2].double() + 0.1, torch.tensor([0.1, 1e3]).double()
+    found = interpreted.boltzmann(interpreted.pack(*given), field, beta, "single")
+    want = reference.boltzmann(reference.pack(*given), field, beta)
+    assert torch.allclose(found.shift, want.shift, rtol=0, atol=1e-13)
+    assert torch.allclose(found.log_rest, want.log_rest, rtol=1e-13)
+    assert (found.error_bound < 1e-9).all()
