@@ -74,6 +74,8 @@ class LearnedDenoiser:
 
     def __call__(self, x: Any, t: Any, **condition: Any) -> Denoised:
         """The mean of clean data given x at time t (a scalar or (B,)), shaped like x; azula's calling convention."""
+        import torch
+
         model = self.given(**condition) if condition else self
         if model.known_shape is None:
             model = replace(model, known_shape=tuple(x.shape[1:]))
@@ -84,7 +86,7 @@ class LearnedDenoiser:
         try:
             mean = q.vector(model._means(q.field, times))
         except RuntimeError as error:
-            if self.known_shape is not None:
+            if self.known_shape is not None or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise ValueError(
                 f"{self.name}: the network failed on x of shape {tuple(x.shape)}, read as {x.shape[0]} states of shape "
@@ -99,7 +101,8 @@ class LearnedDenoiser:
     def given(self, guidance: float | None = None, **condition: Any) -> LearnedDenoiser:
         """The same network under a condition: further keywords of its call, one value for all queries or one a query.
 
-        Integers and arrays, NumPy or torch, come to the network as tensors of one row a query.
+        Integers, arrays, NumPy or torch, and flat lists or tuples of numbers come to the network as tensors of one row
+        a query: a pair that holds for all queries is an array of shape (1, 2).
 
         guidance : weight w of the conditional mean in m_u + w (m_c - m_u); needs `unconditional` in `wrap`.
         """

@@ -134,7 +134,8 @@ def refined(function: Any, process: Process, times: np.ndarray, values: np.ndarr
     while True:
         sign, size = np.sign(values), np.abs(values)
         ahead = np.append(np.flatnonzero(sign != sign[0]), len(x))[0]
-        left, here, right = size[: ahead - 2], size[1 : ahead - 1], size[2:ahead]
+        same = size[:ahead]
+        left, here, right = same[:-2], same[1:-1], same[2:]
         near = (here <= left) & (here <= right) & (here < np.maximum(left, right) - here)
         i = 1 + np.flatnonzero(near)
         cells = np.union1d(i - 1, i)

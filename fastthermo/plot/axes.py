@@ -20,7 +20,7 @@ MARKS = {
 }
 
 
-def landmarks(summary: dict[str, Any]) -> dict[str, float]:
+def _marked(summary: dict[str, Any]) -> dict[str, float]:
     """The critical, speciation and collapse times of a summary, those that there are."""
     found = {
         "critical": summary["critical_time"]["fixed_point"],
@@ -32,7 +32,7 @@ def landmarks(summary: dict[str, Any]) -> dict[str, float]:
 
 def events(summary: dict[str, Any], t: np.ndarray, information: np.ndarray | None = None) -> list[float]:
     """What an axis of time has to show: the landmarks, and where information (T,) is given, when half of it is lost."""
-    found = list(landmarks(summary).values())
+    found = list(_marked(summary).values())
     if information is not None:
         found.append(float(t[np.abs(information - information.max() / 2).argmin()]))
     return found
@@ -58,7 +58,7 @@ def time_axis(axis: Axes, t: np.ndarray, when: Collection[float] = (), margin: f
 
 def mark(axis: Axes, summary: dict[str, Any], labels: bool = True) -> None:
     """The critical, speciation and collapse times of a summary as lines, with or without labels in the legend."""
-    for name, time in landmarks(summary).items():
+    for name, time in _marked(summary).items():
         color, label = MARKS[name]
         legend = f"{label} $t = {time:.3g}$" if labels else None
         axis.axvline(time, color=color, linewidth=1.1, linestyle=(0, (4, 2)), label=legend, zorder=1)

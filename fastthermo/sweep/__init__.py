@@ -46,7 +46,7 @@ __all__ = [
     "write_report",
 ]
 
-NAMED = 20  # failed cells that a message names
+FAILURES = 20  # failed cells that a message names
 AHEAD = 64  # tasks handed to an executor before their results are written
 
 
@@ -55,9 +55,9 @@ class FailedError(RuntimeError):
 
     def __init__(self, path: Path, failed: list[str]) -> None:
         failed = list(dict.fromkeys(failed))
-        more = [f"and {len(failed) - NAMED} more: fastthermo show {path}"] if len(failed) > NAMED else []
+        more = [f"and {len(failed) - FAILURES} more: fastthermo show {path}"] if len(failed) > FAILURES else []
         lines = [f"{path}: all that could be measured is kept, the same command tries again what failed:"]
-        super().__init__("\n  ".join([*lines, *failed[:NAMED], *more]))
+        super().__init__("\n  ".join([*lines, *failed[:FAILURES], *more]))
 
 
 def run(

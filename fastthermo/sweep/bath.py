@@ -84,9 +84,6 @@ class BathScaling(Measure, frozen=True, tag="bath"):
             axis = case_axis(case)
             yield Found(0, "none", axis if isinstance(axis, str) else "", {})
             return
-        if "order_parameter" not in next(iter(tables.values())):
-            yield Found(0, "pitchfork", "order_parameter is not among the observables", {})
-            return
         tables = {size: table for size, table in sorted(tables.items()) if len(table["order_parameter"])}
         try:
             found, quantities = self._collapsed(tables, temperature)

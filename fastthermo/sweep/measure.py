@@ -57,8 +57,7 @@ def run_task(grid: Grid, task: int, data: Mapping[str, str] = MappingProxyType({
     for case, size, cells in grid.groups(task):
         begun, watch, problem = time.perf_counter(), Watch(grid.precision, grid.backend), ""
         try:
-            law = grid.case(case)
-            law = law._replace(fingerprint=data.get(dict(law.parameters).get("name", ""), ""))
+            law = grid.case(case).of(data)
             found, temperature = grid.measure.measure(law, size, [grid.key(cell) for cell in cells], watch)
             numbers = [temperature, watch.bound, (time.perf_counter() - begun) / len(cells)]
         except Exception as error:

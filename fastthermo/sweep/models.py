@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -159,6 +159,10 @@ class Case(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.model}({', '.join(f'{k}={v}' for k, v in self.parameters)})"
+
+    def of(self, data: Mapping[str, str]) -> Case:
+        """The same, whose file must have its fingerprint of these, by names."""
+        return self._replace(fingerprint=data.get(dict(self.parameters).get("name", ""), ""))
 
     def law(self) -> Any:
         return _law(self)

@@ -33,7 +33,7 @@ from fastthermo.sweep.provenance import provenance
 
 NUMBERS = {"values": ".0.0", "scalars": ".0"}  # arrays of a chunk a task, and how the names of their chunks end
 TOGETHER = 2**22  # numbers that are read at once
-NAMED = 8  # lost tasks that a message names
+LOST = 8  # lost tasks that a message names
 
 
 class Store:
@@ -147,7 +147,7 @@ class Store:
         return dict(sorted(lost.items()))
 
     def check(self) -> None:
-        """ValueError where numbers of a task that is done are lost."""
+        """ValueError where chunks are `lost`."""
         lost = self.lost()
         if lost:
             raise ValueError(f"store: {self.path}: {named(lost)} cannot be read; run the sweep again to measure anew")
@@ -196,7 +196,7 @@ class Store:
             raise ValueError(f"executor: a worker has fastthermo {result.version}, this is {fastthermo.__version__}")
         first = result.task * self.grid.block
         cells, failed = slice(first, first + len(result.values)), any(result.failed)
-        if failed and self.group["done"][result.task]:  # measured again, as its numbers were lost
+        if failed:  # it may have been done, and its numbers or this very chunk lost
             self.group["done"][result.task] = False
         for name, numbers in zip(NUMBERS, (result.values, result.scalars), strict=True):
             self.group[name].with_config({"write_empty_chunks": True})[cells] = numbers
@@ -211,7 +211,7 @@ class Store:
         """The numbers of a task that was measured."""
         cells = slice(task * self.grid.block, (task + 1) * self.grid.block)
         values, scalars = self.group["values"][cells], self.group["scalars"][cells]
-        failed = () if self.done[task] else tuple(self.group["failed"][cells])
+        failed = () if self.group["done"][task] else tuple(self.group["failed"][cells])
         return Result(task, values, scalars, self.group.attrs["provenance"]["versions"]["fastthermo"], failed)
 
     @contextmanager
@@ -240,8 +240,8 @@ class Store:
 
 def named(lost: Mapping[int, str]) -> str:
     """Lost tasks and their chunks, for a message."""
-    more = [f"and {len(lost) - NAMED} more"] if len(lost) > NAMED else []
-    return ", ".join([*(f"task {task} ({chunk})" for task, chunk in list(lost.items())[:NAMED]), *more])
+    more = [f"and {len(lost) - LOST} more"] if len(lost) > LOST else []
+    return ", ".join([*(f"task {task} ({chunk})" for task, chunk in list(lost.items())[:LOST]), *more])
 
 
 def _make(path: Path, grid: Grid, data: Mapping[str, str]) -> None:

@@ -84,6 +84,11 @@ def test_speciation_steps_of_the_linear_ddpm_schedule(variance: float, step: int
     assert np.ceil(ft.critical_time(pair(np.sqrt(variance)), process, "speciation")) == step
 
 
+@pytest.mark.parametrize("t_max", [1.0000001, 1.05, 1.2])
+def test_a_transition_within_the_first_step_of_the_grid_is_found(t_max: float) -> None:
+    assert ft.critical_time(PAIR, ft.VarianceExploding(t_min=0.01, t_max=t_max)) == pytest.approx(1, rel=1e-10)
+
+
 def test_no_transition_is_nan() -> None:
     single = ft.Ensemble(np.ones((1, 3)))
     for convention in ("fixed_point", "ode_drift"):

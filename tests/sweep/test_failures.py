@@ -111,5 +111,19 @@ def test_of_many_failures_some_are_named_and_the_others_counted(
     with pytest.raises(sweep.FailedError) as caught:
         sweep.run(Grid((TwoDeltas(tuple(range(1, 31))),)), tmp_path / "x.zarr")
     lines = str(caught.value).splitlines()
-    assert len(lines) == 1 + sweep.NAMED + 1
+    assert len(lines) == 1 + sweep.FAILURES + 1
     assert "and 10 more: fastthermo show" in lines[-1]
+
+
+def test_a_task_fails_alone_whose_mark_was_lost(small: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = sweep.run(small, tmp_path / "x.zarr")
+    (out / "done" / "c.0").write_bytes(b"")
+
+    def fail(*_: Any) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr(transition.Transition, "measure", fail)
+    with pytest.raises(sweep.FailedError, match=r"two_deltas.*, 500: ArithmeticError"):
+        sweep.run(small, out)
+    assert not sweep.Store(out).lost()
+    assert sweep.Store(out).done.tolist() == [False, True, True, True]

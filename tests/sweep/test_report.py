@@ -7,12 +7,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastthermo import sweep
-from fastthermo.sweep import Grid
+from fastthermo.sweep import Grid, models, transition
 from fastthermo.sweep.bath import BathScaling
-from fastthermo.sweep.models import Gaussian, TwoDeltas
+from fastthermo.sweep.models import Data, Gaussian, TwoDeltas
+from fastthermo.sweep.transition import Transition
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PROBE = """<script>
@@ -86,3 +88,15 @@ def test_figures_show_every_quantity_and_collapse(store: Path) -> None:
     assert len(figures["collapses"].axes) == 2
     none = sweep.run(Grid((Gaussian((1,)),)), store.parent / "none.zarr")
     assert sweep.figures(list(sweep.found(none)), "title") == {}
+
+
+def test_a_table_is_not_made_of_data_that_have_changed(tmp_path: Path) -> None:
+    file, (first, second) = tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(2, 40, 3))
+    np.save(file, first)
+    out = sweep.run(Grid((Data((str(file),)),), Transition()), tmp_path / "x.zarr")
+    assert "no continuous transition" in sweep.show(out)
+    np.save(file, second)
+    for kept in (models._load, models._data, models._law, transition.case_axis):  # as in another process
+        kept.cache_clear()
+    with pytest.raises(ValueError, match=r"mine\.npy holds other data than"):
+        sweep.show(out)
