@@ -17,6 +17,7 @@ beta^2 Var(H~) + beta^3 Cov(y.u, H~)^2 / (1 - g). Theory: Ambrogioni, arXiv:2310
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,18 +31,16 @@ SPAN = 1e4  # temperatures searched, below the largest variance of the data
 STEPS = 80  # of Newton's method
 ROUNDING = 4e-15  # of a magnetisation and a gain, relative to the scale of x and to 1
 RATIO = 1e-2  # of even to odd forces, above which an axis is not one of symmetry
+PROBE = 0.05  # where they are compared, in units of sqrt(s_c)
 ALONG = 0.9  # share of the odd force along an axis of symmetry
 STRAIGHT = 1 - 1e-9  # and along one among degenerate ones, which is turned until it is
 TURNS = 50
 DEGENERATE = 1e-3  # distance of a gain from 1
-PROBE = 0.05  # where they are compared, in units of sqrt(s_c)
 BLOCK = 2**16  # data projected at a time
 GRAIN = 2.0**-42  # relative distance below which data on an axis are one
 CLOSE = 1e-6  # relative step of Newton's method below which one that no longer shrinks is rounding
 DIFFERENCE = 1e-5  # relative step of a slope for Newton's method
 STENCIL = 2e-3  # relative step of a fourth-order derivative in beta
-
-
 ASYMMETRIC = "the landscape is not symmetric about the point: the transition is of first order or a saddle-node"
 
 
@@ -81,6 +80,7 @@ class Axis:
             merged = Ensemble(np.stack([plane.real, plane.imag], 1), np.log(weights))
         return Axis(merged, np.zeros(2), np.array([1.0, 0.0]), self.beta)
 
+    @cached_property
     def space(self) -> np.ndarray:
         """Orthonormal directions whose gains pass 1 together, (k, D), the axis among them."""
         response, dimension, k = susceptibility(self.law, self.location, self.beta), self.law.dimension, 4
@@ -161,12 +161,13 @@ def critical_axis(law: Any, location: Any = None, direction: Any = None) -> Axis
     odd, reason = _odd_force(axis)
     if reason is None and direction is None:
         axis, odd, reason = _straightened(axis, odd)
-    size = np.linalg.norm(odd)
-    if reason is None and not abs(odd @ axis.direction) > ALONG * size:
-        reason = ASYMMETRIC
-    if reason is None and odd @ axis.direction > 0:
-        reason = "the force at the transition drives away from the point: the transition is of first order"
-    return axis if reason is None else reason
+    if reason is not None:
+        return reason
+    if not abs(odd @ axis.direction) > ALONG * np.linalg.norm(odd):
+        return ASYMMETRIC
+    if odd @ axis.direction > 0:
+        return "the force at the transition drives away from the point: the transition is of first order"
+    return axis
 
 
 def _odd_force(axis: Axis) -> tuple[np.ndarray, str | None]:

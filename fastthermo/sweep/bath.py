@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastthermo.exponents import binder_crossings, binder_ratio, collapse
+from fastthermo.exponents import Axis, binder_crossings, binder_ratio, collapse
 from fastthermo.solvable import Bath
 from fastthermo.sweep.measures import MOST_POINTS, Found, Measure, Quantity, Table, Watch
 from fastthermo.sweep.models import Case
@@ -60,22 +60,19 @@ class BathScaling(Measure, frozen=True, tag="bath"):
             return np.full((len(keys), len(self.columns), len(self.points)), np.nan), np.nan
         bath = Bath(watch.law(axis.law), size)
         betas = axis.beta / (1 - self.points / size**0.5)
-        exact, space = axis.law.dimension == 1, axis.space()
-        rows = [
-            np.stack([self._moments(bath, axis.location, space, b, key) for b in betas], 1)
-            for key in keys[: 1 if exact else None]
-        ]
+        exact = axis.law.dimension == 1
+        rows = [np.stack([self._moments(bath, axis, b, key) for b in betas], 1) for key in keys[: 1 if exact else None]]
         return np.stack(rows * len(keys) if exact else rows), 1 / axis.beta
 
-    def _moments(self, bath: Any, centre: np.ndarray, space: np.ndarray, beta: float, key: int) -> np.ndarray:
-        """<r>, <r^2>, <r^4> of r = |h - h_0| in a space (k, D)."""
+    def _moments(self, bath: Any, axis: Axis, beta: float, key: int) -> np.ndarray:
+        """<r>, <r^2>, <r^4> of r = |h - h_0| in the space of the critical gain."""
         if bath.law.dimension == 1:
             h, weights, _ = bath.nodes(float(beta))
-            r = np.abs(h - centre[0])
+            r = np.abs(h - axis.location[0])
         else:
             h = bath.sample(float(beta), self.particles, key).field
             h = np.asarray(h.cpu() if hasattr(h, "cpu") else h).reshape(self.particles, -1)
-            r = np.linalg.norm((h - centre) @ space.T, axis=1)
+            r = np.linalg.norm((h - axis.location) @ axis.space.T, axis=1)
             weights = np.full(len(r), 1 / len(r))
         return np.array([weights @ r**power for power in (1, 2, 4)])
 

@@ -49,11 +49,11 @@ def found(path: str | Path) -> Iterator[tuple[Case, Found]]:
 
     store = Store(Path(path))
     store.check()
-    grid, every, failed = store.grid, store.measured, store.failed
+    grid, every, failed, data = store.grid, store.measured, store.failed, store.data
     _, sizes, seeds = grid.shape
     for index in bar(range(grid.shape[0]), "table", "case"):
         cells = slice(index * sizes * seeds, (index + 1) * sizes * seeds)
-        case = grid.case(index).of(store.data)
+        case = grid.case(index).of(data)
         measured, errors = every[cells].reshape(sizes, seeds), failed[cells].reshape(sizes, seeds)
         values = store.group["values"][cells].reshape(sizes, seeds, len(grid.columns), -1)
         scalars = store.group["scalars"][cells].reshape(sizes, seeds, -1)
