@@ -90,7 +90,7 @@ def run(
         raise ValueError(f"shard: wanted i/n with 0 <= i < n, got {shard[0]}/{shard[1]}")
     if executor is None:
         check_worker(grid)
-    else:
+    elif grid.backend == "triton":  # others need nothing, and a sweep that is done needs no worker
         executor.submit(check_worker, grid).result()
     store = Store.open(Path(out), grid)
     with store.claimed(shard):
