@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from fastthermo.kernels.triton.config import BUSY, FEW_PROGRAMS, tile
+from fastthermo.kernels.triton.config import FEW_PROGRAMS, tile, tile_for
 from fastthermo.kernels.triton.device import cdiv, launch, power_below, power_of_two
 from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
@@ -81,8 +81,7 @@ def tilted(
 def moved(packed: Packed, found: Heads, r: Tensor, p: Tensor, centre: Tensor | None, out: Tensor) -> None:
     """out (B, D) = sum over the lists of p (y - y_r - centre), p (B, capacity)."""
     queries, dimension = out.shape
-    few = queries * cdiv(dimension, 128) < BUSY  # then smaller blocks of dimensions, and more states at once
-    t = tile("moved few" if few else "moved", dimension, packed.architecture)
+    t = tile_for(queries, "moved", dimension, packed.architecture)
     launch(
         _moved_kernel,
         (queries, cdiv(dimension, t.d)),

@@ -111,7 +111,7 @@ SPLIT = {
             f"Y: *{{y}}, {SINGLES}, DOMINANT: *i64, P: *fp64, CENTRE: *fp64, OUT: *fp64, {SIZES}",
             tiles_of(name, 784, CENTRED=True),
         )
-        for name in ("moved", "moved few")
+        for name in ("moved", "moved many")
     },
     "tilted": sums(
         "listed:_tilted_kernel",
