@@ -6,6 +6,7 @@ Makers are deterministic: the same (N, D) is the same data on every machine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ class Data(NamedTuple):
         if self.as_bytes is None:
             return Data(self.states.to(device), None, self.source)
         as_bytes = self.as_bytes.to(device)
-        return Data(as_bytes.float() / BYTE, as_bytes, self.source)
+        return Data(as_bytes.float().div_(BYTE), as_bytes, self.source)
 
 
 def moons(states: int, dimension: int) -> Data:
@@ -72,16 +73,20 @@ def grey_images(states: int, dimension: int) -> Data:
 def natural_images(states: int, dimension: int) -> Data:
     """3 x 32 x 32 Gaussian images with the 1/f amplitudes and correlated colours of photographs, in bytes."""
     _check(dimension, 3072, "natural_images")
-    rng = np.random.default_rng(2)
-    frequency = np.hypot(np.fft.fftfreq(32)[:, None], np.fft.rfftfreq(32))
+    frequency = np.hypot(np.fft.fftfreq(32)[:, None], np.fft.rfftfreq(32)).astype(np.float32)
     frequency[0, 0] = 1 / 32
-    colours = np.array([[1, 0.25, 0.1], [1, 0, -0.2], [1, -0.25, 0.1]])  # luminance, then two opponent colours
+    colours = np.array([[1, 0.25, 0.1], [1, 0, -0.2], [1, -0.25, 0.1]], np.float32)  # luminance, then two opponent ones
     images = np.empty((states, 3, 32, 32), np.uint8)
-    for start in range(0, states, 2048):
-        noise = rng.standard_normal((min(2048, states - start), 3, 32, 32), np.float32)
-        smooth = np.fft.irfft2(np.fft.rfft2(noise) / (32 * frequency), s=(32, 32)).astype(np.float32)
-        mixed = np.einsum("ck,nkij->ncij", colours.astype(np.float32), smooth)
-        images[start : start + 2048] = np.clip(128 + 380 * mixed, 0, 255)
+
+    def draw(start: int) -> None:
+        block = images[start : start + 2048]
+        noise = np.random.default_rng([2, start]).standard_normal(block.shape, np.float32)
+        smooth = np.fft.irfft2(np.fft.rfft2(noise) / (32 * frequency), s=(32, 32))
+        mixed = np.einsum("ck,nkij->ncij", colours, smooth)
+        np.clip(128 + 380 * mixed, 0, 255, out=block, casting="unsafe")
+
+    with ThreadPoolExecutor() as pool:  # NumPy's generators and transforms let each other run
+        list(pool.map(draw, range(0, states, 2048)))
     return _from_bytes(images.reshape(states, -1), "1/f images")
 
 
@@ -111,7 +116,7 @@ def _strokes(states: int) -> np.ndarray:
 
 def _from_bytes(images: np.ndarray, source: str) -> Data:
     as_bytes = torch.from_numpy(np.ascontiguousarray(images))
-    return Data(as_bytes.float() / BYTE, as_bytes, source)
+    return Data(as_bytes.float().div_(BYTE), as_bytes, source)
 
 
 def _check(got: int, wanted: int, name: str) -> None:
