@@ -160,8 +160,13 @@ class to_azula:
     process: Process
 
     def __call__(self, x: Any, t: Any, **_: Any) -> Denoised:
+        import torch
+
         times = self.process.check_time(t)
-        alpha, sigma = (x.new_tensor(v).double() for v in (self.process.alpha(times), self.process.sigma(times)))
+        alpha, sigma = (
+            torch.as_tensor(v, dtype=torch.float64, device=x.device)
+            for v in (self.process.alpha(times), self.process.sigma(times))
+        )
         shaped = alpha.reshape(-1, *[1] * (x.ndim - 1))
         mean = self.model.mean(x.double() / shaped, (alpha / sigma).square())
         return Denoised(x, mean.to(x.dtype), alpha, sigma)

@@ -291,3 +291,10 @@ def test_velocities_of_torchcfm_run_from_noise_to_data() -> None:
     model = adapters.torchcfm(velocity, shape=(1, 4, 4))
     for t in (0.1, 0.5, 0.9):
         assert close(model(X, t).mean, ft.posterior(ENS, PROCESSES["flow"], X, t).mean, 10)
+
+
+def test_exact_denoisers_in_azula_are_told_alpha_and_sigma_in_float64() -> None:
+    pair, process, t = ft.Ensemble(np.array([[1000.0], [1001.0]])), ft.FlowMatching(), 0.02
+    x = torch.tensor([[1000.5 * float(process.alpha(t))]])
+    found = ft.to_azula(pair, process)(x, torch.tensor(t, dtype=torch.float64)).mean
+    assert found == ft.posterior(pair, process, x.double(), t).mean.float()
