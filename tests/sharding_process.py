@@ -66,7 +66,7 @@ def answers(ens: Any, field: np.ndarray, beta: np.ndarray, labels: np.ndarray) -
 def refused(question: Any) -> str:
     try:
         question()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     return "answered"
 
@@ -87,6 +87,10 @@ def main(rank: int, processes: int, folder: Path) -> None:
     nan = np.full((2, 3), np.nan if rank == 1 else 0.0)
     found["nan"] = refused(lambda: ft.ShardedEnsemble(nan))
     found["shapes"] = refused(lambda: ft.ShardedEnsemble(np.zeros((2, 3 + rank))))
+    found["no file"] = refused(lambda: ft.ShardedEnsemble.scatter(folder / f"states{2 - rank}.npy"))
+    np.save(folder / f"later{rank}.npy", np.where(np.arange(12).reshape(4, 3) < 9 + 3 * (1 - rank), 0.0, np.nan))
+    late = ft.StreamedEnsemble(folder / f"later{rank}.npy", block=3)
+    found["nan on disk"] = refused(lambda: ft.boltzmann(late, np.ones(3), 0.1))
     ens = ft.ShardedEnsemble(np.arange(6.0).reshape(2, 3) + rank)
     found["other field"] = refused(lambda: ft.boltzmann(ens, np.full(3, float(rank)), 1.0))
     found["other question"] = refused(

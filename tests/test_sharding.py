@@ -111,6 +111,10 @@ def test_errors_of_one_process_are_errors_on_all(processes: list[Any]) -> None:
         assert "finite numbers, got nan" in str(found["nan"])
         assert ("process 1 refuses" in str(found["nan"])) == (rank == 0)
         assert "wanted the same shape" in str(found["shapes"])
+        assert "No such file" in str(found["no file"])
+        assert ("process 0 refuses" in str(found["no file"])) == (rank == 1)
+        assert "finite numbers, got nan at [3, 0]" in str(found["nan on disk"])
+        assert ("process 1 refuses" in str(found["nan on disk"])) == (rank == 0)
         for question in ("other field", "other question"):
             assert "the same call with the same numbers on all 2 processes" in str(found[question])
 
@@ -224,8 +228,9 @@ def test_bad_input_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"states: wanted finite numbers, got nan at \[2, 0\]"):
         ft.StreamedEnsemble(np.array([[0.0], [1.0], [np.nan]]), block=1).mean(np.zeros(1), 1.0)
     for kind in (ft.ShardedEnsemble, ft.StreamedEnsemble):
-        with pytest.raises(ValueError, match="log_weights: wanted shape"):
-            kind(states, np.zeros(2))
+        for make in (kind, kind.scatter):
+            with pytest.raises(ValueError, match="log_weights: wanted shape"):
+                make(states, np.zeros(4))
         with pytest.raises(ValueError, match="log_weights: wanted at least one state"):
             kind(states, np.full(3, -np.inf))
         with pytest.raises(ValueError, match="states: wanted at least one"):

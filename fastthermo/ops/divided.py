@@ -12,7 +12,7 @@ states that matter relative to its own 1 - w_max: near condensation the runner-u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -71,6 +71,21 @@ class Group:
             )
 
     @contextmanager
+    def sharing_errors(self) -> Iterator[None]:
+        """An error of input on one process is an error on all of them, so that none waits for it."""
+        mine = None
+        try:
+            yield
+        except (TypeError, ValueError, OSError) as error:
+            mine = error
+        errors = self.gather_objects(None if mine is None else str(mine))
+        if mine is not None:
+            raise mine
+        for rank, other in enumerate(errors):
+            if other is not None:
+                raise ValueError(f"process {rank} refuses what it was given: {other}")
+
+    @contextmanager
     def _together(self) -> Iterator[None]:
         try:
             yield
@@ -99,6 +114,7 @@ class Divided:
     own_rows: Callable[[Tensor], tuple[Tensor, Tensor]]
     own_weights: Callable[[], Tensor]
     group: Group | None = None
+    on_disk: bool = False  # parts are read when they are asked for, which may fail
 
     @property
     def log_weights(self) -> Tensor:
@@ -111,13 +127,14 @@ class Divided:
         if self.group is not None:
             self.group.agree("boltzmann", field, beta)
         whole, parts = None, []
-        for offset, part in self.parts():
-            given = (x.to(part.device, non_blocking=True) for x in (field, beta))
-            on_device = self.device.type == "cuda"  # a copy to the host has to be waited for
-            m = Moments(*(x.to(self.device, non_blocking=on_device) for x in part.moments(how, *given)))
-            parts.append(torch.stack([m.dominant.double(), m.log_rest], 1))
-            m = m._replace(dominant=m.dominant + offset)
-            whole = m if whole is None else union([whole, m], field, beta)
+        with self._reading():
+            for offset, part in self.parts():
+                given = (x.to(part.device, non_blocking=True) for x in (field, beta))
+                on_device = self.device.type == "cuda"  # a copy to the host has to be waited for
+                m = Moments(*(x.to(self.device, non_blocking=on_device) for x in part.moments(how, *given)))
+                parts.append(torch.stack([m.dominant.double(), m.log_rest], 1))
+                m = m._replace(dominant=m.dominant + offset)
+                whole = m if whole is None else union([whole, m], field, beta)
         if self.group is not None:
             whole = self._joined(_nothing(field) if whole is None else whole, field, beta)
         assert whole is not None
@@ -129,9 +146,10 @@ class Divided:
         if op == "top_weights":
             return self._top_weights(how, field, beta, sums, *rest)
         found: list[Tensor] = []
-        for _, share, results in self._contributions(op, how, field, beta, sums, rest):
-            weighed = [share.reshape(-1, *(1,) * (x.ndim - 1)) * x for x in results]
-            found = [x + y for x, y in zip(found, weighed, strict=True)] if found else weighed
+        with self._reading():
+            for _, share, results in self._contributions(op, how, field, beta, sums, rest):
+                weighed = [share.reshape(-1, *(1,) * (x.ndim - 1)) * x for x in results]
+                found = [x + y for x, y in zip(found, weighed, strict=True)] if found else weighed
         if not found:
             shapes = {"covariance": [(*field.shape, field.shape[1])], "cumulant": [tuple(field.shape), (len(field),)]}
             found = [field.new_zeros(shape) for shape in shapes[op]]
@@ -161,13 +179,17 @@ class Divided:
     def total(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The sum of term(y, phi) over blocks of states (n, D) in float64 and their weights (n,)."""
         whole: Tensor | None = None
-        for _, part in self.parts():
-            found = part.total(lambda y, phi: term(y.to(self.device), phi.to(self.device)))
-            whole = found if whole is None else whole + found
+        with self._reading():
+            for _, part in self.parts():
+                found = part.total(lambda y, phi: term(y.to(self.device), phi.to(self.device)))
+                whole = found if whole is None else whole + found
         if whole is None:
             nothing = torch.zeros(1, self.dimension, dtype=torch.float64, device=self.device)
             whole = term(nothing, nothing[:, 0])
         return whole if self.group is None else self.group.sum(whole)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return self.group.sharing_errors() if self.group is not None and self.on_disk else nullcontext()
 
     def _contributions(
         self, op: str, how: How, field: Tensor, beta: Tensor, sums: Sequence[Tensor], rest: Sequence[Any]
@@ -193,8 +215,9 @@ class Divided:
     ) -> tuple[Tensor, Tensor]:
         w, index = field.new_full((len(field), k), -1.0), torch.zeros(len(field), k, dtype=torch.int64)
         index = index.to(self.device)
-        for offset, share, (own, place) in self._contributions("top_weights", how, field, beta, sums, (k,)):
-            w, index = _largest(k, torch.cat([w, share[:, None] * own], 1), torch.cat([index, place + offset], 1))
+        with self._reading():
+            for offset, share, (own, place) in self._contributions("top_weights", how, field, beta, sums, (k,)):
+                w, index = _largest(k, torch.cat([w, share[:, None] * own], 1), torch.cat([index, place + offset], 1))
         if self.group is not None:
             w, index = (torch.cat(list(self.group.gather(x)), 1) for x in (w, index))
             w, index = _largest(k, w, index)

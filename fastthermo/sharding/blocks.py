@@ -128,6 +128,14 @@ def devices_of(devices: Any, default: Any) -> list[torch.device]:
     return named
 
 
+def agreed(group: ops.Group | None, make: Callable[[], T]) -> T:
+    """make(), or an error on all processes where one of them gets an error."""
+    if group is None:
+        return make()
+    with group.sharing_errors():
+        return make()
+
+
 def group_of(group: Any) -> ops.Group | None:
     """The processes that hold the states; None where this is the only one."""
     import torch.distributed as dist

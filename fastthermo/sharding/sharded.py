@@ -13,7 +13,7 @@ import numpy as np
 from fastthermo._arrays import is_torch
 from fastthermo.ensemble import Ensemble, Mixture
 from fastthermo.ensemble.reading import check_weights, read_labels, read_states
-from fastthermo.sharding.blocks import devices_of, group_of, opened
+from fastthermo.sharding.blocks import agreed, devices_of, group_of, opened
 
 if TYPE_CHECKING:
     import torch
@@ -76,12 +76,18 @@ class ShardedEnsemble(Ensemble):
 
         No more than the share is read of a memmap or Zarr array.
         """
-        states, group = opened(states), group_of(options.get("group"))
+        group = group_of(options.get("group"))
+
+        def read() -> tuple[Any, Any]:
+            source = opened(states)
+            return source, None if log_weights is None else check_weights(log_weights, source.shape[0])
+
+        source, weights = agreed(group, read)
         rank, processes = (0, 1) if group is None else (group.rank, group.size)
-        size = states.shape[0]
+        size = source.shape[0]
         mine = range(size * rank // processes, size * (rank + 1) // processes)
-        weights = None if log_weights is None else log_weights[mine.start : mine.stop]
-        return cls(cls._share(states, mine), weights, scale, shift, **options)
+        own = None if weights is None else weights[mine.start : mine.stop]
+        return cls(cls._share(source, mine), own, scale, shift, **options)
 
     def draw(self, n: int, seed: int = 0) -> Any:
         """n data drawn from the prior weights with replacement, (n, ...) in data units."""
@@ -191,10 +197,12 @@ class ShardedEnsemble(Ensemble):
         parts: Any,
         rows: Any,
         weights: Any,
+        on_disk: bool = False,
     ) -> None:
         from fastthermo import ops
 
-        core = ops.Divided(size, dimension, dtype, devices[0], self._own, parts, rows, weights, group_of(self.group))
+        held = (self._own, parts, rows, weights)
+        core = ops.Divided(size, dimension, dtype, devices[0], *held, group_of(self.group), on_disk)
         object.__setattr__(self, "_core", core)
 
     def _gather(self, x: Any) -> list[Any]:
@@ -203,19 +211,8 @@ class ShardedEnsemble(Ensemble):
         return [x] if group is None else group.gather_objects(x)
 
     def _agree(self, make: Callable[[], T]) -> T:
-        """make(), or an error on all processes where one of them gets an error: no one waits for the others."""
-        made, mine = None, None
-        try:
-            made = make()
-        except (TypeError, ValueError) as error:
-            mine = error
-        errors = self._gather(None if mine is None else str(mine))
-        if mine is not None:
-            raise mine
-        for rank, other in enumerate(errors):
-            if other is not None:
-                raise ValueError(f"process {rank} refuses what it was given: {other}")
-        return made  # type: ignore[return-value]
+        """make(), or an error on all processes where one of them gets an error."""
+        return agreed(group_of(self.group), make)
 
 
 def _float64() -> torch.dtype:

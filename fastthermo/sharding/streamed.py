@@ -65,7 +65,7 @@ class StreamedEnsemble(ShardedEnsemble):
         def parts() -> Iterator[tuple[int, ops.States]]:
             return self._parts(log_phi, total, devices)
 
-        self._set_core(size, prod(shape), dtype, devices, parts, own_rows, own_weights)
+        self._set_core(size, prod(shape), dtype, devices, parts, own_rows, own_weights, on_disk=True)
 
     @staticmethod
     def _share(states: Any, index: Any) -> Any:
