@@ -229,3 +229,26 @@ def test_states_are_neither_copied_nor_changed() -> None:
     ft.covariance(ens, FIELD[:, :3], BETA)
     ens.principal(2)
     np.testing.assert_array_equal(states, before)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_what_is_handed_out_is_the_callers_to_change(kind: str) -> None:
+    states = RNG.normal(size=(10, 3))
+    ens = ft.Ensemble(states if kind == "numpy" else torch.from_numpy(states))
+    want = ft.boltzmann(ens, FIELD[:, :3], BETA).mean
+    variance, (gains, axes) = ens.data_variance, ens.principal(2)
+    for index in (slice(3), 0, [1, 2]):
+        ens.data(index)[...] += 100
+    axes[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        ens.data_mean[:] = 5
+    np.testing.assert_array_equal(ft.boltzmann(ens, FIELD[:, :3], BETA).mean, want)
+    np.testing.assert_array_equal(ens.principal(2)[0], gains)
+    assert np.linalg.norm(ens.principal(2)[1]) == pytest.approx(2**0.5)
+    assert ens.data_variance == variance
+
+
+def test_data_of_integers_are_float64_in_numpy_and_torch() -> None:
+    whole = np.arange(12).reshape(4, 3)
+    assert ft.Ensemble(whole).data().dtype == np.float64
+    assert ft.Ensemble(torch.from_numpy(whole)).data().dtype == torch.float64

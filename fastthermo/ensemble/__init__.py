@@ -93,9 +93,10 @@ class Ensemble(Prior):
     ) -> BoltzmannState:
         """Boltzmann averages at `field` (D,), (B, D) or image-shaped and `beta`, a scalar or (B,).
 
-        precision : "exact" (certified by `error_bound`) or "fast" (arithmetic in the precision of the states).
+        precision : "exact" (certified by `error_bound`) or "fast" (arithmetic in the precision of the states); on a
+            GPU also "tf32", products of 11 bits.
         rtol : wanted relative error of the force, certified: in float64 where that takes it, else a ValueError.
-        backend : "numba", "reference" or None for the device's own.
+        backend : "numba", "triton", "reference" or None for the device's own.
         single : whether the force is wanted to float32 accuracy, 1e-6 of its rms, only, which is faster where the
             states are float32 or bytes; None: where `field` is float32 or narrower.
         """
@@ -194,11 +195,18 @@ class Ensemble(Prior):
         return self.data(index)
 
     def data(self, index: Any = slice(None)) -> Any:
-        """scale * states[index] + shift, in data units; float64 for bytes with a scale."""
-        chosen = self.states[index] if self.numpy else self._core.states[index].unflatten(-1, self.shape)
-        if self.scale == 1 and self.shift == 0 and self._core.states.is_floating_point():
-            return chosen.astype(np.float32) if self.numpy and chosen.dtype == np.float16 else chosen
-        return self.scale * (chosen.astype(np.float64) if self.numpy else chosen.double()) + self.shift
+        """A copy of scale * states[index] + shift, in data units: float64, but for float32 states as they are."""
+        import torch
+
+        plain = self.scale == 1 and self.shift == 0
+        single = plain and self._core.dtype == torch.float32
+        chosen: Any
+        if self.numpy:
+            chosen = np.array(self.states[index], np.float32 if single else np.float64)
+        else:
+            kind = torch.float32 if single else torch.float64
+            chosen = self._core.states[index].unflatten(-1, self.shape).to(kind, copy=True)
+        return chosen if plain else self.scale * chosen + self.shift
 
     def split(self, labels: Any) -> Mixture:
         """One ensemble a class, for class posteriors and class-wise thermodynamics."""

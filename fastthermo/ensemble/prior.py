@@ -49,9 +49,11 @@ class Prior:
 
     @cached_property
     def data_mean(self) -> np.ndarray:
-        """sum phi y, shape (D,) float64."""
+        """sum phi y, shape (D,) float64, read-only."""
         total = self._core.total(lambda y, phi: phi @ y)
-        return self.scale * total.cpu().numpy() + self.shift
+        mean = self.scale * total.cpu().numpy() + self.shift
+        mean.flags.writeable = False  # of all who ask
+        return mean
 
     @cached_property
     def data_variance(self) -> float:
@@ -76,7 +78,7 @@ class Prior:
 
             operator = LinearOperator((self.dimension,) * 2, matvec=matvec, matmat=matvec, dtype=np.float64)
             values, vectors = eigsh(operator, k, v0=np.ones(self.dimension))
-        return self.scale**2 * values[::-1][:k], vectors.T[::-1][:k]
+        return self.scale**2 * values[::-1][:k], vectors.T[::-1][:k].copy()
 
     @cached_property
     def _components(self) -> tuple[np.ndarray, np.ndarray]:
