@@ -169,7 +169,9 @@ def device_of(name: Any) -> torch.device:
         raise ValueError(f"device: wanted cpu or a GPU that is here, got {str(name)!r}: {error}") from error
 
 
-def read_rows(name: str, x: Any, dimension: int, device: torch.device) -> tuple[torch.Tensor, tuple[int, ...], bool]:
+def read_rows(
+    name: str, x: Any, dimension: int, device: torch.device | str
+) -> tuple[torch.Tensor, tuple[int, ...], bool]:
     """x as (B, D), the shape it came in ((D,), (B, D), (B, ...) or one query (...)), and whether it was one query."""
     if is_torch(x) and x.device != device:
         raise ValueError(f"{name}: wanted a tensor on {device}, where the states are, got one on {x.device}")

@@ -5,33 +5,13 @@ The calling convention is azula's: d(x, t).mean and d.schedule(t) -> (alpha, sig
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fastthermo._arrays import is_torch
 from fastthermo.process import Process
 from fastthermo.state import Law, Posterior, posterior
-
-
-class Model(Protocol):
-    """What fixed points, responses and samplers need; laws and denoisers both have it."""
-
-    @property
-    def dimension(self) -> int: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def device(self) -> Any: ...
-
-    @property
-    def numpy(self) -> bool: ...
-
-    def mean(self, field: Any, beta: Any) -> Any: ...
-
-    def response(self, field: Any, beta: Any) -> tuple[Callable[[Any], Any], Callable[[], Any]]: ...
+from fastthermo.state import Model as Model
 
 
 class Denoiser(Model, Protocol):

@@ -58,9 +58,10 @@ class Process:
     def check_time(self, t: Any) -> Array:
         """t, NumPy or torch, as float64; a ValueError if any lies outside [t_min, t_max] or wants its gradient."""
         check_constant("t", t, "times are not differentiated by")
-        if is_torch(t):
-            t = t.cpu().numpy()
-        t = np.asarray(t, dtype=np.float64)
+        t = t.detach().double().cpu().numpy() if is_torch(t) else np.asarray(t)
+        if t.dtype.kind not in "fiub":
+            raise TypeError(f"t: wanted real numbers, got dtype {t.dtype}")
+        t = t.astype(np.float64)
         slack = 2e-7 * np.abs(t) + 1e-12 * (self.t_max - self.t_min)  # ends may come rounded to float32
         bad = ~((t >= self.t_min - slack) & (t <= self.t_max + slack))
         if bad.any():
@@ -71,7 +72,7 @@ class Process:
         """At least two decreasing times as float64, or a ValueError that names the argument."""
         times = self.check_time(t)
         if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) < 0):
-            raise ValueError(f"{name}: wanted a number or at least two decreasing times")
+            raise ValueError(f"{name}: wanted a number or at least two decreasing times, got {t}")
         return times
 
     def alpha(self, t: Any) -> Array:

@@ -123,11 +123,11 @@ class Susceptibility:
         return self.queries.beta[:, None, None] * self.covariance()
 
 
-def susceptibility(model: Model | Law, field: Any, beta: Any) -> Susceptibility:
+def susceptibility(model: Model, field: Any, beta: Any) -> Susceptibility:
     """The local susceptibility d<y>/dh of a law or denoiser at `field` (D,), (B, D) or image-shaped and `beta`."""
-    q = Queries.read(field, beta, model.dimension, model.device)  # type: ignore[union-attr]
+    q = Queries.read(field, beta, model.dimension, model.device)
     adjoint = getattr(model, "adjoint", None)
-    apply, dense = model.response(q.field, q.beta)  # type: ignore[union-attr]
+    apply, dense = model.response(q.field, q.beta)
     return Susceptibility(q, apply, dense, None if adjoint is None else adjoint(q.field, q.beta))
 
 

@@ -11,12 +11,13 @@ The thermodynamics of generative diffusion as in Ambrogioni, arXiv:2310.17467 (s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
 
-from fastthermo._arrays import cast_like, check_bound, is_torch, rounding, spread
+from fastthermo._arrays import cast_like, check_bound, is_torch, read_rows, rounding, spread
 from fastthermo.process import Process, check_process
 
 
@@ -101,11 +102,28 @@ class Posterior(BoltzmannState):
         return self.log_evidence - dimension / 2 * (math.log(2 * math.pi) + log_variance)
 
 
-class Law(Protocol):
-    """A distribution of clean data that answers at any field and inverse temperature."""
+class Model(Protocol):
+    """What fixed points, responses and samplers need; laws and denoisers both have it."""
 
     @property
     def dimension(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def device(self) -> Any: ...
+
+    @property
+    def numpy(self) -> bool: ...
+
+    def mean(self, field: Any, beta: Any) -> Any: ...
+
+    def response(self, field: Any, beta: Any) -> tuple[Callable[[Any], Any], Callable[[], Any]]: ...
+
+
+class Law(Model, Protocol):
+    """A distribution of clean data that answers at any field and inverse temperature."""
 
     def boltzmann(self, field: Any, beta: Any, **options: Any) -> BoltzmannState: ...
 
@@ -131,9 +149,13 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
     """
     if not hasattr(law, "boltzmann"):
         raise TypeError(f"law: wanted an Ensemble or another law, got {type(law).__name__}")
+    from fastthermo.ops import rounding_error
+    from fastthermo.ops.derivatives import check_finite
+
     check_process(process)
-    times = process.check_time(t)
-    _check_times(times, x)
+    rows, _, one = read_rows("x", x, law.dimension, x.device if is_torch(x) else "cpu")
+    check_finite("x", rows.double())
+    times = _times(process.check_time(t), len(rows), one)
     alpha: Any
     sigma: Any
     wide: Any
@@ -156,8 +178,6 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
     known = {f.name: getattr(state, f.name) for f in fields(BoltzmannState)}
     known |= {name: cast_like(known[name], x) for name in ("mean", "force")}
     if known["error_bound"] is not None:
-        from fastthermo.ops import rounding_error
-
         of_field = rounding_error(state.field, state.beta, state.regularised_energy)
         known["error_bound"] = known["error_bound"] + rounding(x) + of_field
     if rtol is not None:
@@ -165,8 +185,8 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
     return Posterior(**known, x=x, alpha=alpha, sigma=sigma)
 
 
-def _check_times(t: Any, x: Any) -> None:
-    """Raise ValueError where the times are neither one for all queries x nor one a query."""
-    rows = len(x) if np.ndim(x) > 1 else 1
-    if np.ndim(t) > 1 or (np.ndim(t) == 1 and len(t) not in (1, rows)):
-        raise ValueError(f"t: wanted a scalar or shape ({rows},), one a query, got shape {np.shape(t)}")
+def _times(t: np.ndarray, rows: int, one: bool) -> np.ndarray:
+    """A time for all rows of x, or one each; a ValueError for other numbers of them."""
+    if t.ndim > 1 or (t.ndim == 1 and len(t) not in (1, rows)):
+        raise ValueError(f"t: wanted a scalar or shape ({rows},), one a query, got shape {t.shape}")
+    return t.reshape(()) if one else t

@@ -147,6 +147,8 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
         (lambda: ENS.log_odds([0, 1], H, 1.0), "index: "),
         (lambda: ENS.log_odds([0, 1, 2, 3.5], H, 1.0), "index: wanted 4 integers"),
         (lambda: ft.posterior(ENS, ft.EDM(), H, [0.1, 0.2]), r"t: wanted a scalar or shape \(4,\).*\(2,\)"),
+        (lambda: ft.posterior(ENS, ft.EDM(), H[:, :2], 0.1), r"x: wanted shape .*\(4, 2\)"),
+        (lambda: ft.posterior(ENS, ft.EDM(), H * np.nan, 0.1), "x: wanted finite numbers, got nan at query 0"),
         (lambda: ENS.principal(0), "k: wanted an integer from 1 to 3"),
         (lambda: ENS.principal(4), "k: wanted an integer from 1 to 3"),
         (lambda: ft.solvable.two_deltas(1.0).principal(2), "k: wanted an integer from 1 to 1"),
@@ -175,6 +177,10 @@ def test_bad_options(call: Any, match: str) -> None:
     ("call", "match"),
     [
         (lambda: ft.posterior(STATES, ft.EDM(), H, 0.1), "law: wanted an Ensemble .* got ndarray"),
+        (lambda: ft.posterior(ENS, ft.EDM(), H + 1j, 0.1), "x: wanted an array of real numbers, .*complex128"),
+        (lambda: ft.posterior(ENS, ft.EDM(), H.astype(str), 0.1), "x: wanted an array of real numbers"),
+        (lambda: ft.posterior(ENS, ft.EDM(), np.ma.masked_less(H, 9), 0.1), "x: .*got a masked array"),
+        (lambda: ft.posterior(ENS, ft.EDM(), H, "0.1"), "t: wanted real numbers"),
         (lambda: ft.committor(ENS, H, 1.0), r"classes: wanted .* ens.split\(labels\), got Ensemble"),
     ],
 )

@@ -90,6 +90,18 @@ def test_times_may_be_numpy_or_torch(ens: ft.Ensemble, t: Any) -> None:
         np.testing.assert_allclose(found.log_density, want.log_density, rtol=1e-14)
 
 
+@pytest.mark.parametrize("t", [[0.5], torch.tensor([0.5]), torch.tensor(0.5, dtype=torch.bfloat16)], ids=str)
+def test_one_image_may_be_told_its_time_in_a_list(t: Any) -> None:
+    images = ft.Ensemble(np.random.default_rng(0).normal(size=(5, 3, 3)))
+    x = images.data(0)
+    found, want = (ft.posterior(images, ft.OrnsteinUhlenbeck(), x, when) for when in (t, 0.5))
+    assert found.score.shape == (3, 3)
+    np.testing.assert_array_equal(found.score, want.score)
+    np.testing.assert_array_equal(found.log_density, want.log_density)
+    with pytest.raises(ValueError, match=r"t: wanted a scalar or shape \(1,\)"):
+        ft.posterior(images, ft.OrnsteinUhlenbeck(), x, [0.5] * 3)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_vectors_have_the_dtype_of_x_and_scalars_are_float64(ens: ft.Ensemble, dtype: Any) -> None:
     x = X.astype(dtype)

@@ -72,6 +72,8 @@ def wrap(
         raise ValueError(f"{name}: time: wanted one of {', '.join(TIMES)} or a function of (process, t), got {time!r}")
     if batch is not None and batch < 1:
         raise ValueError(f"{name}: batch: wanted at least 1, got {batch}")
+    if shape is not None and law is not None and math.prod(shape) != law.dimension:
+        raise ValueError(f"{name}: shape: wanted the {law.dimension} numbers of a state of law, got {tuple(shape)}")
     module = module_behind(network)
     if module is not None and unsettled(module):
         warnings.warn(

@@ -185,6 +185,9 @@ def step(
     return out
 
 
+_step = step  # where an argument has its name
+
+
 def evolve(
     states: States,
     x: Tensor,
@@ -206,7 +209,7 @@ def normal(
 ) -> Tensor:
     """Standard normal numbers (rows, dimension), float64, keyed as in `step`."""
     zero = torch.zeros(rows, dimension, dtype=torch.float64, device=device)
-    return globals()["step"](zero, zero, 0.0, 0.0, 1.0, seed, step, first_sample, stream)
+    return _step(zero, zero, 0.0, 0.0, 1.0, seed, step, first_sample, stream)
 
 
 def _leave_graph(name: str) -> None:
