@@ -47,7 +47,7 @@ SINGLE_RANGE = 1e-6, 3e7, 1e30  # of R and of |h - y|, and of beta |h - y|^2, wh
 SCREENED = 45.0  # T of screening in float64: e^-45 = 3e-20
 CHAIN = 256  # K
 UNITS = {4: 2.0**-24, 8: 2.0**-53}  # by the bytes of a number
-EXPONENTIAL = {4: 2e-7, 8: 1e-15}  # relative error of a weight beside that of its logit
+EXPONENTIAL = {4: 2.5e-7, 8: 1e-15}  # relative error of a weight beside that of its logit: 2^-22 on GPUs
 NONE = {4: 2.0**-86, 8: 2.0**-990}  # of a weight relative to the largest, below which none may be taken for it
 ROUNDING = {itemsize: (unit, EXPONENTIAL[itemsize], NONE[itemsize]) for itemsize, unit in UNITS.items()}
 DOUBLE = UNITS[8]

@@ -1,18 +1,22 @@
-"""Queries for which float32 products do not do, again: all states by float64 differences, a query a program.
+"""Queries for which float32 products do not do, again: all states by float64 differences.
 
-Two rounds find the dominant state, the second relative to what the first found, as in `differences`.
+Two rounds find the dominant state, the second relative to what the first found, as in `differences`. A query is one
+program's, in one launch; of few queries and many states several share it, as there, in four launches more.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from fastthermo.kernels.triton.config import tile
-from fastthermo.kernels.triton.device import launch, power_of_two
-from fastthermo.kernels.triton.differences import SUMMED, added, largest
+from fastthermo.kernels.triton import differences
+from fastthermo.kernels.triton.config import LONG, tile
+from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
+from fastthermo.kernels.triton.differences import SUMMED, added, largest, parts_of
 from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
-from fastthermo.kernels.triton.settle import Settled, normalise
+from fastthermo.kernels.triton.queries import divide
+from fastthermo.kernels.triton.screen import Survey
+from fastthermo.kernels.triton.settle import Parts, Settled, normalise, settle
 
 
 def sum_again(
@@ -20,6 +24,12 @@ def sum_again(
 ) -> None:
     """In the place of what `out` has of the queries of which `again` (B,) says so."""
     (queries, dimension), size = field.shape, len(packed.states)
+    if is_shared(packed, queries):
+        seen = of_all(packed, found.near, again)
+        r = differences.dominant_state(packed, field, beta, seen)
+        whole = Parts(r, *differences.summed(packed, field, beta, seen, r))
+        settle(packed, field, beta, again, whole, into=out)
+        return
     t = tile("differences", dimension, packed.architecture)
     launch(
         _again_kernel,
@@ -28,6 +38,19 @@ def sum_again(
         again.view(torch.uint8), *out, queries, size, dimension,
         BLOCK_N=t.n, BLOCK_D=t.d, BLOCK_S=min(SUMMED, power_of_two(dimension)), num_warps=t.warps, num_stages=t.stages,
     )  # fmt: skip
+
+
+def is_shared(packed: Packed, queries: int) -> bool:
+    """Whether several programs share a query."""
+    return packed.states.numel() >= LONG and parts_of(packed, queries) > 1
+
+
+def of_all(packed: Packed, near: torch.Tensor, again: torch.Tensor) -> Survey:
+    """All states are listed, of the queries of which `again` says so."""
+    groups = cdiv(len(packed.states), tile("differences", packed.states.shape[1], packed.architecture).n)
+    kept = torch.full(again.shape, groups, dtype=torch.int32, device=again.device)
+    none = torch.zeros(len(again), 0, dtype=torch.int32, device=again.device)
+    return Survey(none, kept, near, divide(again)[1], None, None)
 
 
 @triton.jit

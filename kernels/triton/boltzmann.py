@@ -48,7 +48,8 @@ def is_split(packed: Packed, precision: str) -> bool:
 
 def split_chunks(packed: Packed, queries: int) -> Iterator[slice]:
     """Chunks of queries whose float32 energies fit the workspace; one where there are no queries."""
-    most = max(FEW, WORKSPACE // (4 * pitch(packed)) // 128 * 128)
+    most = WORKSPACE // (4 * pitch(packed))
+    most = most // 128 * 128 or max(FEW, most // FEW * FEW)
     return (slice(i, i + most) for i in range(0, max(queries, 1), most))
 
 

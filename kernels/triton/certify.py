@@ -4,10 +4,10 @@ import triton
 import triton.language as tl
 
 from fastthermo.kernels.bounds import CUTOFF, DOUBLE
-from fastthermo.kernels.triton.config import ALIKE, UNSURE
+from fastthermo.kernels.triton.config import ALIKE, NARROW_MEAN, UNSURE
 from fastthermo.kernels.triton.tile import LARGEST
 
-LIMITS = tl.constexpr((UNSURE, ALIKE))
+LIMITS = tl.constexpr((UNSURE, ALIKE, NARROW_MEAN**2))
 LOGITS = tl.constexpr(1e36)  # that float32 holds
 UNIT64, REACH = tl.constexpr(DOUBLE), tl.constexpr(CUTOFF)
 
@@ -46,7 +46,7 @@ def product_error(D, radius, distance):
 
 
 @triton.jit
-def single_does(narrow: tl.constexpr, square, size, flag, logit, energy, others, beta, radius, distance):
+def single_does(narrow: tl.constexpr, square, size, flag, logit, energy, others, beta, radius, distance, reach):
     """Whether float32 holds the energies of a query, and its products are precise enough: if flag > 0, of a tail whose
     logits err by at most `logit`; `others` is the weight of all but the dominant state.
 
@@ -56,4 +56,5 @@ def single_does(narrow: tl.constexpr, square, size, flag, logit, energy, others,
     fine = (square >= size * size * (narrow * narrow)) & ((logit <= LIMITS[0]) | (flag == 0))
     largest = radius * (radius / 2 + distance)
     held = (largest <= LARGEST) & (beta * largest <= LOGITS)
-    return fine & held & (beta * energy >= LIMITS[1] * others)
+    apart = (beta * energy >= LIMITS[1] * others) | (2 * energy >= LIMITS[2] * reach * reach)
+    return fine & held & apart

@@ -31,6 +31,7 @@ FEW_QUERIES = 4096  # in few dimensions, below which a program takes one
 MANY_STATES = 1 << 15  # from which so few queries that a device is not busy are summed as in float64
 FEW_PROGRAMS = 512  # below which the states are split between programs
 BUSY = 256  # programs that keep a device busy
+LONG = 1 << 26  # numbers of states that take one program more than a tenth of a second to sum in float64
 
 
 class Tile(NamedTuple):

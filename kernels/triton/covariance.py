@@ -17,15 +17,16 @@ from fastthermo.kernels.triton.device import cdiv, launch
 from fastthermo.kernels.triton.differences import parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import chunks, factor, hidden, multiplied, working_type
-from fastthermo.kernels.triton.queries import Queries, divide
+from fastthermo.kernels.triton.queries import Queries, divide, everyone
 from fastthermo.kernels.triton.screen import Survey
 from fastthermo.kernels.triton.second import Given, surveyed, tilted, weigh_again, weights
-from fastthermo.kernels.triton.split import WEIGHT
+from fastthermo.kernels.triton.split import FEW, WEIGHT
 from fastthermo.kernels.triton.temperatures import temperatures
 from fastthermo.kernels.triton.tile import group_of, row, share, symmetric
 from fastthermo.kernels.triton.tilt import tail_of
 
 SPLIT_DIMENSION = 64  # up to which the states are split between programs where queries are few
+FEATURED = 256  # dimensions, above which features are for more than FEW queries: a tile of them serves 128
 
 
 def covariance(
@@ -45,6 +46,9 @@ def _split_covariance(
 ) -> None:
     none = field.new_empty(len(field), 0, field.shape[1])
     tail = tail_of(packed, field, beta, given, none, none[:, :, 0], precision)
+    if len(field) <= FEW and field.shape[1] > FEATURED:
+        by_products(packed, field, beta, given, precision, everyone(field), out, tail.again)
+        return
     p, _ = listed.tilted(packed, field, beta, tail.found, given, none, none[:, :, 0])
     listed.spread(packed, tail.found, given.dominant, p, given.shift, out)
     features.add_spread(packed, tail, precision, out)
@@ -108,7 +112,7 @@ def _launch(
         (programs * _pairs(dimension, t.d), 1, parts),
         packed.states, work, groups, kept, rows.places, rows.number, given.dominant, given.shift, into,
         len(packed.states), dimension, 0 if seen is None else groups.shape[1], programs,
-        LISTED=seen is not None, BLOCK_N=t.n if seen is None else group, BLOCK_S=t.d,
+        LISTED=seen is not None, GROUP=group, BLOCK_N=t.n if seen is None else min(t.n, group), BLOCK_S=t.d,
         num_warps=t.warps, num_stages=t.stages, **multiplied(packed, number),
     )  # fmt: skip
 
@@ -121,11 +125,12 @@ def _pairs(dimension: int, block: int) -> int:
 @triton.jit
 def _covariance_kernel(
     Y, WORK, GROUPS, KEPT, ORDER, COUNT, DOMINANT, SHIFT, OUT, N, D, CAPACITY, programs,
-    LISTED: tl.constexpr, NUMBER: tl.constexpr, PRECISION: tl.constexpr,
+    LISTED: tl.constexpr, NUMBER: tl.constexpr, PRECISION: tl.constexpr, GROUP: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     """LISTED: of listed groups, weights in row b of WORK; else of all states, weights of the i-th query in row i."""
     part, parts = tl.program_id(2), tl.num_programs(2)
+    each: tl.constexpr = GROUP // BLOCK_N if LISTED else 1  # blocks a group
     blocks, across, down = tl.cdiv(D, BLOCK_S), tl.program_id(0) // programs, 0
     while across >= blocks - down:
         across -= blocks - down
@@ -141,9 +146,9 @@ def _covariance_kernel(
         total = tl.zeros([BLOCK_S, BLOCK_S], tl.float64)
         low, high = share(kept if LISTED else tl.cdiv(N, BLOCK_N), part, parts)
         place = b if LISTED else b * 0 + i
-        for j in range(low, high):
-            group = group_of(GROUPS, b, j, kept, CAPACITY) if LISTED else j
-            n = group * BLOCK_N + tl.arange(0, BLOCK_N)
+        for j in range(low * each, high * each):
+            block = group_of(GROUPS, b, j // each, kept, CAPACITY) * each + j % each if LISTED else j
+            n = block * BLOCK_N + tl.arange(0, BLOCK_N)
             q = tl.sqrt(tl.load(WORK + place * N + n, mask=n < N, other=0))[:, None]
             inside = (n < N)[:, None]
             y = factor(Y, n[:, None], c[None, :], inside & (c < D)[None, :], D)

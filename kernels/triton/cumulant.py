@@ -10,6 +10,7 @@ import triton.language as tl
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import tilt
+from fastthermo.kernels.triton.again import is_shared, of_all
 from fastthermo.kernels.triton.boltzmann import is_split, query_chunks, split_chunks
 from fastthermo.kernels.triton.config import PROGRAMS, tile
 from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
@@ -112,6 +113,12 @@ def _again(
 ) -> None:
     """In the place of what out (B, D) and energy (B,) have of the queries of which `tail.again` says so."""
     (queries, dimension), size = field.shape, len(packed.states)
+    if is_shared(packed, queries):
+        seen = of_all(packed, given.dominant, tail.again)
+        whole, whole_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
+        torch.where(tail.again[:, None], whole, out, out=out)
+        torch.where(tail.again, whole_energy, energy, out=energy)
+        return
     t = tile("differences", dimension, packed.architecture)
     block = min(SUMMED, power_of_two(dimension))
     launch(

@@ -149,7 +149,7 @@ def _finish_kernel(
     dropped = tl.minimum(rest * dropped_runner_up, dropped_largest)
     dropped = N * tl.where(flag > 0, LEAST * lifted * scale, 4 * dropped) * radius / rms
     energy, others = least + mean_excess, rest * scale
-    does = single_does(NARROW, rms * rms, share * reach, flag, logit, energy, others, beta, radius, distance)
+    does = single_does(NARROW, rms * rms, share * reach, flag, logit, energy, others, beta, radius, distance, reach)
     tl.store(AGAIN + b, (~does & (bad == bad)).to(tl.uint8))
     tl.store(OUT + b, tl.log(rest) + bad)
     tl.store(OUT + B + b, least + bad)

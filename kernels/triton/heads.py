@@ -54,7 +54,7 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
     """Of rows of energies `work` (B, pitch), in which heads are marked."""
     queries, size, device = len(work), len(packed.states), work.device
     parts = row_parts(queries, size)
-    stats = torch.empty(queries, parts, 8, device=device)
+    stats = torch.empty(queries, parts, 8, dtype=torch.float32, device=device)
     counts = torch.empty(queries, parts, 4, dtype=torch.int32, device=device)
     capacity = min(most_heads(packed.architecture), size)
     found = Heads(
@@ -63,7 +63,7 @@ def heads(packed: Packed, g: Halves, beta: torch.Tensor, work: torch.Tensor, pre
         torch.empty(queries, dtype=torch.int64, device=device),
         torch.empty_like(beta),
         torch.empty(queries, dtype=torch.int32, device=device),
-        torch.empty(queries, device=device),
+        torch.empty(queries, dtype=torch.float32, device=device),
     )
     t = tile("row", 0, packed.architecture)
     rows = (work, packed.log_bits, beta)

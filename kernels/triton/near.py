@@ -95,14 +95,19 @@ def _largest(Y, PHI, beta, own, pull, N, D: tl.constexpr, BLOCK_B: tl.constexpr,
 
 
 @triton.jit
-def _nearest(Y, LOG_BITS, c, high, low, N, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr):
+def _nearest(
+    Y, LOG_BITS, c, high, low, N, UNIFORM: tl.constexpr, D: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
     """The state of largest weight, from squared distances in float32."""
     best = tl.full([BLOCK_B, BLOCK_N], float("-inf"), tl.float32)
     where = tl.zeros([BLOCK_B, BLOCK_N], tl.int32)
     for start in range(0, N, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)[None, :]
         z = c * square_of(pulls(Y, n, n < N, high, low, D), D)
-        z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
+        if UNIFORM:
+            z = tl.where(n < N, z, float("-inf"))
+        else:
+            z += tl.load(LOG_BITS + n, mask=n < N, other=float("-inf"))
         better = z > best
         where = tl.where(better, n, where)
         best = tl.where(better, z, best)
@@ -138,7 +143,7 @@ def _near_kernel(
                 r = _largest(Y, PHI, beta, own, pull, N, D, BLOCK_B, BLOCK_N)
                 own, pull = _rows(Y, H, b, row, r, D)
         else:
-            r = _nearest(Y, LOG_BITS, c, high, low, N, D, BLOCK_B, BLOCK_N)
+            r = _nearest(Y, LOG_BITS, c, high, low, N, UNIFORM, D, BLOCK_B, BLOCK_N)
             own, pull = _rows(Y, H, b, row, r, D)
         if not WIDE:
             least = 0.5 * square_of(pull, D)

@@ -42,48 +42,56 @@ class Settled(NamedTuple):
 
 
 def settle(
-    packed: Packed, field: Tensor, beta: Tensor, is_dense: Tensor | None, sparse: Parts, dense: Parts | None
+    packed: Packed,
+    field: Tensor,
+    beta: Tensor,
+    flags: Tensor | None,
+    sparse: Parts,
+    dense: Parts | None = None,
+    into: Settled | None = None,
 ) -> Sums:
-    """dense : of the queries of which `is_dense` says so, in one part."""
+    """flags (B,) : the queries that are dense, in one part; or those that are put `into` the sums of others."""
     (queries, dimension), size = field.shape, len(packed.states)
-    dominant, shift = torch.empty_like(sparse.dominant), torch.empty_like(field)
-    out = field.new_empty(7, queries)
+    out = into or Settled(torch.empty_like(sparse.dominant), torch.empty_like(field), field.new_empty(7, queries))
     t = tile("finish", dimension, packed.architecture)
     launch(
         _settle_kernel,
         (queries,),
         packed.states, packed.anchor, packed.facts, field, beta,
-        sparse.dominant if is_dense is None else is_dense.view(torch.uint8), *sparse, *(dense or sparse),
-        dominant, shift, out, queries, size, dimension,
-        DENSE=dense is not None, PARTS=sparse.scalars.shape[1], BLOCK_D=t.d, num_warps=t.warps,
+        sparse.dominant if flags is None else flags.view(torch.uint8), *sparse, *(dense or sparse), *out,
+        queries, size, dimension,
+        DENSE=dense is not None, SOME=into is not None, PARTS=sparse.scalars.shape[1], BLOCK_D=t.d, num_warps=t.warps,
     )  # fmt: skip
-    return Sums(dominant, shift, *out)
+    return out.sums()
 
 
 @triton.jit
 def _settle_kernel(
-    Y, ANCHOR, FACTS, H, BETA, IS_DENSE, R, SCALARS, SUM, DENSE_R, DENSE_SCALARS, DENSE_SUM, DOMINANT, SHIFT, OUT,
-    B, N, D, DENSE: tl.constexpr, PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
+    Y, ANCHOR, FACTS, H, BETA, FLAGS, R, SCALARS, SUM, DENSE_R, DENSE_SCALARS, DENSE_SUM, DOMINANT, SHIFT, OUT,
+    B, N, D, DENSE: tl.constexpr, SOME: tl.constexpr, PARTS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
-    is_dense = False
+    is_dense, wanted = False, True
     if DENSE:
-        is_dense = tl.load(IS_DENSE + b) != 0
-    if is_dense:
-        r = tl.load(DENSE_R + b)
-        whole = DENSE_SCALARS + 4 * b
-        rest, excess = tl.load(whole), tl.load(whole + 1)
-        square, squares = tl.load(whole + 2), tl.load(whole + 3)
-    else:
-        r = tl.load(R + b)
-        at = SCALARS + (b * PARTS + tl.arange(0, PARTS)) * 4
-        rest, excess = tl.sum(tl.load(at), 0), tl.sum(tl.load(at + 1), 0)
-        square, squares = tl.sum(tl.load(at + 2), 0), tl.sum(tl.load(at + 3), 0)
-    r = tl.maximum(tl.minimum(r, N - 1), 0)
-    normalise(
-        Y, ANCHOR, FACTS, H, BETA, SUM, DENSE_SUM, DOMINANT, SHIFT, OUT, b, r, rest, excess, square, squares, is_dense,
-        B, N, D, PARTS, BLOCK_D,
-    )  # fmt: skip
+        is_dense = tl.load(FLAGS + b) != 0
+    if SOME:
+        wanted = tl.load(FLAGS + b) != 0
+    if wanted:
+        if is_dense:
+            r = tl.load(DENSE_R + b)
+            whole = DENSE_SCALARS + 4 * b
+            rest, excess = tl.load(whole), tl.load(whole + 1)
+            square, squares = tl.load(whole + 2), tl.load(whole + 3)
+        else:
+            r = tl.load(R + b)
+            at = SCALARS + (b * PARTS + tl.arange(0, PARTS)) * 4
+            rest, excess = tl.sum(tl.load(at), 0), tl.sum(tl.load(at + 1), 0)
+            square, squares = tl.sum(tl.load(at + 2), 0), tl.sum(tl.load(at + 3), 0)
+        r = tl.maximum(tl.minimum(r, N - 1), 0)
+        normalise(
+            Y, ANCHOR, FACTS, H, BETA, SUM, DENSE_SUM, DOMINANT, SHIFT, OUT, b, r, rest, excess, square, squares,
+            is_dense, B, N, D, PARTS, BLOCK_D,
+        )  # fmt: skip
 
 
 @triton.jit

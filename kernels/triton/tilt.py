@@ -142,7 +142,7 @@ def _prepare_kernel(
     local = reach_of(radius, tl.load(FACTS + 1), beta, distance, REACH)  # of |t|
     tl.store(SCALARS + 7 * B + b, local)
     size = tl.where(flag > 0, others, 0.0) * local
-    does = single_does(NARROW[K], trace, size, flag, logit, energy, others, beta, radius, distance)
+    does = single_does(NARROW[K], trace, size, flag, logit, energy, others, beta, radius, distance, local)
     tl.store(AGAIN + b, (~does & (others == others)).to(tl.uint8))
     tl.store(SCALARS + b, tl.where(flag > 0, scale, 0.0))
     tl.store(SCALARS + B + b, trace)

@@ -59,6 +59,12 @@ def cluster(size: int, width: float, beta: float = 0.01, noise: float = 0.0, ami
     return Problem.of(y, own + noise * width * rng.normal(size=64), beta)
 
 
+def hot(size: int, dimension: int, beta: float = 1e-6) -> Problem:
+    """All states weigh alike, and none is at the query."""
+    y = np.random.default_rng(3).normal(size=(size, dimension)).astype(np.float32)
+    return Problem.of(y, y[2], beta)
+
+
 def far_state(size: int, distance: float, beta: float) -> Problem:
     """An outlier that float32 holds beside the others."""
     y = np.random.default_rng(9).normal(size=(size, 64))

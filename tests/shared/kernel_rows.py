@@ -71,7 +71,9 @@ def tiles_of(kernel: str, *dimensions: int, **constants: Any) -> dict[str, list[
         block = min(differences.SUMMED, 1 << (dimension - 1).bit_length())
         sizes = {"BLOCK_B": t.b, "BLOCK_N": t.n, "BLOCK_D": t.d, "BLOCK_S": block}
         sizes |= {"BLOCK_S": t.d} if kernel.startswith("covariance") else {}
-        sizes |= {"BLOCK_N": config.tile("differences", dimension, target).n} if constants.get("LISTED") else {}
+        if "LISTED" in constants:
+            group = config.tile("differences", dimension, target).n
+            sizes |= {"GROUP": group, "BLOCK_N": min(t.n, group) if constants["LISTED"] else t.n}
         sizes |= {"D": dimension} if kernel.startswith(("near", "steps")) else {}
         if target.startswith("gfx") and constants.get("PRECISION") == "tf32x3":
             sizes |= {"PRECISION": "ieee"}

@@ -1,13 +1,14 @@
 """What the kernels' noise is made of, brought out; runs where Triton is interpreted."""
 
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from fastthermo.kernels.triton import noise
+from fastthermo.kernels.triton import again, noise
 
 LANES = 1024
 
@@ -64,3 +65,29 @@ def replayed(packed: Any, x: torch.Tensor, schedule: Any, noise: Any) -> torch.T
     for _ in range(len(path)):
         once()
     return path
+
+
+def summed_again(packed: Any, field: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+    """(B,) whether a query's sums in single precision are made again in float64."""
+    boltzmann: Any = import_module("fastthermo.kernels.triton.boltzmann")
+    flags, original = [], boltzmann.sum_again
+
+    def noted(*arguments: Any) -> None:
+        flags.append(arguments[4].clone())
+        original(*arguments)
+
+    boltzmann.sum_again = noted
+    try:
+        boltzmann.boltzmann(packed, field, beta, "single")
+    finally:
+        boltzmann.sum_again = original
+    return torch.cat(flags)
+
+
+def by_many_programs(name: str, *arguments: Any) -> Any:
+    """What a kernel makes where several programs share a query that is summed again."""
+    longest, again.LONG = again.LONG, 0
+    try:
+        return getattr(import_module("fastthermo.kernels.triton"), name)(*arguments)
+    finally:
+        again.LONG = longest

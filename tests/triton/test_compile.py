@@ -134,16 +134,19 @@ SUMS = {
     },
     "covariance float64": covariance("float64", 64, opcode=OF_DOUBLES),
     "covariance of bytes": covariance("float64", 64, y="u8", opcode=OF_DOUBLES),
-    "covariance of lists float64": covariance("float64", 64, 16, listed=True),
-    "covariance of lists float32": covariance("float32", 64, 16, listed=True, stack=48),
+    "covariance of lists float64": covariance("float64", 64, 16, 2, listed=True, stack=8),
+    "covariance of listed float32 states": covariance("float64", 2, listed=True, y="fp32", stack=16),
+    "covariance of listed bytes": covariance("float64", 2, listed=True, y="u8", stack=8),
+    "covariance of lists float32": covariance("float32", 64, 16, 2, listed=True, stack=48),
+    "covariance of listed bytes float32": covariance("float32", 2, listed=True, y="u8"),
     "covariance float32": covariance("float32", 16, 32, 64, opcode=dict.fromkeys(("sm_80", "sm_89"), "HMMA")),
 }
 SETTLE = sums(
     "settle:_settle_kernel",
-    "Y: *{y}, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, IS_DENSE: *u8, R: *i64, SCALARS: *fp64, SUM: *fp64, "
+    "Y: *{y}, ANCHOR: *fp64, FACTS: *fp64, H: *fp64, BETA: *fp64, FLAGS: *u8, R: *i64, SCALARS: *fp64, SUM: *fp64, "
     "DENSE_R: *i64, DENSE_SCALARS: *fp64, DENSE_SUM: *fp64, DOMINANT: *i64, SHIFT: *fp64, OUT: *fp64, B: i32, N: i32, "
     "D: i32",
-    tiles_of("finish", 784, DENSE=True, PARTS=4),
+    tiles_of("finish", 784, DENSE=True, SOME=False, PARTS=4),
 )
 WITHIN = Kernel(
     "temperatures:_within_kernel",

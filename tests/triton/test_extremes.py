@@ -134,10 +134,41 @@ def test_a_copy_of_the_dominant_state_hides_no_others(interpreted: Any, bytes_: 
     check_second(interpreted, extremes.hidden(600, bytes_))
 
 
+def test_few_queries_that_are_summed_again_may_be_shared_by_programs(interpreted: Any) -> None:
+    states, field, beta, log_weights = map(torch.as_tensor, extremes.cluster(2100, 1e-3, beta=1e6, noise=1.0))
+    given = interpreted.pack(states, log_weights), field, beta
+    assert interpreted.call("probes:summed_again", *given).all()
+    alone = interpreted.boltzmann(*given, "single")
+    together = interpreted.call("probes:by_many_programs", "boltzmann", *given, "single")
+    assert torch.equal(together.dominant, alone.dominant)
+    for x, y in zip(together[1:], alone[1:], strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-300)
+    v, u = torch.ones(len(field), 1, field.shape[1]).double(), torch.ones(len(field), 1).double()
+    second = (*given, alone, v, u, "single")
+    want = interpreted.cumulant(*second)
+    for x, y in zip(interpreted.call("probes:by_many_programs", "cumulant", *second), want, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("dimension", [24, 200])
+@pytest.mark.parametrize("beta", [1e-300, 1e-12, 1e-6, 1e-4])
+def test_hot_queries_are_not_summed_again(interpreted: Any, beta: float, dimension: int) -> None:
+    problem = extremes.hot(500, dimension, beta)
+    states, field, beta_, log_weights = map(torch.as_tensor, problem)
+    assert not interpreted.call("probes:summed_again", interpreted.pack(states, log_weights), field, beta_).any()
+    if beta > 1e-300:  # of which the truth has no digits
+        check(interpreted, problem)
+
+
+def test_covariances_of_one_query_in_many_dimensions(interpreted: Any) -> None:
+    check_second(interpreted, extremes.hot(300, 260, 0.01))
+
+
 SIZE = 9000  # of which clusters hold more than a list
 ON_GPUS = [
     *((extremes.outlier, d) for d in (8, 32)),
     *((extremes.scaled, d, scale) for d in (3, 64) for scale in (1e-18, 1e18)),
+    *((extremes.hot, d) for d in (3, 24, 300)),
     *((extremes.far, d, 1e22, beta) for d in (3, 32) for beta in (1.0, 1e-22)),
     *((extremes.cluster, width) for width in (1e-5, 1e-3, 1e-1)),
     *((extremes.cluster, width, width**-2, 1.0) for width in (1e-5, 1e-3, 1e-1)),
