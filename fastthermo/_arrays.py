@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +75,14 @@ def check_bound(bound: Any, rtol: float, dtype: Any) -> None:
     worst = float(bound.max()) if len(bound.reshape(-1)) else 0.0
     if not worst <= rtol:
         raise ValueError(f"rtol: {rtol:.3g} cannot be met, the certified bound is {worst:.3g} in {dtype}")
+
+
+def whole(name: str, x: Any, low: int, high: float = inf) -> int:
+    """x as an int; ValueError where it is no integer, or not from low to high."""
+    if isinstance(x, int | np.integer) and not isinstance(x, bool) and low <= x <= high:
+        return int(x)
+    wanted = f"of at least {low}" if high == inf else f"from {low} to {high}"
+    raise ValueError(f"{name}: wanted an integer {wanted}, got {x!r}")
 
 
 def check_seed(seed: Any) -> None:

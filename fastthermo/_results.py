@@ -52,13 +52,6 @@ class Settings:
         )
 
 
-def check_counts(least: Mapping[str, tuple[Any, int]]) -> None:
-    """Raise ValueError where a number, name: (value, least), is not an integer of at least that."""
-    for name, (value, low) in least.items():
-        if not isinstance(value, int) or value < low:
-            raise ValueError(f"{name}: wanted an integer of at least {low}, got {value!r}")
-
-
 def check_out(out: Path, overwrite: bool, kind: str) -> None:
     """Raise ValueError where `out` exists and may not be replaced."""
     if not out.exists():

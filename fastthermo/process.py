@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastthermo._arrays import check_constant, is_torch
+from fastthermo._arrays import check_constant, is_torch, whole
 
 Array = np.ndarray
 COMPLEX_STEP = 1e-100
@@ -122,8 +122,7 @@ class Process:
 
     def times(self, n: int, t_start: float | None = None, t_end: float | None = None) -> Array:
         """n >= 2 decreasing times (n,) from t_start (t_max) to t_end (t_min), uniform in log beta."""
-        if not (isinstance(n, int | np.integer) and n >= 2):
-            raise ValueError(f"n: wanted an integer of at least 2, both ends are times, got {n!r}")
+        n = whole("n", n, 2)  # both ends are times
         t_start = self.t_max if t_start is None else float(self.check_time(t_start))
         t_end = self.t_min if t_end is None else float(self.check_time(t_end))
         if not t_end < t_start:

@@ -261,7 +261,19 @@ def test_data_of_any_shape_without_labels_have_portraits(states, process, tmp_pa
     assert (tmp_path / "any" / "portrait.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(("name", "value"), [("times", 1), ("queries", 0), ("seed", -1), ("times", 2.5)])
+def test_numbers_may_be_those_of_numpy(tmp_path):
+    states = np.random.default_rng(0).normal(size=(20, 2))
+    times, queries, seed = np.array([3, 8, 1])
+    summary = portrait(
+        Dataset("any", states), ft.VariancePreserving(), tmp_path / "x", times, queries, seed, progress=False
+    )
+    assert json.loads((tmp_path / "x" / "summary.json").read_text()) == summary
+    assert (summary["times"], summary["queries"], summary["seed"]) == (3, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("times", 1), ("queries", 0), ("seed", -1), ("times", 2.5), ("queries", True)]
+)
 def test_impossible_numbers_are_named(digits, tmp_path, name, value):
     with pytest.raises(ValueError, match=f"{name}: wanted an integer"):
         portrait(digits, ft.OrnsteinUhlenbeck(), tmp_path / "x", **{name: value})

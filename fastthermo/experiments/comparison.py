@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._results import Settings, check_counts, claim, finish, open_arrays, rows, times
+from fastthermo._arrays import whole
+from fastthermo._results import Settings, claim, finish, open_arrays, rows, times
 from fastthermo.critical import critical_times
 from fastthermo.datasets import Dataset
 from fastthermo.plot import GENERATED, NOISED, STYLE, events, headline, level, logarithmic, save, time_axis
@@ -79,7 +80,7 @@ def compare(
     ValueError for impossible numbers, a network of another shape, a folder that exists, or an unfinished comparison
     with other settings.
     """
-    check_counts({"times": (times, 2), "queries": (queries, 2), "seed": (seed, 0)})
+    times, queries, seed = whole("times", times, 2), whole("queries", queries, 2), whole("seed", seed, 0)
     ensemble = data.ensemble()
     model = load_denoiser(run, data)
     weights = Path(run) / NETWORK if Path(run).is_dir() else Path(run)

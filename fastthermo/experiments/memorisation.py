@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._results import check_counts, claim, finish
+from fastthermo._arrays import whole
+from fastthermo._results import claim, finish
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.cases import (
     Swept,
@@ -87,10 +88,11 @@ def memorise(
     ValueError for impossible numbers, data without labels, a folder that exists, or an unfinished sweep with other
     settings.
     """
-    check_counts({"steps": (steps, 1), "queries": (queries, 2), "seeds": (seeds, 1), "seed": (seed, 0)})
-    numbers = sorted(set(sizes))
-    if len(numbers) < 2 or numbers[0] < 2:
-        raise ValueError(f"sizes: wanted at least two numbers of at least 2 data, got {list(sizes)}")
+    steps, queries = whole("steps", steps, 1), whole("queries", queries, 2)
+    seeds, seed = whole("seeds", seeds, 1), whole("seed", seed, 0)
+    numbers = sorted({whole("sizes", n, 2, len(data.states)) for n in sizes})
+    if len(numbers) < 2:
+        raise ValueError(f"sizes: wanted at least two numbers of data, got {list(sizes)}")
     parts = [subset(data, n, seed) for n in numbers]
     ensemble = data.ensemble()
     settings = Trained.about(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._results import check_counts, finish
+from fastthermo._arrays import whole
+from fastthermo._results import finish
 from fastthermo.adapters import regularised
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
@@ -66,7 +67,8 @@ def regularise(
     ------
     ValueError as `late_start`.
     """
-    check_counts({"queries": (queries, 2), "steps": (steps, 2), "seeds": (seeds, 1), "seed": (seed, 0)})
+    queries, steps = whole("queries", queries, 2), whole("steps", steps, 2)
+    seeds, seed = whole("seeds", seeds, 1), whole("seed", seed, 0)
     if len(fields) != len(smoothings) or not len(fields):
         raise ValueError(f"smoothings: wanted as many as fields, {len(fields)}, got {len(smoothings)}")
     started, out = time.monotonic(), Path(out)

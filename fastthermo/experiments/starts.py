@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._results import check_counts, finish
+from fastthermo._arrays import whole
+from fastthermo._results import finish
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.cases import (
@@ -74,14 +75,8 @@ def late_start(
     ValueError for impossible numbers, data without labels, a network of another shape, a folder that exists, or an
     unfinished sweep with other settings.
     """
-    least = {
-        "times": (times, 2),
-        "queries": (queries, 2),
-        "steps": (steps, times + 1),
-        "seeds": (seeds, 1),
-        "seed": (seed, 0),
-    }
-    check_counts(least)
+    times, queries = whole("times", times, 2), whole("queries", queries, 2)
+    steps, seeds, seed = whole("steps", steps, times + 1), whole("seeds", seeds, 1), whole("seed", seed, 0)
     started, out = time.monotonic(), Path(out)
     found, ensemble, settings, yardstick, folder, marks, t, last = prepare(
         data, process, out, runs or [], KIND, f"{times} starts",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastthermo._arrays import whole
 from fastthermo.ensemble import Ensemble
 from fastthermo.exponents.axis import ROUNDING, Axis
 
@@ -94,9 +95,7 @@ def _observe_one(
 
 def samples(law: Any, draws: int, replicas: int, seed: int) -> list[Ensemble]:
     """`replicas` ensembles of `draws` data each, drawn from the law with independent seeds."""
-    for name, value, least in (("draws", draws, 1), ("replicas", replicas, 2)):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name}: wanted an integer of at least {least}, got {value!r}")
+    draws, replicas = whole("draws", draws, 1), whole("replicas", replicas, 2)
     seeds = np.random.SeedSequence(seed).generate_state(replicas, np.uint64)
     return [Ensemble(law.draw(draws, int(s))) for s in seeds]
 

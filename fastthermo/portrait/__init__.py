@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastthermo._results import Settings, check_counts, claim, finish
+from fastthermo._arrays import whole
+from fastthermo._results import Settings, claim, finish
 from fastthermo.datasets import Dataset
 from fastthermo.plot import portrait_figure, save
 from fastthermo.portrait import measure
@@ -39,7 +40,7 @@ def portrait(
     ------
     ValueError for impossible numbers, a folder that exists, or an unfinished portrait with other settings.
     """
-    check_counts({"times": (times, 2), "queries": (queries, 2), "seed": (seed, 0)})
+    times, queries, seed = whole("times", times, 2), whole("queries", queries, 2), whole("seed", seed, 0)
     ensemble = data.ensemble()
     classes = None if data.labels is None else ensemble.split(data.labels)
     settings = Settings.about(data, ensemble, process, times, queries, seed)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from fastthermo._arrays import whole
 from fastthermo.solvable.base import ClosedForm, parameter, simplex_basis
 from fastthermo.solvable.bath import Bath
 from fastthermo.solvable.curie_weiss import CurieWeiss
@@ -70,7 +71,7 @@ def simplex(q: int, r: float = 1.0) -> GaussianMixture:
     For q >= 3 a first-order transition: the centre is unstable from beta r^2 = q - 1 and gives way at the Maxwell
     point beta r^2 = 2 (q-1)^2 log(q-1) / (q (q-2)) by a jump to r (q-2)/(q-1).
     """
-    _whole("q", q, 2)
+    whole("q", q, 2)
     corners = simplex_basis(q, q - 1).T
     return gaussian_mixture(_positive("r", r) * np.sqrt(q / (q - 1)) * corners, 0.0)
 
@@ -81,7 +82,7 @@ def sphere(d: int, r: float = 1.0) -> ClosedForm:
     Order parameter (h*/r)^2 = (d + 2)/d (1 - s/s_c) near s_c = r^2/d.
     """
     radius = _positive("r", r)
-    return two_deltas(radius) if _whole("d", d, 1) == 1 else Sphere(int(d), radius)
+    return two_deltas(radius) if whole("d", d, 1) == 1 else Sphere(int(d), radius)
 
 
 def gaussian(cov: Any, mean: Any = None) -> Gaussian:
@@ -122,7 +123,7 @@ def ising_ring(n: int, K: float) -> IsingRing:
     """n spins on a ring with phi ~ exp(K sum y_i y_{i+1}), K of either sign, by transfer matrices."""
     if not np.isfinite(K):
         raise ValueError(f"K: wanted a finite number, got {K}")
-    return IsingRing(_whole("n", n, 2), float(K))
+    return IsingRing(whole("n", n, 2), float(K))
 
 
 def curie_weiss(n: int, K: float) -> CurieWeiss:
@@ -132,7 +133,7 @@ def curie_weiss(n: int, K: float) -> CurieWeiss:
     """
     if not 0 <= K < np.inf:
         raise ValueError(f"K: wanted a finite number, at least 0, got {K}; ising(W, K) takes any, to 20 spins")
-    size = _whole("n", n, 2)
+    size = whole("n", n, 2)
     return CurieWeiss(size, float(K), size)
 
 
@@ -140,9 +141,3 @@ def _positive(name: str, x: float) -> float:
     if not 0 < x < float("inf"):
         raise ValueError(f"{name}: wanted a finite positive number, got {x}")
     return float(x)
-
-
-def _whole(name: str, x: int, low: int, high: float = float("inf")) -> int:
-    if not (isinstance(x, int | np.integer) and low <= x <= high):
-        raise ValueError(f"{name}: wanted an integer from {low} to {high}, got {x!r}")
-    return int(x)

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastthermo._results import Settings, check_counts, claim, finish
+from fastthermo._arrays import whole
+from fastthermo._results import Settings, claim, finish
 from fastthermo.datasets import Dataset
 from fastthermo.plot import save
 from fastthermo.portrait.measure import grid, landmarks
@@ -45,7 +46,7 @@ def survey(
     ------
     ValueError for impossible numbers, a folder that exists, or an unfinished survey with other settings.
     """
-    check_counts({"times": (times, 5), "queries": (queries, 2), "seed": (seed, 0)})
+    times, queries, seed = whole("times", times, 5), whole("queries", queries, 2), whole("seed", seed, 0)
     ensemble = data.ensemble()
     classes = None if data.labels is None else ensemble.split(data.labels)
     settings = Settings.about(data, ensemble, process, times, queries, seed)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastthermo
-from fastthermo._arrays import check_seed, device_of
+from fastthermo._arrays import check_seed, device_of, whole
 from fastthermo._files import make_folder
 from fastthermo.adapters import LearnedDenoiser, wrap
 from fastthermo.datasets import Dataset
@@ -63,12 +63,9 @@ def train(
     ValueError for impossible numbers, a truncated checkpoint or one of other settings, and where the loss stops being
     finite, with the last checkpoint kept.
     """
-    for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: wanted an integer of at least {least}, got {value!r}")
+    steps, batch, seed = whole("steps", steps, 1), whole("batch", batch, 1), whole("seed", seed, 0)
     check_seed(seed)
-    if width is not None and (not isinstance(width, int) or width < 1):
-        raise ValueError(f"width: wanted an integer of at least 1 or None, got {width!r}")
+    width = None if width is None else whole("width", width, 1)
     if not 0 < rate < float("inf"):
         raise ValueError(f"rate: wanted a positive number, got {rate!r}")
     out = Path(out)

@@ -219,7 +219,8 @@ def test_sweeps_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (lambda out: ft.late_start(Dataset("bare", np.eye(4)), VP, out), "labels: wanted a class for each of bare"),
         (lambda out: ft.regularise(DATA, VP, out, fields=(1.0,)), "smoothings: wanted as many as fields"),
         (lambda out: ft.memorise(DATA, VP, out, (5,)), "sizes: wanted at least two numbers"),
-        (lambda out: ft.memorise(DATA, VP, out, (5, 1000)), "states: wanted from 1 to 120 of three, got 1000"),
+        (lambda out: ft.memorise(DATA, VP, out, (5, 1000)), "sizes: wanted an integer from 2 to 120, got 1000"),
+        (lambda out: ft.memorise(DATA, VP, out, (5, 9.5)), "sizes: wanted an integer from 2 to 120, got 9.5"),
     ],
 )
 def test_impossible_sweeps(call: Any, says: str, tmp_path: Path) -> None:

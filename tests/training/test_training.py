@@ -235,6 +235,7 @@ def test_networks_of_other_origin_are_refused(tmp_path: Path) -> None:
         ({"device": "foo"}, "device: wanted cpu or a GPU that is here, got 'foo'"),
         ({"steps": 0}, "steps: wanted an integer of at least 1"),
         ({"batch": 1.5}, "batch: wanted"),
+        ({"batch": True}, "batch: wanted"),
         ({"seed": -1}, "seed: wanted"),
         ({"seed": 2**64}, "seed: wanted"),
         ({"rate": 0.0}, "rate: wanted a positive number"),
