@@ -88,6 +88,14 @@ def test_every_file_format_gives_the_same_states_and_labels(tmp_path, images):
         assert (data.scale, data.shift) == (2 / 255, -1)
 
 
+def test_bytes_keep_the_shift_or_scale_that_their_file_tells(tmp_path):
+    images = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    for told, scale, shift in (({"shift": 5.0}, 1.0, 5.0), ({"scale": 0.5}, 0.5, 0.0)):
+        np.savez(tmp_path / "a.npz", states=images, **told)
+        data = load(tmp_path / "a.npz")
+        assert (data.scale, data.shift) == (scale, shift)
+
+
 def test_a_saved_ensemble_is_a_data_set(tmp_path, images):
     ensemble = ft.Ensemble(images, scale=0.5, shift=3.0)
     ensemble.save(tmp_path / "e.npz")

@@ -183,7 +183,7 @@ def _from_file(path: Path) -> Dataset:
     except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as {kind or 'IDX'}: {error}") from error
     states = arrays["states"]
-    if states.dtype == np.uint8 and "scale" not in arrays:
+    if states.dtype == np.uint8 and not arrays.keys() & {"scale", "shift"}:
         arrays |= {"scale": np.float64(2 / 255), "shift": np.float64(-1)}
     scale, shift = float(arrays.get("scale", 1.0)), float(arrays.get("shift", 0.0))
     return Dataset(path.name, states, arrays.get("labels"), scale, shift)
