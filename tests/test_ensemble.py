@@ -211,6 +211,9 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", states=STATES)
+    np.save(tmp_path / "other.npy", np.eye(2))
+    with pytest.raises(ValueError, match=r"path: wanted an ensemble .*, an .npz file, got .*other.npy"):
+        ft.Ensemble.load(tmp_path / "other.npy")
     with pytest.raises(ValueError, match="lacks scale, shift"):
         ft.Ensemble.load(tmp_path / "other.npz")
 

@@ -13,6 +13,7 @@ from dataclasses import field as dataclass_field
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -237,13 +238,17 @@ class Ensemble(Prior):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote, as NumPy arrays."""
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            missing = {"states", "scale", "shift"} - set(file)
-            if missing:
-                raise ValueError(
-                    f"path: wanted an ensemble saved by fastthermo, {path} lacks {', '.join(sorted(missing))}"
-                )
-            return cls(file["states"], file.get("log_weights"), float(file["scale"]), float(file["shift"]))
+        with Path(path).open("rb") as stream:
+            if not is_zipfile(stream):  # as .npz files are
+                raise ValueError(f"path: wanted an ensemble saved by fastthermo, an .npz file, got {path}")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                missing = {"states", "scale", "shift"} - set(file)
+                if missing:
+                    raise ValueError(
+                        f"path: wanted an ensemble saved by fastthermo, {path} lacks {', '.join(sorted(missing))}"
+                    )
+                return cls(file["states"], file.get("log_weights"), float(file["scale"]), float(file["shift"]))
 
     def _check_units(self) -> None:
         for name, x in (("scale", self.scale), ("shift", self.shift)):
