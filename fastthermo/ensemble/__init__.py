@@ -147,23 +147,23 @@ class Ensemble(Prior):
         schedule = op.Schedule(table, after, self.scale, self.shift)
         return op.evolve(self._core, x, schedule, op.Noise(*noise), whole)
 
-    def response(self, field: Any, beta: Any, single: bool = False) -> tuple[Any, Any]:
+    def response(self, field: Any, beta: Any, single: bool = False, backend: str | None = None) -> tuple[Any, Any]:
         """`apply(v) -> C v` on (B, K, D) float64 and `dense() -> C` (B, D, D), after one pass for the weights.
 
-        single : to float32 accuracy only, see `boltzmann`.
+        single : to float32 accuracy only; backend : see `boltzmann`.
         """
         _, inner = self._read(field, beta)
         core, op = self._core, ops_module()
-        moments = op.boltzmann(core, *inner, single=single)
+        moments = op.boltzmann(core, *inner, backend=backend, single=single)
 
         def apply(v: torch.Tensor) -> torch.Tensor:
             k = v.shape[1]
             h, b, *columns = (x.repeat_interleave(k, 0) for x in (*inner, *moments))
-            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]), single=single)
+            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]), backend, single)
             return self.scale**2 * out.unflatten(0, (-1, k))
 
         def dense() -> torch.Tensor:
-            return self.scale**2 * op.covariance(core, *inner, moments, single=single)
+            return self.scale**2 * op.covariance(core, *inner, moments, backend, single)
 
         return apply, dense
 

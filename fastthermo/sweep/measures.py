@@ -115,6 +115,9 @@ class _Watched:
     def cumulant(self, field: Any, beta: Any, *probes: Any) -> Any:
         return self._law.cumulant(field, beta, *probes, backend=self._watch.backend)
 
+    def response(self, field: Any, beta: Any, single: bool = False) -> Any:
+        return self._law.response(field, beta, single, self._watch.backend)
+
     def log_odds(self, index: Any, field: Any, beta: Any) -> Any:
         return self._law.log_odds(index, field, beta, backend=self._watch.backend)
 

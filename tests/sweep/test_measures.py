@@ -162,6 +162,12 @@ def test_sums_are_asked_with_the_precision_and_backend_of_the_grid_and_their_bou
     assert np.isnan(closed).all()
 
 
+def test_critical_times_are_asked_with_the_backend_of_the_grid(tmp_path: Path) -> None:
+    law = Case("data", (("name", "digits"), ("classes", (0, 1)), ("pool", 1), ("mirror", False))).law()
+    with pytest.raises(ValueError, match=r"backend: .*nothing"):
+        critical_time(Watch("exact", "nothing").law(law), VariancePreserving())
+
+
 def test_samples_of_a_data_set_are_without_replacement() -> None:
     case = Case("data", (("name", "digits"), ("classes", ()), ("pool", 1), ("mirror", False)))
     whole, labels = case.sample(0, 1)
