@@ -158,7 +158,11 @@ def gpu() -> Any:
     count = torch.cuda.device_count()
     for i in range(count):
         name = f"fastthermo-{torch.cuda.get_device_properties(i).uuid}.lock"
-        lock = (Path(tempfile.gettempdir()) / name).open("w")
+        path = Path(tempfile.gettempdir()) / name
+        if not path.exists():
+            path.touch()
+            path.chmod(0o644)  # whoever may read it can lock it, and others than the one who made it may not write
+        lock = path.open()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,14 +1,19 @@
 """What sweeps measure, against what is known: exponents, finite sizes, critical times, averages along time."""
 
 import math
+import os
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fastthermo import Ensemble, critical_time, solvable, sweep
 from fastthermo.process import OrnsteinUhlenbeck, VariancePreserving
-from fastthermo.sweep import Grid
+from fastthermo.sweep import Grid, measures
 from fastthermo.sweep.bath import BathScaling
 from fastthermo.sweep.measures import Watch
 from fastthermo.sweep.models import Case, CurieWeiss, Data, Gaussian, Hypercube, Mixture, Simplex, Sphere, TwoDeltas
@@ -166,6 +171,27 @@ def test_critical_times_are_asked_with_the_backend_of_the_grid(tmp_path: Path) -
     law = Case("data", (("name", "digits"), ("classes", (0, 1)), ("pool", 1), ("mirror", False))).law()
     with pytest.raises(ValueError, match=r"backend: .*nothing"):
         critical_time(Watch("exact", "nothing").law(law), VariancePreserving())
+
+
+def test_a_gpu_can_be_locked_by_whoever_finds_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = SimpleNamespace(uuid="one")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: cuda)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda i: None)
+    held: list[Any] = []
+    monkeypatch.setattr(measures, "_locks", held)
+    before = os.umask(0o077)
+    try:
+        measures.gpu.__wrapped__()
+        with pytest.raises(ValueError, match="none of them is free"):
+            measures.gpu.__wrapped__()
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert [lock.mode for lock in held] == ["r"]
+    held.pop().close()
 
 
 def test_samples_of_a_data_set_are_without_replacement() -> None:
