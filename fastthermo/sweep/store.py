@@ -5,8 +5,8 @@ scalars   (cell, scalar)              critical_temperature, error_bound, seconds
 failed    (cell,)                     why a cell could not be measured, "" for the others
 done      (task,)                     its chunk is written when a task's others are; false where a cell failed
 
-A file a chunk in one folder an array, each of which appears whole: a process may end at any moment. Where the attribute
-`empty_chunks` says so, chunks that are all NaN are written too, and one that is missing was lost.
+A file a chunk in one folder an array, each of which appears whole: a process may end at any moment. Chunks of numbers
+are written even where they are all NaN, so that one that is missing was lost.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Store:
             if "grid" not in self.group.attrs:
                 raise ValueError(f"store: {path} was not made by a sweep")
             self.grid: Grid = msgspec.json.decode(self.group.attrs["grid"], type=Grid)
-            for name in (*NUMBERS, "done"):
+            for name in (*NUMBERS, "failed", "done"):
                 file = path / name / "zarr.json"
                 _ = self.group[name]
         except msgspec.DecodeError as error:
@@ -78,8 +78,8 @@ class Store:
 
     @property
     def data(self) -> dict[str, str]:
-        """Fingerprints of the files that the grid names; none where they were not noted."""
-        return dict(self.group.attrs.get("data", {}))
+        """Fingerprints of the files that the grid names."""
+        return dict(self.group.attrs["data"])
 
     def agree(self, grid: Grid, data: Mapping[str, str]) -> None:
         """ValueError where this is the store of another grid, of other data, or of another version."""
@@ -140,8 +140,7 @@ class Store:
         lost |= {task: f"done/c.{task}" for task in self._each("done")[1]}
         tried = np.flatnonzero(self._tried(failed != ""))
         for name, end in NUMBERS.items():
-            written = name == "scalars" or self.group.attrs.get("empty_chunks", False)  # seconds are never NaN
-            gone = np.setdiff1d(tried, self._chunks(name)) if written else ()
+            gone = np.setdiff1d(tried, self._chunks(name))
             damaged = [some[0] for some, found in self._read(name, tried) if found is None]
             lost |= {int(task): f"{name}/c.{task}{end}" for task in (*gone, *damaged)}
         return dict(sorted(lost.items()))
@@ -165,9 +164,8 @@ class Store:
         return every, damaged
 
     def _chunks(self, name: str) -> np.ndarray:
-        """Tasks that have a chunk of an array, increasing; none of an array that there is not."""
-        folder = self.path / name
-        found = (re.fullmatch(r"c\.(\d+)(\.0)*", file) for file in (os.listdir(folder) if folder.is_dir() else ()))
+        """Tasks that have a chunk of an array, increasing."""
+        found = (re.fullmatch(r"c\.(\d+)(\.0)*", file) for file in os.listdir(self.path / name))
         return np.array(sorted(int(match[1]) for match in found if match), int)
 
     def _read(self, name: str, tasks: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
@@ -200,10 +198,7 @@ class Store:
             self.group["done"][result.task] = False
         for name, numbers in zip(NUMBERS, (result.values, result.scalars), strict=True):
             self.group[name].with_config({"write_empty_chunks": True})[cells] = numbers
-        if failed and "failed" not in self.group:  # a store that was made without
-            _add(self.group, self.grid, "failed")
-        if "failed" in self.group:
-            self.group["failed"][cells] = list(result.failed) or ""
+        self.group["failed"][cells] = list(result.failed) or ""
         if not failed:
             self.group["done"][result.task] = True
 
@@ -256,8 +251,8 @@ def _make(path: Path, grid: Grid, data: Mapping[str, str]) -> None:
             "observables": list(grid.columns),
             "scalars": list(SCALARS),
             "provenance": provenance(),
+            "data": dict(data),
         }
-        attributes |= {"empty_chunks": True, "data": dict(data)}
         group.attrs.update({"grid": msgspec.json.encode(grid).decode(), **attributes})
         for name in (*NUMBERS, "failed", "done"):
             _add(group, grid, name)

@@ -234,8 +234,7 @@ def _moments(data: Dataset) -> tuple[np.ndarray, float]:
 def _agree(wanted: Settings, found: Settings, out: Path) -> None:
     for key, value in vars(wanted).items():
         had = getattr(found, key)
-        told = key != "version" and (key != "data_fingerprint" or had is not None)
-        if told and had != value:
+        if key != "version" and had != value:
             raise ValueError(
                 f"{key}: the run in {out} has {key} = {had!r}, this one {value!r}; repeat those "
                 "settings to go on, choose another folder or --overwrite"

@@ -30,7 +30,7 @@ class Settings:
     rate: float
     seed: int
     version: str
-    data_fingerprint: str | None = None  # None: not known, in runs that do not tell it
+    data_fingerprint: str
 
 
 def save(path: Path, tensors: dict[str, Tensor], settings: Settings, step: int) -> None:

@@ -177,17 +177,6 @@ def test_a_run_of_other_data_or_settings_is_refused_and_kept(tmp_path: Path) -> 
     assert ft.load_denoiser(tmp_path).shape == (8, 8)
 
 
-def test_a_run_that_does_not_tell_its_data_is_gone_on_with(tmp_path: Path) -> None:
-    from fastthermo.training import checkpoint
-
-    ft.train(VECTORS, tmp_path, 2, **QUICK)
-    path = tmp_path / "checkpoint.safetensors"
-    tensors, settings, step = checkpoint.read(path)
-    checkpoint.save(path, tensors, replace(settings, data_fingerprint=None), step)
-    ft.train(VECTORS, tmp_path, 3, **QUICK)
-    assert checkpoint.read(path)[1] == settings
-
-
 def test_networks_of_other_data_are_refused_or_warned_of(tmp_path: Path) -> None:
     ft.train(VECTORS, tmp_path, 1, **QUICK)
     for data in (DIGITS, DIGITS.ensemble()):
