@@ -177,6 +177,13 @@ def device_of(name: Any) -> torch.device:
         raise ValueError(f"device: wanted cpu or a GPU that is here, got {str(name)!r}: {error}") from error
 
 
+def fastest(name: Any) -> torch.device:
+    """The device that a name means; without one a GPU where there is one."""
+    import torch
+
+    return device_of(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def read_rows(
     name: str, x: Any, dimension: int, device: torch.device | str
 ) -> tuple[torch.Tensor, tuple[int, ...], bool]:

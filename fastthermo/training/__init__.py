@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastthermo
-from fastthermo._arrays import check_seed, device_of, whole
+from fastthermo._arrays import check_seed, fastest, whole
 from fastthermo._files import make_folder
 from fastthermo.adapters import LearnedDenoiser, wrap
 from fastthermo.datasets import Dataset
@@ -142,7 +142,7 @@ class _Run:
 
         from fastthermo.training.networks import build
 
-        self.device = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = fastest(device)
         self.states = torch.as_tensor(np.ascontiguousarray(data.states)).to(self.device)
         self.scale, self.shift, self.seed, self.step = data.scale, data.shift, seed, 0
         self.losses: list[torch.Tensor] = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastthermo._arrays import fastest
 from fastthermo.datasets import Dataset
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ class Classifier:
         return features.numpy(), logits.softmax(1).numpy()
 
 
+def labels_of(data: Dataset) -> np.ndarray:
+    """The labels; ValueError where there are none."""
+    if data.labels is None:
+        raise ValueError(f"labels: wanted a class for each of {data.name}, by which samples are judged, got none")
+    return data.labels
+
+
 def train_classifier(data: Dataset, seed: int = 0, steps: int = STEPS, device: Any = None) -> Classifier:
     """Train a classifier on nine tenths of a data set; the rest tells its accuracy.
 
@@ -44,10 +52,8 @@ def train_classifier(data: Dataset, seed: int = 0, steps: int = STEPS, device: A
 
     from fastthermo.training.networks import Recogniser
 
-    if data.labels is None:
-        raise ValueError(f"labels: wanted a class for each of {data.name}, by which samples are judged, got none")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    names, classes = np.unique(data.labels, return_inverse=True)
+    device = fastest(device)
+    names, classes = np.unique(labels_of(data), return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(classes))
     test, pool = np.split(order, [max(1, round(HELD_OUT * len(order)))])
 

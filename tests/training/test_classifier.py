@@ -29,6 +29,11 @@ def test_classes_of_states_of_every_shape(shape: tuple[int, ...]) -> None:
     assert a.names.tolist() == ["one", "other"]
 
 
+def test_a_device_that_is_not_here_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="device: wanted cpu or a GPU that is here, got 'gpu'"):
+        train_classifier(load("digits"), device="gpu")
+
+
 def test_data_without_labels_have_no_classes() -> None:
     with pytest.raises(ValueError, match="labels: wanted a class for each of bare"):
         train_classifier(Dataset("bare", np.eye(4)))
