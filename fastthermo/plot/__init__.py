@@ -1,4 +1,4 @@
-"""Figures: the six panels of a portrait and contact sheets of samples. matplotlib is imported here and nowhere else."""
+"""Figures: the six panels of a portrait, branches of fixed points, trees of classes, and contact sheets of samples."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def portrait_figure(dataset: Any, summary: dict[str, Any], image_shape: tuple[in
             time_axis(axis, t, when)
             mark(axis, summary)
         axes[0].legend(loc="best")
-        _late_start(figure, axes[5], dataset, image_shape)
+        _late_start(axes[5], dataset, image_shape)
         figure.suptitle(headline(summary), fontsize=11)
     return figure
 
@@ -211,7 +211,7 @@ def _classes(axis: Axes, dataset: Any, t: np.ndarray) -> None:
     axis.legend(loc="best")
 
 
-def _late_start(figure: Figure, axis: Axes, dataset: Any, image_shape: tuple[int, ...] | None) -> None:
+def _late_start(axis: Axes, dataset: Any, image_shape: tuple[int, ...] | None) -> None:
     times, samples = dataset["late_time"].to_numpy(), dataset["late_samples"].to_numpy()
     axis.set_title("f  samples by time of a Gaussian late start")
     if image_shape is None:
