@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastthermo._arrays import device_of, to_tensor
-from fastthermo._results import Settings, claim, open_arrays, rows
+from fastthermo._results import Settings, claim, finish, open_arrays, rows
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.quality import QUALITIES, Yardstick
-from fastthermo.portrait.measure import grid, landmarks
+from fastthermo.plot import save
+from fastthermo.portrait.measure import grid, landmark_times, landmarks
 from fastthermo.process import Process
+from fastthermo.sampling import sample
 from fastthermo.training import load_denoiser
 from fastthermo.training.checkpoint import NETWORK, fingerprint
+from fastthermo.training.classifier import labels_of
 
 SHOTS = 10  # samples of a case that are kept, of the first seed
+SCHEME = "heun"
+SHARES = {"memorised": "#a8324a", "recognised": "#2f7d4f", "coverage": "0.5"}  # qualities and their colours
 REST = 0.02  # noise at the last time over the rms deviation of the data
 Variables = dict[str, tuple[Any, ...]]
 
@@ -43,74 +50,74 @@ def models(runs: list[str | Path], data: Dataset, device: Any = "cpu") -> tuple[
     return found, " ".join(map(fingerprint, weights))
 
 
-class Prepared(NamedTuple):
-    """What a sweep over samples of some models needs before its first case."""
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep over samples of some models, in its folder; made by `begun`."""
 
-    found: list[Any]  # the models
-    ensemble: Any
-    settings: Swept
-    yardstick: Yardstick
+    out: Path
+    kind: str
     folder: Path
+    settings: Swept
+    ensemble: Any
+    process: Process
+    yardstick: Yardstick
     marks: Any  # landmarks of the process
     t: np.ndarray  # times of the sampler
     last: int  # see `cooling`
+    started: float
 
+    def open(self, axes: Mapping[str, tuple[Any, dict[str, str]]], more: Variables | None = None) -> Any:
+        """The arrays: every quality over `axes`, name: (values, attributes), and seeds; samples as `shots`."""
 
-def prepare(
-    data: Dataset,
-    process: Process,
-    out: Path,
-    runs: list[str | Path],
-    kind: str,
-    cases: str,
-    *,
-    steps: int,
-    queries: int,
-    seeds: int,
-    seed: int,
-    overwrite: bool,
-    device: Any,
-) -> Prepared:
-    """Models, a yardstick, and the folder of a sweep over `cases`, made or taken up again."""
-    found, network = models(runs, data, device)
-    ensemble = data.ensemble()
-    settings = Swept.about(data, ensemble, process, steps, queries, seed, seeds=seeds, cases=cases, network=network)
-    yardstick = Yardstick(data, device)
-    folder = claim(out, settings, overwrite, kind)
-    marks = landmarks(ensemble, process, seed)
-    return Prepared(
-        found, ensemble, settings, yardstick, folder, marks, *cooling(yardstick, ensemble, process, steps, marks)
-    )
+        def make() -> tuple[Any, dict[str, Any]]:
+            import xarray as xr
 
+            sizes, seeds, shape = [len(values) for values, _ in axes.values()], self.settings.seeds, self.ensemble.shape
+            dims = (*axes, "seed")
+            variables: Variables = {
+                name: (dims, np.full((*sizes, seeds), np.nan), {"long_name": long_name, "units": units})
+                for name, (long_name, units) in QUALITIES.items()
+            }
+            inner = tuple(f"axis{i}" for i in range(len(shape)))
+            shots = np.full((*sizes, SHOTS, *shape), np.nan, np.float32)
+            variables["shots"] = ((*axes, "shot", *inner), shots, {"long_name": "samples of the first seed"})
+            variables["done"] = (dims, np.zeros((*sizes, seeds), bool), {"long_name": "case is complete"})
+            variables |= more or {}
+            coordinates = {name: (name, np.asarray(values), notes) for name, (values, notes) in axes.items()}
+            return xr.Dataset(variables, coordinates), rows({"shots": variables["shots"]}, tuple(axes))
 
-def open_cases(
-    folder: Path,
-    kind: str,
-    settings: Swept,
-    axes: Mapping[str, tuple[Any, dict[str, str]]],
-    shape: tuple[int, ...],
-    more: Variables | None = None,
-) -> Any:
-    """The arrays of a sweep: every quality over `axes`, name: (values, attributes), and seeds; samples as `shots`."""
+        return open_arrays(self.folder, self.kind, self.settings, make)
 
-    def make() -> tuple[Any, dict[str, Any]]:
-        import xarray as xr
+    def samples(self, model: Any, k: int, first: int = 0, start: str = "gaussian") -> np.ndarray:
+        """Samples of a model from its time number `first` on, with the noise of seed number k."""
+        n, t, seed = self.settings.queries, self.t[first:], self.settings.seed + k
+        x = sample(model, self.process, n, t, SCHEME, x_start=start, seed=seed, progress=False)
+        return clean(model, self.process, x, float(t[-1]))
 
-        sizes = [len(values) for values, _ in axes.values()]
-        dims = (*axes, "seed")
-        variables: Variables = {
-            name: (dims, np.full((*sizes, settings.seeds), np.nan), {"long_name": long_name, "units": units})
-            for name, (long_name, units) in QUALITIES.items()
+    def finish(self, more: dict[str, Any], figure: Callable[[Any, dict[str, Any]], Any]) -> dict[str, Any]:
+        """The summary, with what this kind of sweep tells; the whole result goes into its place."""
+        summary = {
+            **asdict(self.settings),
+            **landmark_times(self.process, self.marks),
+            "space": self.yardstick.space,
+            **more,
+            "seconds": round(time.monotonic() - self.started, 2),
         }
-        inner = tuple(f"axis{i}" for i in range(len(shape)))
-        shots = np.full((*sizes, SHOTS, *shape), np.nan, np.float32)
-        variables["shots"] = ((*axes, "shot", *inner), shots, {"long_name": "samples of the first seed"})
-        variables["done"] = (dims, np.zeros((*sizes, settings.seeds), bool), {"long_name": "case is complete"})
-        variables |= more or {}
-        coordinates = {name: (name, np.asarray(values), notes) for name, (values, notes) in axes.items()}
-        return xr.Dataset(variables, coordinates), rows({"shots": variables["shots"]}, tuple(axes))
+        finish(self.folder, self.out, self.kind, summary, lambda arrays: figure(arrays, summary), save)
+        return summary
 
-    return open_arrays(folder, kind, settings, make)
+
+@contextmanager
+def begun(
+    data: Dataset, process: Process, out: str | Path, settings: Swept, overwrite: bool, kind: str, device: Any
+) -> Iterator[Sweep]:
+    """A sweep that is made or taken up again, with what it needs before its first case."""
+    labels_of(data)  # refused before there is a folder
+    folder = claim(Path(out), settings, overwrite, kind)
+    started, ensemble, yardstick = time.monotonic(), data.ensemble(), Yardstick(data, device)
+    marks = landmarks(ensemble, process, settings.seed)
+    t, last = cooling(yardstick, ensemble, process, settings.times, marks)
+    yield Sweep(Path(out), kind, folder, settings, ensemble, process, yardstick, marks, t, last, started)
 
 
 def fill(
@@ -154,6 +161,11 @@ def clean(model: Any, process: Process, x: Any, t: float) -> np.ndarray:
     return array.reshape(len(array), *model.shape)
 
 
+def qualities(store: Any) -> dict[str, np.ndarray]:
+    """Every quality over the axes of a sweep and its seeds."""
+    return {name: np.asarray(store[name][:]) for name in QUALITIES}
+
+
 def over_seeds(values: np.ndarray) -> list[Any]:
     """Mean and standard deviation over the last axis, nested lists for a summary; None where it is not known."""
     spread = values.std(-1, ddof=1) if values.shape[-1] > 1 else np.full(values.shape[:-1], np.nan)
@@ -174,10 +186,10 @@ def bars(axis: Any, x: np.ndarray, values: np.ndarray, color: Any, label: str, *
     axis.errorbar(x, values.mean(-1), spread, color=color, label=label, **options)
 
 
-def shares(axis: Any, x: np.ndarray, curves: Mapping[str, tuple[np.ndarray, Any]]) -> None:
-    """Curves of shares, name: (values, color), each thinner than the one before: none hides another at 0 or 1."""
-    for k, (name, (values, color)) in enumerate(curves.items()):
-        bars(axis, x, values, color, name, lw=max(1.0, 4.5 - 1.7 * k), ms=max(3.0, 8 - 2.5 * k))
+def shares(axis: Any, x: np.ndarray, arrays: Any) -> None:
+    """Shares of samples and of classes, each curve thinner than the one before: none hides another at 0 or 1."""
+    for k, (name, color) in enumerate(SHARES.items()):
+        bars(axis, x, arrays[name].to_numpy(), color, name, lw=max(1.0, 4.5 - 1.7 * k), ms=max(3.0, 8 - 2.5 * k))
     share_axis(axis)
     axis.legend(loc="best")
 

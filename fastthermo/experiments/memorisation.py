@@ -9,44 +9,42 @@ training runs in `runs`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastthermo._arrays import whole
-from fastthermo._results import claim, finish
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.cases import (
     Swept,
     Variables,
     averaged,
     bars,
+    begun,
     clean,
-    cooling,
     distances,
     fill,
-    open_cases,
     over_seeds,
+    qualities,
     shares,
 )
-from fastthermo.experiments.quality import QUALITIES, Yardstick
-from fastthermo.plot import STYLE, events, headline, sample_rows, save, scatter, time_axis
+from fastthermo.experiments.quality import rows_of
+from fastthermo.plot import STYLE, events, headline, sample_rows, scatter, time_axis
 from fastthermo.plot import mark as mark_times
-from fastthermo.portrait.measure import landmark_times, landmarks, mark
+from fastthermo.portrait.measure import mark
 from fastthermo.process import Process
 from fastthermo.regimes import collapse_time
-from fastthermo.sampling import noised, sample
-from fastthermo.training import subset, train
+from fastthermo.sampling import noised
+from fastthermo.training import begin, subset, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KIND = "memorisation"
-SCHEME, STEPS = "heun", 24
+STEPS = 24  # of the sampler
 TIMES, UNSEEN = 10, 64  # temperatures of the errors, and data at each
 SIZES = (100, 300, 1000, 2000, 5000)
 
@@ -57,7 +55,7 @@ class Trained(Swept):
 
     training_steps: int
     batch: int
-    width: int | None
+    width: int
 
 
 def memorise(
@@ -94,10 +92,11 @@ def memorise(
     if len(numbers) < 2:
         raise ValueError(f"sizes: wanted at least two numbers of data, got {list(sizes)}")
     parts = [subset(data, n, seed) for n in numbers]
-    ensemble = data.ensemble()
+    # what training refuses is told before any work
+    width = begin(parts[0], steps, batch, width, device=device).width
     settings = Trained.about(
         data,
-        ensemble,
+        data.ensemble(),
         process,
         STEPS,
         queries,
@@ -106,58 +105,52 @@ def memorise(
         cases=f"on {', '.join(map(str, numbers))} data",
         network="trained here",
         training_steps=steps,
-        batch=batch,
+        batch=int(batch),
         width=width,
     )
-    out = Path(out)
-    yardstick = Yardstick(data, device)
-    folder = claim(out, settings, overwrite, KIND)
-    started = time.monotonic()
-    marks = landmarks(ensemble, process, seed)
-    t, _ = cooling(yardstick, ensemble, process, STEPS, marks)
-    index = np.linspace(0, STEPS, TIMES).astype(int)
-    runs = [folder / "runs" / str(n) for n in numbers]
-    networks = [
-        train(part, run, steps, batch, width, seed=seed, device=device, progress=progress)
-        for part, run in zip(parts, runs, strict=True)
-    ]
-    errors: Variables = {
-        name: (("size", "time"), np.full((len(numbers), TIMES), np.nan), {"long_name": text, "units": "data unit^2"})
+    with begun(data, process, out, settings, overwrite, KIND, device) as sweep:
+        networks = [
+            train(
+                part, sweep.folder / "runs" / str(n), steps, batch, width, seed=seed, device=device, progress=progress
+            )
+            for n, part in zip(numbers, parts, strict=True)
+        ]
+        t = sweep.t[np.linspace(0, STEPS, TIMES).astype(int)]
+        axes = {"size": (numbers, {"long_name": "number of data of the training"})}
+        store = sweep.open(axes, _no_errors(len(numbers), t))
+        rows = [rows_of(part) for part in parts]
+
+        def draw(i: int, k: int) -> np.ndarray:
+            return sweep.samples(networks[i], k)
+
+        def measure(x: np.ndarray, i: int, _: int) -> dict[str, float]:
+            return sweep.yardstick.measure(x, rows[i])
+
+        fill(store, draw, measure, f"memorisation of {data.name}", progress)
+        order = np.random.default_rng(seed).permutation(sweep.ensemble.size)  # that of `subset`
+        for i, (n, network) in enumerate(zip(numbers, networks, strict=True)):
+            for name, index in (("own_error", order[:n]), ("unseen_error", order[n:])):
+                if len(index):
+                    store[name][i] = _errors(network, process, sweep.ensemble.data(index[:UNSEEN]), t, seed)
+        collapse = [collapse_time(part.ensemble(), process, min(512, len(part.states)), seed) for part in parts]
+        more = {
+            "sizes": numbers,
+            "collapse_times": [mark(process, value) for value in collapse],
+            "qualities": {name: over_seeds(value) for name, value in qualities(store).items()},
+        }
+        return sweep.finish(more, memorisation_figure)
+
+
+def _no_errors(sizes: int, t: np.ndarray) -> Variables:
+    """Room for errors at times t (T,)."""
+    variables: Variables = {
+        name: (("size", "time"), np.full((sizes, len(t)), np.nan), {"long_name": text, "units": "data unit^2"})
         for name, text in (
             ("own_error", "|m - y|^2 / D of data of the training"),
             ("unseen_error", "|m - y|^2 / D of other data; NaN where there are none"),
         )
     }
-    errors["time"] = (("time",), t[index], {"long_name": "diffusion time t", "units": "1"})
-    axes = {"size": (numbers, {"long_name": "number of data of the training"})}
-    store = open_cases(folder, KIND, settings, axes, ensemble.shape, errors)
-    rows = [(part.scale * part.states.reshape(len(part.states), -1) + part.shift).astype(np.float32) for part in parts]
-
-    def draw(i: int, k: int) -> np.ndarray:
-        x = sample(networks[i], process, queries, t, SCHEME, x_start="gaussian", seed=seed + k, progress=False)
-        return clean(networks[i], process, x, float(t[-1]))
-
-    fill(store, draw, lambda x, i, _: yardstick.measure(x, rows[i]), f"memorisation of {data.name}", progress)
-    order = np.random.default_rng(seed).permutation(ensemble.size)  # that of `subset`
-    for i, (n, network) in enumerate(zip(numbers, networks, strict=True)):
-        own, unseen = order[:n][:UNSEEN], order[n:][:UNSEEN]
-        store["own_error"][i] = _errors(network, process, ensemble.data(own), t[index], seed)
-        if len(unseen):
-            store["unseen_error"][i] = _errors(network, process, ensemble.data(unseen), t[index], seed)
-    values = {name: np.asarray(store[name][:]) for name in QUALITIES}
-    summary = {
-        **asdict(settings),
-        **landmark_times(process, marks),
-        "sizes": numbers,
-        "collapse_times": [
-            mark(process, collapse_time(part.ensemble(), process, min(512, len(part.states)), seed)) for part in parts
-        ],
-        "space": yardstick.space,
-        "qualities": {name: over_seeds(value) for name, value in values.items()},
-        "seconds": round(time.monotonic() - started, 2),
-    }
-    finish(folder, out, KIND, summary, lambda arrays: memorisation_figure(arrays, summary), save)
-    return summary
+    return variables | {"time": (("time",), t, {"long_name": "diffusion time t", "units": "1"})}
 
 
 def _errors(model: Any, process: Process, y: np.ndarray, t: np.ndarray, seed: int) -> np.ndarray:
@@ -179,8 +172,7 @@ def memorisation_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
     with rc_context(STYLE):
         figure = Figure(figsize=(13, 7.6), layout="constrained")
         quality, distance, errors, samples = figure.subplots(2, 2).ravel()
-        drawn = {"memorised": "#a8324a", "recognised": "#2f7d4f", "coverage": "0.5"}
-        shares(quality, sizes, {name: (dataset[name].to_numpy(), color) for name, color in drawn.items()})
+        shares(quality, sizes, dataset)
         quality.set_title("a  shares of samples (memorised, recognised) and of classes")
         bars(distance, sizes, dataset["frechet"].to_numpy(), "#1f5fa8", "Frechet distance")
         distances(distance)

@@ -37,7 +37,7 @@ class Yardstick:
 
     def __init__(self, data: Dataset, device: Any = None) -> None:
         self.judges = [train_classifier(data, seed, device=device) for seed in (0, 1)]
-        self.rows = data.scale * data.states.reshape(len(data.states), -1).astype(np.float32) + data.shift
+        self.rows = rows_of(data)
         features, probabilities = self.judges[0](self.rows.reshape(data.states.shape))
         self.moments = features.mean(0), np.cov(features.T)
         self.share = probabilities.mean(0)
@@ -66,6 +66,11 @@ class Yardstick:
             "recognised": float((sure & (probabilities.argmax(1) == other.argmax(1))).mean()),
             "memorised": memorised(x, self.rows if rows is None else rows),
         }
+
+
+def rows_of(data: Dataset) -> np.ndarray:
+    """The data in data units, (N, D) float32."""
+    return data.scale * data.states.reshape(len(data.states), -1).astype(np.float32) + data.shift
 
 
 def frechet(mean: np.ndarray, cov: np.ndarray, other_mean: np.ndarray, other_cov: np.ndarray) -> float:

@@ -8,35 +8,39 @@ A sweep is a folder: `regularisation.zarr` (an xarray data set), `summary.json`,
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastthermo._arrays import whole
-from fastthermo._results import finish
 from fastthermo.adapters import regularised
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
-from fastthermo.experiments.cases import averaged, bars, clean, distances, fill, open_cases, over_seeds, prepare, shares
-from fastthermo.experiments.quality import QUALITIES
-from fastthermo.plot import STYLE, headline, sample_rows, save, scatter
-from fastthermo.portrait.measure import landmark_times, mark
+from fastthermo.experiments.cases import (
+    Swept,
+    averaged,
+    bars,
+    begun,
+    distances,
+    fill,
+    models,
+    over_seeds,
+    qualities,
+    shares,
+)
+from fastthermo.plot import STYLE, headline, sample_rows, scatter
+from fastthermo.portrait.measure import mark
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate
-from fastthermo.sampling import sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KIND = "regularisation"
-SCHEME = "heun"
 FIELDS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25)
 SMOOTHINGS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-COLORS = {"memorised": "#a8324a", "recognised": "#2f7d4f", "coverage": "0.5"}
 TITLES = {"field": "strength of the field term", "smoothing": "smoothing over the distance of nearest data"}
 
 
@@ -71,49 +75,45 @@ def regularise(
     seeds, seed = whole("seeds", seeds, 1), whole("seed", seed, 0)
     if len(fields) != len(smoothings) or not len(fields):
         raise ValueError(f"smoothings: wanted as many as fields, {len(fields)}, got {len(smoothings)}")
-    started, out = time.monotonic(), Path(out)
-    found, ensemble, settings, yardstick, folder, marks, t, _ = prepare(
-        data, process, out, runs or [], KIND, f"fields {list(fields)}, smoothings {list(smoothings)}",
-        steps=steps, queries=queries, seeds=seeds, seed=seed, overwrite=overwrite, device=device,
-    )  # fmt: skip
-    unit = nearest(yardstick.rows)
-    strengths = np.array([fields, smoothings], dtype=np.float64)
-    axes = {
-        "kind": (range(2), {"long_name": "0 field term scaled, 1 score smoothed"}),
-        "case": (range(len(fields)), {"long_name": "number of the strength"}),
-    }
-    notes = {"long_name": "strength of the field term; smoothing over the mean distance of nearest data"}
-    store = open_cases(folder, KIND, settings, axes, ensemble.shape, {"strength": (("kind", "case"), strengths, notes)})
+    found, network = models(runs or [], data, device)
+    for kind, values in enumerate((fields, smoothings)):
+        for value in values:  # what cannot be is told before any work
+            _landscape(found[0], kind, value)
+    cases = f"fields {list(fields)}, smoothings {list(smoothings)}"
+    settings = Swept.about(
+        data, data.ensemble(), process, steps, queries, seed, seeds=seeds, cases=cases, network=network
+    )
+    with begun(data, process, out, settings, overwrite, KIND, device) as sweep:
+        unit = nearest(sweep.yardstick.rows)
+        strengths = np.array([fields, smoothings], dtype=np.float64)
+        absolute = strengths * [[1], [unit]]
+        axes = {
+            "kind": (range(2), {"long_name": "0 field term scaled, 1 score smoothed"}),
+            "case": (range(len(fields)), {"long_name": "number of the strength"}),
+        }
+        notes = {"long_name": "strength of the field term; smoothing over the mean distance of nearest data"}
+        store = sweep.open(axes, {"strength": (("kind", "case"), strengths, notes)})
 
-    def landscape(model: Any, kind: int, i: int) -> Any:
-        value = float(strengths[kind, i])
-        return regularised(model, field=value) if kind == 0 else regularised(model, smoothing=unit * value)
+        def draw(kind: int, i: int, k: int) -> np.ndarray:
+            return sweep.samples(_landscape(found[k % len(found)], kind, absolute[kind, i]), k)
 
-    def draw(kind: int, i: int, k: int) -> np.ndarray:
-        model = landscape(found[k % len(found)], kind, i)
-        x = sample(model, process, queries, t, SCHEME, x_start="gaussian", seed=seed + k, progress=False)
-        return clean(model, process, x, float(t[-1]))
+        fill(store, draw, lambda x, *_: sweep.yardstick.measure(x), f"regularisation on {data.name}", progress)
+        critical = [
+            [critical_time(_landscape(found[0], kind, value), process) for value in row]
+            for kind, row in enumerate(absolute)
+        ]
+        more = {
+            "nearest": unit,
+            "strengths": strengths.tolist(),
+            "critical_times": [[mark(process, Estimate(value, 0.0)) for value in row] for row in critical],
+            "qualities": {name: over_seeds(value) for name, value in qualities(store).items()},
+        }
+        return sweep.finish(more, regularisation_figure)
 
-    fill(store, draw, lambda x, *_: yardstick.measure(x), f"regularisation on {data.name}", progress)
-    values = {name: np.asarray(store[name][:]) for name in QUALITIES}
-    summary = {
-        **asdict(settings),
-        **landmark_times(process, marks),
-        "nearest": unit,
-        "space": yardstick.space,
-        "strengths": strengths.tolist(),
-        "critical_times": [
-            [
-                mark(process, Estimate(critical_time(landscape(found[0], kind, i), process), 0.0))
-                for i in range(len(row))
-            ]
-            for kind, row in enumerate(strengths)
-        ],
-        "qualities": {name: over_seeds(value) for name, value in values.items()},
-        "seconds": round(time.monotonic() - started, 2),
-    }
-    finish(folder, out, KIND, summary, lambda arrays: regularisation_figure(arrays, summary), save)
-    return summary
+
+def _landscape(model: Any, kind: int, value: float) -> Any:
+    """Of a strength of the field term (kind 0), or of a smoothing in data units (1)."""
+    return regularised(model, field=float(value)) if kind == 0 else regularised(model, smoothing=float(value))
 
 
 def nearest(rows: np.ndarray) -> float:
@@ -137,7 +137,7 @@ def regularisation_figure(dataset: Any, summary: dict[str, Any]) -> Figure:
             distance, quality, samples = axes
             bars(distance, x, of["frechet"].to_numpy(), "#1f5fa8", "Frechet distance")
             distances(distance)
-            shares(quality, x, {name: (of[name].to_numpy(), color) for name, color in COLORS.items()})
+            shares(quality, x, of)
             for axis in (distance, quality):
                 axis.set_xlabel(TITLES[name])
             distance.set_title(f"{'ad'[kind]}  Frechet distance in a classifier's features")

@@ -8,42 +8,37 @@ A sweep is a folder: `late_start.zarr` (an xarray data set), `summary.json`, `la
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastthermo._arrays import whole
-from fastthermo._results import finish
 from fastthermo.critical import critical_time
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.cases import (
+    Swept,
     averaged,
     bars,
-    clean,
+    begun,
     distances,
     fill,
-    open_cases,
+    models,
     over_seeds,
-    prepare,
+    qualities,
     share_axis,
 )
-from fastthermo.experiments.quality import QUALITIES
-from fastthermo.plot import GENERATED, NOISED, STYLE, events, headline, level, sample_rows, save, scatter, time_axis
+from fastthermo.plot import GENERATED, NOISED, STYLE, events, headline, level, sample_rows, scatter, time_axis
 from fastthermo.plot import mark as mark_times
-from fastthermo.portrait.measure import landmark_times, mark
+from fastthermo.portrait.measure import mark
 from fastthermo.process import Process
 from fastthermo.regimes import Estimate
-from fastthermo.sampling import sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KIND = "late_start"
 STARTS = {"gaussian": (GENERATED, "Gaussian start"), "data": (NOISED, "noised data")}
-SCHEME = "heun"
 KNEE = 2.0  # times the Frechet distance of the first start: where the plateau has ended
 
 
@@ -77,46 +72,37 @@ def late_start(
     """
     times, queries = whole("times", times, 2), whole("queries", queries, 2)
     steps, seeds, seed = whole("steps", steps, times + 1), whole("seeds", seeds, 1), whole("seed", seed, 0)
-    started, out = time.monotonic(), Path(out)
-    found, ensemble, settings, yardstick, folder, marks, t, last = prepare(
-        data, process, out, runs or [], KIND, f"{times} starts",
-        steps=steps, queries=queries, seeds=seeds, seed=seed, overwrite=overwrite, device=device,
-    )  # fmt: skip
-    first = np.linspace(0, max(last, times - 1), times).astype(int)
-    store = open_cases(
-        folder,
-        KIND,
-        settings,
-        {
-            "start": (range(len(STARTS)), {"long_name": "law at the start: 0 Gaussian, 1 noised data"}),
-            "time": (t[first], {"long_name": "diffusion time of the start", "units": "1"}),
-        },
-        ensemble.shape,
+    found, network = models(runs or [], data, device)
+    settings = Swept.about(
+        data, data.ensemble(), process, steps, queries, seed, seeds=seeds, cases=f"{times} starts", network=network
     )
+    with begun(data, process, out, settings, overwrite, KIND, device) as sweep:
+        first = np.linspace(0, max(sweep.last, times - 1), times).astype(int)
+        start_times = sweep.t[first]
+        store = sweep.open(
+            {
+                "start": (range(len(STARTS)), {"long_name": "law at the start: 0 Gaussian, 1 noised data"}),
+                "time": (start_times, {"long_name": "diffusion time of the start", "units": "1"}),
+            }
+        )
 
-    def draw(start: int, i: int, k: int) -> np.ndarray:
-        model, kind = found[k % len(found)], list(STARTS)[start]
-        x = sample(model, process, queries, t[first[i] :], SCHEME, x_start=kind, seed=seed + k, progress=False)
-        return clean(model, process, x, float(t[-1]))
+        def draw(start: int, i: int, k: int) -> np.ndarray:
+            return sweep.samples(found[k % len(found)], k, first[i], list(STARTS)[start])
 
-    fill(store, draw, lambda x, *_: yardstick.measure(x), f"late starts on {data.name}", progress)
-    learned = [Estimate(critical_time(model, process), 0.0) for model in found if runs]
-    values = {name: np.asarray(store[name][:]) for name in QUALITIES}
-    summary = {
-        **asdict(settings),
-        **landmark_times(process, marks),
-        "learned_critical_time": [mark(process, value) for value in learned],
-        "space": yardstick.space,
-        "data_frechet": yardstick.measure(ensemble.draw(queries, seed + 1).astype(np.float32))["frechet"],
-        "start_times": t[first].tolist(),
-        "knee": {kind: _knee(t[first], values["frechet"][i].mean(-1)) for i, kind in enumerate(STARTS)},
-        "qualities": {
-            kind: {name: over_seeds(value[i]) for name, value in values.items()} for i, kind in enumerate(STARTS)
-        },
-        "seconds": round(time.monotonic() - started, 2),
-    }
-    finish(folder, out, KIND, summary, lambda arrays: late_start_figure(arrays, summary), save)
-    return summary
+        yardstick = sweep.yardstick
+        fill(store, draw, lambda x, *_: yardstick.measure(x), f"late starts on {data.name}", progress)
+        learned = [Estimate(critical_time(model, process), 0.0) for model in found if runs]
+        values = qualities(store)
+        more = {
+            "learned_critical_time": [mark(process, value) for value in learned],
+            "data_frechet": yardstick.measure(sweep.ensemble.draw(queries, seed + 1).astype(np.float32))["frechet"],
+            "start_times": start_times.tolist(),
+            "knee": {kind: _knee(start_times, values["frechet"][i].mean(-1)) for i, kind in enumerate(STARTS)},
+            "qualities": {
+                kind: {name: over_seeds(value[i]) for name, value in values.items()} for i, kind in enumerate(STARTS)
+            },
+        }
+        return sweep.finish(more, late_start_figure)
 
 
 def _knee(t: np.ndarray, frechet: np.ndarray) -> float | None:

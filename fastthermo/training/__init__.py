@@ -32,6 +32,7 @@ from fastthermo.training.loop import advance
 if TYPE_CHECKING:
     import torch
 
+RATE = 1e-3
 GAMMA = 6.94  # of the average of weights: a relative width of 0.1
 WARM_UP, DECAY = 100, 500  # steps until the learning rate is full, and after which it falls as 1/sqrt(step)
 
@@ -44,7 +45,7 @@ def train(
     steps: int = 10_000,
     batch: int = 128,
     width: int | None = None,
-    rate: float = 1e-3,
+    rate: float = RATE,
     seed: int = 0,
     overwrite: bool = False,
     device: Any = None,
@@ -63,24 +64,19 @@ def train(
     ValueError for impossible numbers, a truncated checkpoint or one of other settings, and where the loss stops being
     finite, with the last checkpoint kept.
     """
-    steps, batch, seed = whole("steps", steps, 1), whole("batch", batch, 1), whole("seed", seed, 0)
-    check_seed(seed)
-    width = None if width is None else whole("width", width, 1)
-    if not 0 < rate < float("inf"):
-        raise ValueError(f"rate: wanted a positive number, got {rate!r}")
+    run = begin(data, steps, batch, width, rate, seed, device)
     out = Path(out)
     shape = tuple(data.states.shape[1:])
-    run = _Run(data, width, device, seed)
     settings = Settings(
         data.name,
         len(data.states),
         shape,
         data.scale,
         data.shift,
-        batch,
+        int(batch),
         run.width,
         rate,
-        seed,
+        int(seed),
         fastthermo.__version__,
         replace(data, labels=None).fingerprint,
     )
@@ -97,6 +93,24 @@ def train(
     make_folder(out)
     advance(run, out, settings, steps, progress)
     return load_denoiser(out, data, run.device)
+
+
+def begin(
+    data: Dataset,
+    steps: int,
+    batch: int,
+    width: int | None = None,
+    rate: float = RATE,
+    seed: int = 0,
+    device: Any = None,
+) -> _Run:
+    """A run before its first step; ValueError for what `train` refuses, before there is a folder."""
+    for name, value in (("steps", steps), ("batch", batch), ("width", 1 if width is None else width)):
+        whole(name, value, 1)
+    check_seed(seed)
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"rate: wanted a positive number, got {rate!r}")
+    return _Run(data, width, device, seed)
 
 
 def load_denoiser(run: str | Path, data: Any = None, device: Any = "cpu") -> LearnedDenoiser:

@@ -218,11 +218,25 @@ def test_sweeps_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (lambda out: ft.late_start(DATA, VP, out, times=8, steps=8), "steps: wanted an integer of at least 9"),
         (lambda out: ft.late_start(Dataset("bare", np.eye(4)), VP, out), "labels: wanted a class for each of bare"),
         (lambda out: ft.regularise(DATA, VP, out, fields=(1.0,)), "smoothings: wanted as many as fields"),
+        (lambda out: ft.regularise(DATA, VP, out, fields=(1, 0), smoothings=(0, 0)), "field: wanted a finite positive"),
+        (
+            lambda out: ft.regularise(DATA, VP, out, fields=(1, 1), smoothings=(0, -1)),
+            "smoothing: wanted a finite number",
+        ),
+        (lambda out: ft.memorise(DATA, VP, out, (5, 9), batch=0), "batch: wanted an integer of at least 1, got 0"),
+        (lambda out: ft.memorise(DATA, VP, out, (5, 9), width=0), "width: wanted an integer of at least 1, got 0"),
+        (lambda out: ft.memorise(DATA, VP, out, (5, 9), device="gpu"), "device: wanted cpu or a GPU that is here"),
+        (lambda out: ft.memorise(DATA, VP, out.parent, (5, 9)), "out: .* exists"),
+        (lambda out: ft.late_start(DATA, VP, out.parent), "out: .* exists"),
         (lambda out: ft.memorise(DATA, VP, out, (5,)), "sizes: wanted at least two numbers"),
         (lambda out: ft.memorise(DATA, VP, out, (5, 1000)), "sizes: wanted an integer from 2 to 120, got 1000"),
         (lambda out: ft.memorise(DATA, VP, out, (5, 9.5)), "sizes: wanted an integer from 2 to 120, got 9.5"),
     ],
 )
-def test_impossible_sweeps(call: Any, says: str, tmp_path: Path) -> None:
+def test_impossible_sweeps_are_refused_before_any_work(
+    call: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality, "train_classifier", None)
     with pytest.raises(ValueError, match=says):
         call(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
