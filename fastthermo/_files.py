@@ -1,5 +1,6 @@
-"""Files that are either the old ones or the new ones, never half of each."""
+"""Files that are either the old ones or the new ones, never half of each, and of one process at a time."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,33 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, busy: str, shared: bool = False, keep: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, made where there is none; ValueError, saying `busy`, where another process holds it.
+
+    The end of the process releases it, whichever that is. On Windows, which has no such locks, nothing is held.
+
+    shared : with others that share it. keep : the file, which is removed otherwise.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(busy) from None
+        if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:  # removed by one that held it
+            raise ValueError(busy)
+        try:
+            yield
+        finally:
+            if not keep:
+                path.unlink(missing_ok=True)
 
 
 def make_folder(out: Path) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 import fastthermo
-from fastthermo._files import replacing
+from fastthermo._files import locked, make_folder, replacing
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,27 @@ def check_out(out: Path, overwrite: bool, kind: str) -> None:
     if not overwrite:
         raise ValueError(f"out: {out} exists; choose another folder or --overwrite")
     ours = (out / "summary.json").is_file() and (out / f"{kind}.zarr").is_dir()
-    if not out.is_dir() or (any(out.iterdir()) and not ours):
+    if out.is_symlink() or not out.is_dir() or (any(out.iterdir()) and not ours):
         raise ValueError(f"out: {out} is not a {kind} result, it will not be overwritten")
 
 
-def claim(out: Path, settings: Settings, overwrite: bool, kind: str) -> Path:
-    """The hidden folder to work in, empty or holding an unfinished result with the same settings."""
-    check_out(out, overwrite, kind)
-    folder = out.with_name(f".{out.name}.partial")
+@contextmanager
+def claimed(out: Path, settings: Settings, overwrite: bool, kind: str) -> Iterator[Path]:
+    """The hidden folder to work in, this process's alone: new, or an unfinished result with the same settings."""
+    make_folder(out.parent)
+    busy = f"out: another process is at work on {out}; wait for it, or choose another folder"
+    with locked(out.with_name(f".{out.name}.lock"), busy):
+        check_out(out, overwrite, kind)
+        yield _folder(out, settings, overwrite, kind)
+
+
+def _folder(out: Path, settings: Settings, overwrite: bool, kind: str) -> Path:
+    folder, wanted = out.with_name(f".{out.name}.partial"), {"kind": kind, **asdict(settings)}
     if folder.exists():
         try:
             found = json.loads((folder / "settings.json").read_text())
         except (OSError, ValueError):
             found = None
-        wanted = {"kind": kind, **asdict(settings)}
-        if found is not None:
-            found.setdefault("fingerprint", settings.fingerprint)  # where it is not known, the data are taken for these
         if found == wanted:
             return folder
         if found is not None and not overwrite:
@@ -89,7 +95,9 @@ def claim(out: Path, settings: Settings, overwrite: bool, kind: str) -> Path:
                 f"has {wanted[key]!r}; repeat those settings to finish it, or overwrite it"
             )
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    folder.mkdir()
+    with replacing(folder / "settings.json") as file:  # before any work, which is theirs
+        file.write_text(json.dumps(wanted, indent=2))
     return folder
 
 
@@ -98,12 +106,12 @@ def open_arrays(folder: Path, kind: str, settings: Settings, make: Callable[[], 
     import zarr
 
     path = folder / f"{kind}.zarr"
-    if not (folder / "settings.json").is_file():
+    if not path.is_dir():
         dataset, encoding = make()
         dataset = dataset.assign_attrs({"title": f"{kind} of {settings.data}", **asdict(settings)})
-        dataset.to_zarr(path, mode="w", encoding=encoding, consolidated=False)
-        with replacing(folder / "settings.json") as file:
-            file.write_text(json.dumps({"kind": kind, **asdict(settings)}, indent=2))
+        begun = folder / f"{kind}.partial.zarr"
+        dataset.to_zarr(begun, mode="w", encoding=encoding, consolidated=False)
+        begun.rename(path)
     return dict(zarr.open_group(path, mode="r+").arrays())
 
 
@@ -137,8 +145,13 @@ def finish(
     figure.set_layout_engine("none")  # found once
     save(figure, folder / f"{kind}.pdf")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    for name in ("checkpoint.npz", "settings.json"):
-        (folder / name).unlink(missing_ok=True)
+    old = out.with_name(f".{out.name}.old")
     if out.exists():
-        shutil.rmtree(out)
+        if old.exists():
+            shutil.rmtree(old)
+        out.rename(old)
     folder.rename(out)
+    for name in ("checkpoint.npz", "settings.json"):  # by which it is known as unfinished, until it is in its place
+        (out / name).unlink(missing_ok=True)
+    if old.exists():
+        shutil.rmtree(old)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastthermo._arrays import device_of, to_tensor
-from fastthermo._results import Settings, claim, finish, open_arrays, rows
+from fastthermo._results import Settings, claimed, finish, open_arrays, rows
 from fastthermo.datasets import Dataset
 from fastthermo.experiments.quality import QUALITIES, Yardstick
 from fastthermo.plot import save
@@ -113,11 +113,11 @@ def begun(
 ) -> Iterator[Sweep]:
     """A sweep that is made or taken up again, with what it needs before its first case."""
     labels_of(data)  # refused before there is a folder
-    folder = claim(Path(out), settings, overwrite, kind)
-    started, ensemble, yardstick = time.monotonic(), data.ensemble(), Yardstick(data, device)
-    marks = landmarks(ensemble, process, settings.seed)
-    t, last = cooling(yardstick, ensemble, process, settings.times, marks)
-    yield Sweep(Path(out), kind, folder, settings, ensemble, process, yardstick, marks, t, last, started)
+    with claimed(Path(out), settings, overwrite, kind) as folder:
+        started, ensemble, yardstick = time.monotonic(), data.ensemble(), Yardstick(data, device)
+        marks = landmarks(ensemble, process, settings.seed)
+        t, last = cooling(yardstick, ensemble, process, settings.times, marks)
+        yield Sweep(Path(out), kind, folder, settings, ensemble, process, yardstick, marks, t, last, started)
 
 
 def fill(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import whole
-from fastthermo._results import Settings, claim, finish, open_arrays, rows, times
+from fastthermo._results import Settings, claimed, finish, open_arrays, rows, times
 from fastthermo.critical import critical_times
 from fastthermo.datasets import Dataset
 from fastthermo.plot import GENERATED, NOISED, STYLE, events, headline, level, logarithmic, save, time_axis
@@ -86,14 +86,14 @@ def compare(
     weights = Path(run) / NETWORK if Path(run).is_dir() else Path(run)
     settings = Compared.about(data, ensemble, process, times, queries, seed, network=fingerprint(weights))
     out = Path(out)
-    folder = claim(out, settings, overwrite, KIND)
-    started = time.monotonic()
-    marks = landmarks(ensemble, process, seed)
-    store = _open(folder, settings, process, grid(ensemble, process, times, marks)[:-1])
-    _measure(store, ensemble, model, process, settings, progress)
-    summary = _summarise(store, model, process, settings, marks, time.monotonic() - started)
-    finish(folder, out, KIND, summary, lambda arrays: comparison_figure(arrays, summary), save)
-    return summary
+    with claimed(out, settings, overwrite, KIND) as folder:
+        started = time.monotonic()
+        marks = landmarks(ensemble, process, seed)
+        store = _open(folder, settings, process, grid(ensemble, process, times, marks)[:-1])
+        _measure(store, ensemble, model, process, settings, progress)
+        summary = _summarise(store, model, process, settings, marks, time.monotonic() - started)
+        finish(folder, out, KIND, summary, lambda arrays: comparison_figure(arrays, summary), save)
+        return summary
 
 
 def _open(folder: Path, settings: Settings, process: Process, t: np.ndarray) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastthermo._arrays import whole
-from fastthermo._results import Settings, claim, finish
+from fastthermo._results import Settings, claimed, finish
 from fastthermo.datasets import Dataset
 from fastthermo.plot import portrait_figure, save
 from fastthermo.portrait import measure
@@ -45,13 +45,15 @@ def portrait(
     classes = None if data.labels is None else ensemble.split(data.labels)
     settings = Settings.about(data, ensemble, process, times, queries, seed)
     out = Path(out)
-    folder = claim(out, settings, overwrite, "portrait")
-    started = time.monotonic()
-    landmarks = measure.landmarks(ensemble, process, seed)
-    grid = measure.grid(ensemble, process, times, landmarks)
-    store = open_store(folder, data, process, grid, settings, classes)
-    measure.measure(store, folder, ensemble, classes, process, grid, settings, progress)
-    measure.late_starts(store, ensemble, classes, process, grid, landmarks, seed)
-    summary = measure.summarise(store, ensemble, process, landmarks, settings, time.monotonic() - started)
-    finish(folder, out, "portrait", summary, lambda arrays: portrait_figure(arrays, summary, data.image_shape), save)
-    return summary
+    with claimed(out, settings, overwrite, "portrait") as folder:
+        started = time.monotonic()
+        landmarks = measure.landmarks(ensemble, process, seed)
+        grid = measure.grid(ensemble, process, times, landmarks)
+        store = open_store(folder, data, process, grid, settings, classes)
+        measure.measure(store, folder, ensemble, classes, process, grid, settings, progress)
+        measure.late_starts(store, ensemble, classes, process, grid, landmarks, seed)
+        summary = measure.summarise(store, ensemble, process, landmarks, settings, time.monotonic() - started)
+        finish(
+            folder, out, "portrait", summary, lambda arrays: portrait_figure(arrays, summary, data.image_shape), save
+        )
+        return summary

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastthermo._arrays import whole
-from fastthermo._results import Settings, claim, finish
+from fastthermo._results import Settings, claimed, finish
 from fastthermo.datasets import Dataset
 from fastthermo.plot import save
 from fastthermo.portrait.measure import grid, landmarks
@@ -51,12 +51,12 @@ def survey(
     classes = None if data.labels is None else ensemble.split(data.labels)
     settings = Settings.about(data, ensemble, process, times, queries, seed)
     out = Path(out)
-    folder = claim(out, settings, overwrite, "regimes")
-    started = time.monotonic()
-    marks = landmarks(ensemble, process, seed)
-    what = measure.Survey(ensemble, classes, process, settings)
-    store = measure.open_survey(folder, what, grid(ensemble, process, times, marks, SIGNAL)[:-1])
-    measure.measure(store, what, progress)
-    summary = measure.summarise(store, what, marks, time.monotonic() - started)
-    finish(folder, out, "regimes", summary, lambda arrays: regimes_figure(arrays, summary), save)
-    return summary
+    with claimed(out, settings, overwrite, "regimes") as folder:
+        started = time.monotonic()
+        marks = landmarks(ensemble, process, seed)
+        what = measure.Survey(ensemble, classes, process, settings)
+        store = measure.open_survey(folder, what, grid(ensemble, process, times, marks, SIGNAL)[:-1])
+        measure.measure(store, what, progress)
+        summary = measure.summarise(store, what, marks, time.monotonic() - started)
+        finish(folder, out, "regimes", summary, lambda arrays: regimes_figure(arrays, summary), save)
+        return summary

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 
 import fastthermo
+from fastthermo._files import locked
 from fastthermo.sweep.grid import Grid
 from fastthermo.sweep.measure import SCALARS, Result
 from fastthermo.sweep.models import fingerprints
@@ -211,26 +212,15 @@ class Store:
 
     @contextmanager
     def claimed(self, shard: tuple[int, int] | None) -> Iterator[None]:
-        """Held by one driver, or by one for each shard; locks that its process's end releases."""
-        import fcntl
-
-        whole, part = self.path / "zarr.json", None  # locks lie beside the group, whose members zarr knows
-        locks = [(whole, fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH)]
-        if shard is not None:
-            part = self.path.with_name(f".{self.path.name}.shard-{shard[0]}-{shard[1]}.lock")
-            locks.append((part, fcntl.LOCK_EX))
-        with ExitStack() as stack:
-            for path, kind in locks:
-                file = stack.enter_context(path.open("a"))
-                try:
-                    fcntl.flock(file, kind | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise ValueError(f"store: another driver is at work on {self.path}; wait, or use --shard") from None
-                if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                    raise ValueError(f"store: another driver has just left {self.path}; try again")
-            yield
-            if part is not None:
-                part.unlink()
+        """Held by one driver, or by one for each shard."""
+        busy = f"store: another driver is at work on {self.path}; wait, or use --shard"
+        with locked(self.path / "zarr.json", busy, shared=shard is not None, keep=True):
+            if shard is None:
+                yield
+                return
+            name = f".{self.path.name}.shard-{shard[0]}-{shard[1]}.lock"  # beside the group, whose members zarr knows
+            with locked(self.path.with_name(name), busy):
+                yield
 
 
 def named(lost: Mapping[int, str]) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 import fastthermo
 from fastthermo._arrays import check_seed, fastest, whole
-from fastthermo._files import make_folder
+from fastthermo._files import locked, make_folder
 from fastthermo.adapters import LearnedDenoiser, wrap
 from fastthermo.datasets import Dataset
 from fastthermo.process import EDM
@@ -80,18 +80,20 @@ def train(
         fastthermo.__version__,
         replace(data, labels=None).fingerprint,
     )
-    if overwrite:
-        for name in (CURRENT, PREVIOUS, NETWORK, "history.csv"):
-            (out / name).unlink(missing_ok=True)
-    if (out / CURRENT).is_file():
-        tensors, found, step = checkpoint.read(out / CURRENT, run.device)
-        _agree(settings, found, out)
-        try:
-            run.restore(tensors, step)
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(f"run: {out / CURRENT} holds other weights than its settings say: {error}") from error
     make_folder(out)
-    advance(run, out, settings, steps, progress)
+    busy = f"out: another process trains in {out}; wait for it, or choose another folder"
+    with locked(out / ".lock", busy):
+        if overwrite:
+            for name in (CURRENT, PREVIOUS, NETWORK, "history.csv"):
+                (out / name).unlink(missing_ok=True)
+        if (out / CURRENT).is_file():
+            tensors, found, step = checkpoint.read(out / CURRENT, run.device)
+            _agree(settings, found, out)
+            try:
+                run.restore(tensors, step)
+            except (KeyError, RuntimeError) as error:
+                raise ValueError(f"run: {out / CURRENT} holds other weights than its settings say: {error}") from error
+        advance(run, out, settings, steps, progress)
     return load_denoiser(out, data, run.device)
 
 

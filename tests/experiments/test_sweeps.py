@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import fastthermo as ft
+from fastthermo import training
 from fastthermo.cli import main
 from fastthermo.datasets import Dataset
 from fastthermo.experiments import quality
@@ -156,6 +157,25 @@ def test_more_data_are_copied_less(tmp_path: Path) -> None:
     assert few_collapse > many_collapse
     assert {path.name for path in (tmp_path / "out" / "runs").iterdir()} == {"4", "100"}
     assert ft.load_denoiser(tmp_path / "out" / "runs" / "4").shape == (3,)
+
+
+def test_networks_that_are_trained_are_kept_when_a_later_training_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, advance = [], training._Run.advance
+
+    def interrupted(self: Any, *arguments: Any) -> Any:
+        steps.append(len(self.states))
+        if len(steps) == 7:
+            raise KeyboardInterrupt
+        return advance(self, *arguments)
+
+    monkeypatch.setattr(training._Run, "advance", interrupted)
+    arguments: Any = (DATA, VP, tmp_path / "out", (4, 100), 5, 8, 8)
+    with pytest.raises(KeyboardInterrupt):
+        ft.memorise(*arguments, device="cpu", **SMALL)
+    ft.memorise(*arguments, device="cpu", **SMALL)
+    assert steps.count(4) == 5
 
 
 def test_distances_within_a_decade_have_labels_on_their_axis() -> None:

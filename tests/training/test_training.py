@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import fastthermo as ft
+from fastthermo._files import locked
 from fastthermo.cli import main
 from fastthermo.datasets import Dataset, load
 from fastthermo.training import subset
@@ -175,6 +176,13 @@ def test_a_run_of_other_data_or_settings_is_refused_and_kept(tmp_path: Path) -> 
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
     ft.train(DIGITS, tmp_path, 1, overwrite=True, **QUICK)
     assert ft.load_denoiser(tmp_path).shape == (8, 8)
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> None:
+    with locked(tmp_path / ".lock", "busy"), pytest.raises(ValueError, match="out: another process trains in"):
+        ft.train(VECTORS, tmp_path, 1, **QUICK)
+    ft.train(VECTORS, tmp_path, 1, **QUICK)
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_networks_of_other_data_are_refused_or_warned_of(tmp_path: Path) -> None:
