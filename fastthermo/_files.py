@@ -1,5 +1,6 @@
 """Files that are either the old ones or the new ones, never half of each, and of one process at a time."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def locked(path: Path, busy: str, shared: bool = False, keep: bool = False) -> Iterator[None]:
     """Hold the lock of a file, made where there is none; ValueError, saying `busy`, where another process holds it.
 
-    The end of the process releases it, whichever that is. On Windows, which has no such locks, nothing is held.
+    The end of the process releases it, whichever that is. Nothing is held where there are no such locks: on Windows,
+    and on file systems that refuse them.
 
     shared : with others that share it. keep : the file, which is removed otherwise.
     """
@@ -35,6 +37,9 @@ def locked(path: Path, busy: str, shared: bool = False, keep: bool = False) -> I
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(busy) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
         if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:  # removed by one that held it
             raise ValueError(busy)
         try:

@@ -1,5 +1,6 @@
 """The folder of a result: one process works in it, and an end at any moment loses nothing."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -90,4 +91,15 @@ def test_a_link_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "out")
     with pytest.raises(ValueError, match="link is not a kind result, it will not be overwritten"):
         make(tmp_path / "link", 2)
+    assert number(tmp_path / "out") == 1
+
+
+def test_results_are_made_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    make(tmp_path / "out", 1)
     assert number(tmp_path / "out") == 1
