@@ -20,7 +20,10 @@ from fastthermo.denoiser import Model
 if TYPE_CHECKING:
     import torch
 
-SAME = ("dimension", "shape", "device", "dtype", "numpy", "process", "draw", "data", "principal", "data_mean")
+SAME = (
+    *("dimension", "shape", "device", "dtype", "single_precision", "numpy", "process"),
+    *("draw", "data", "principal", "data_mean"),
+)
 
 
 @dataclass(frozen=True, eq=False)

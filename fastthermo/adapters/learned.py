@@ -72,6 +72,11 @@ class LearnedDenoiser:
     def dimension(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def single_precision(self) -> bool:
+        """Whether the network computes in float32 or narrower."""
+        return self.dtype.itemsize <= 4
+
     def __call__(self, x: Any, t: Any, **condition: Any) -> Denoised:
         """The mean of clean data given x at time t (a scalar or (B,)), shaped like x; azula's calling convention."""
         import torch

@@ -28,7 +28,7 @@ STILL = 1e-6  # and what is left where it need not
 SAME, MERGED, COARSE = 1e-6, 1e-3, 1e-2
 DEGENERATE = 1e-6  # |1 - gain| below which an index means nothing
 ROUNDS = 3  # of looking for what the indices say is missing
-SINGLE = 3e-6  # least tolerance for a model that answers in single precision
+SINGLE = 3e-6  # least tolerance for a model that says it answers in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def fixed_points(
     beta : inverse temperature, a scalar or (T,).
     starts : (S, D) or shaped like states; by default n averages of one to four data, or samples of a denoiser.
     newton_starts : starts, at each temperature and each round, that Newton's method is tried from.
-    tolerance : of |<y> - h|, in units of the spread of the starts; 3e-6 at least where a model answers in float32.
+    tolerance : of |<y> - h|, in units of the spread of the starts; 3e-6 at least for a model of `single_precision`.
     max_steps : of Newton's method; what has not converged then is counted in `unconverged`, with its residual.
 
     Raises
@@ -145,7 +145,7 @@ class _Search:
         self, model: Any, beta: torch.Tensor, scale: float, tolerance: float, max_steps: int, seed: int
     ) -> None:
         self.model, self.beta, self.scale, self.max_steps = model, beta, scale, max_steps
-        self.tolerance = max(tolerance, _precision(model, beta, scale))
+        self.tolerance = max(tolerance, SINGLE if getattr(model, "single_precision", False) else 0.0)
         empty = beta.new_zeros(0)
         self.h, self.which = beta.new_zeros(0, model.dimension), empty.long()
         self.residual, self.starts, self.gain = empty, empty, empty
@@ -273,15 +273,6 @@ def spectrum(model: Any, h: torch.Tensor, beta: torch.Tensor) -> tuple[torch.Ten
         left = torch.cat(again) if k < h.shape[1] else left[:0]
         k = min(2 * k, h.shape[1])
     return gain, index, degenerate
-
-
-def _precision(model: Any, beta: torch.Tensor, scale: float) -> float:
-    """SINGLE where the model's means are float32 numbers, else 0."""
-    import torch
-
-    h = scale * torch.linspace(-0.3, 0.7, model.dimension, dtype=torch.float64, device=beta.device)[None]
-    mean = model.mean(h, beta[:1]).double()
-    return SINGLE if bool((mean.float().double() == mean).all() & (mean != 0).any()) else 0.0
 
 
 def _read_beta(beta: Any) -> tuple[np.ndarray, bool]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import fastthermo as ft
+from fastthermo import adapters, solvable
 
 PAIR = ft.Ensemble(np.array([[1.0], [-1.0]]))
 RECTANGLE = ft.Ensemble(np.array([[2.0, 0.5], [2.0, -0.5], [-2.0, 0.5], [-2.0, -0.5]]))
@@ -21,7 +22,7 @@ class Learned:
     """A model that knows no more of itself than a network does: mean, its derivative, a process."""
 
     dimension, shape, device, numpy, dtype = 1, (1,), torch.device("cpu"), True, torch.float32
-    process = ft.VarianceExploding(t_min=0.05, t_max=20.0)
+    single_precision, process = True, ft.VarianceExploding(t_min=0.05, t_max=20.0)
 
     def mean(self, field: Any, beta: Any) -> Any:
         return torch.tanh(beta.reshape(-1, 1) * field if torch.is_tensor(beta) else beta * field).float()
@@ -128,6 +129,23 @@ def test_learned_models_answer_as_laws_do() -> None:
     passage = ft.transition(Learned(), betas=(0.2, 5.0))
     assert passage.kind == "pitchfork"
     assert passage.beta == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "law", [PAIR, solvable.two_deltas(1.0), ft.Ensemble(np.array([[0], [1]], np.uint8), scale=2, shift=-1)]
+)
+def test_exact_laws_are_exact_in_whatever_order_temperatures_come(law: Any) -> None:
+    """Cold, their means are float32 numbers like those of a network."""
+    assert [len(found) for found in ft.fixed_points(law, [1e3, 1.0005])] == [3, 3]
+
+
+def test_what_is_known_to_single_precision_is_said_by_networks_and_what_is_made_of_them() -> None:
+    single, double = (
+        adapters.wrap(lambda x, t: x, "mean", ft.EDM(), shape=(1,), device="cpu", dtype=dtype, check=False)
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert [m.single_precision for m in (single, adapters.regularised(single), double)] == [True, True, False]
+    assert not hasattr(adapters.regularised(PAIR), "single_precision")
 
 
 def test_images_come_back_as_images_and_tensors_as_tensors() -> None:
