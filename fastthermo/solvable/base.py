@@ -63,7 +63,7 @@ class ClosedForm:
         return slope / beta[:, None]
 
     def draw(self, n: int, seed: int = 0) -> Any:
-        """n data drawn from the law, (n, D) float64."""
+        """n data drawn from the law, (n, D) float64; the first of them are those of fewer."""
         raise NotImplementedError
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -210,6 +210,11 @@ def parameter(name: str, x: Any, ndim: tuple[int, ...]) -> Tensor:
     if not tensor.isfinite().all():
         raise ValueError(f"{name}: wanted finite numbers, got {tensor[~tensor.isfinite()][0]}")
     return tensor
+
+
+def streams(seed: int, count: int) -> list[np.random.Generator]:
+    """One generator for each kind of number that a datum takes: in one stream, all would change with how many data."""
+    return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(count)]
 
 
 def simplex_basis(n: int, k: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import softplus
 
 from fastthermo._arrays import check_leading
-from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor, simplex_basis
+from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor, simplex_basis, streams
 
 STEP, TAIL = 0.7, 9.0
 
@@ -82,13 +82,13 @@ class CurieWeiss(ClosedForm):
         return values, np.concatenate([uniform, simplex_basis(self.dimension, k - 1)])
 
     def draw(self, n: int, seed: int = 0) -> Any:
-        rng = np.random.default_rng(seed)
+        pick, noise = streams(seed, 2)
         log_p = self._log_prior(self.K, 1.0)
         p = torch.softmax(log_p, 0).numpy()
-        up = torch.sigmoid(2 * self._fields(self.K)[1]).numpy()[rng.choice(len(p), n, p=p / p.sum())]
+        up = torch.sigmoid(2 * self._fields(self.K)[1]).numpy()[pick.choice(len(p), n, p=p / p.sum())]
         if self.groups == self.n:
-            return 2.0 * (rng.random((n, self.n)) < up[:, None]) - 1
-        return (2.0 * rng.binomial(self.n, up)[:, None] - self.n) / np.sqrt(self.n)
+            return 2.0 * (noise.random((n, self.n)) < up[:, None]) - 1
+        return (2.0 * noise.binomial(self.n, up)[:, None] - self.n) / np.sqrt(self.n)
 
     @property
     def _group(self) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from fastthermo._arrays import check_leading
-from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor
+from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor, streams
 
 
 class _Components(NamedTuple):
@@ -76,11 +76,11 @@ class GaussianMixture(ClosedForm):
         return values, vectors[:k]
 
     def draw(self, n: int, seed: int = 0) -> Any:
-        rng = np.random.default_rng(seed)
-        c = rng.choice(len(self.means), n, p=self.weights.numpy())
+        pick, noise = streams(seed, 2)
+        c = pick.choice(len(self.means), n, p=self.weights.numpy())
         y = self.means.numpy()[c]
         if self.variances.any():
-            y += np.sqrt(self.variances.numpy()[c])[:, None] * rng.standard_normal(y.shape)
+            y += np.sqrt(self.variances.numpy()[c])[:, None] * noise.standard_normal(y.shape)
         return y
 
     def _components(self, h: Tensor, beta: Tensor) -> _Components:

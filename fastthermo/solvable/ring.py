@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from fastthermo._arrays import check_leading
-from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor
+from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor, streams
 
 TINY = 1e-300
 
@@ -65,13 +65,13 @@ class IsingRing(ClosedForm):
         """By domain walls: an even number of them, of weight exp(-2K) each, anywhere."""
         from scipy.special import gammaln
 
-        rng = np.random.default_rng(seed)
+        pick, place, turn = streams(seed, 3)
         walls = np.arange(0, self.n + 1, 2.0)
         log_p = -2 * self.K * walls - gammaln(walls + 1) - gammaln(self.n - walls + 1)
         p = np.exp(log_p - log_p.max())
-        count = rng.choice(walls, n, p=p / p.sum())
-        wall = rng.random((n, self.n)).argsort(1) < count[:, None]
-        return np.where(rng.random(n) < 0.5, -1.0, 1.0)[:, None] * np.cumprod(np.where(wall, -1.0, 1.0), 1)
+        count = pick.choice(walls, n, p=p / p.sum())
+        wall = place.random((n, self.n)).argsort(1) < count[:, None]
+        return np.where(turn.random(n) < 0.5, -1.0, 1.0)[:, None] * np.cumprod(np.where(wall, -1.0, 1.0), 1)
 
     @property
     def _width(self) -> int:

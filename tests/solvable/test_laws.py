@@ -99,6 +99,10 @@ def test_draws_have_the_mean_and_covariance_of_the_law(law: Any) -> None:
     assert (law.draw(5, seed=3) != law.draw(5, seed=4)).any()
 
 
+def test_few_draws_are_the_first_of_many(law: Any) -> None:
+    assert (law.draw(7, seed=3)[:3] == law.draw(3, seed=3)).all()
+
+
 def test_laws_answer_in_the_kind_and_shape_they_are_asked(law: Any) -> None:
     h, beta = tensors(law)
     want = law.boltzmann(h, beta)
