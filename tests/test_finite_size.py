@@ -154,6 +154,8 @@ def test_the_quality_tells_a_collapse_from_its_failure() -> None:
         ({"error": None}, "error: .*at least 2 replicas"),
         ({"error": 0.0}, "error: wanted positive"),
         ({"value": np.full(60, np.nan)}, "finite"),
+        ({"bootstrap": 12}, "bootstrap: wanted .* at least 2 replicas, got 12 of 1"),
+        ({"value": np.ones((2, 60)), "bootstrap": 1}, "bootstrap: wanted at least 2 resamplings .* got 1 of 2"),
     ],
 )
 def test_bad_measurements_are_refused_by_name(change: dict[str, object], match: str) -> None:

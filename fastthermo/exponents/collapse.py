@@ -72,13 +72,18 @@ def collapse(
     error : (n,) standard errors besides the scatter of replicas; needed where there is one replica only.
     kappa : its value where known, 0 for a Binder ratio.
     start : T_c, 1/nu, kappa to search from; by default several.
-    bootstrap : resamplings of the replicas for the statistical error, instead of the likelihood's curvature.
+    bootstrap : resamplings of the replicas, at least 2, for the statistical error; 0 takes the likelihood's curvature.
 
     Raises
     ------
-    ValueError for shapes that do not fit, fewer than 3 sizes, or fewer than 5 measurements a size.
+    ValueError for shapes that do not fit, fewer than 3 sizes, fewer than 5 measurements a size, or a bootstrap of one
+    resampling or of one replica.
     """
     data = _read(control, size, value, error)
+    if bootstrap and (bootstrap < 2 or len(data.rows) < 2):
+        raise ValueError(
+            f"bootstrap: wanted at least 2 resamplings of at least 2 replicas, got {bootstrap} of {len(data.rows)}"
+        )
     best = _search(data, kappa, _starts(data, kappa, start))
     sizes = np.unique(data.size)
     halves = (sizes[: (len(sizes) + 1) // 2], sizes[len(sizes) // 2 :])
