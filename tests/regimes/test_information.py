@@ -6,6 +6,7 @@ import torch
 
 import fastthermo as ft
 from fastthermo import solvable
+from fastthermo.regimes import averages
 
 VE, OU = ft.VarianceExploding(t_max=1e4), ft.OrnsteinUhlenbeck()
 PAIR = ft.Ensemble(np.array([[1.0], [-1.0]]))
@@ -135,6 +136,19 @@ def test_pairs_of_pairs_have_a_peak_of_the_entropy_rate_for_each_choice() -> Non
             assert agrees(peak.time, scale * np.exp(one.x), 2e-3 * scale)
             assert agrees(peak.rate, -one.fun, 3e-4)
     assert peaks[0].time.error > 0
+
+
+def test_peaks_of_one_dimensional_laws_too_wide_for_quadrature_have_the_errors_of_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = np.geomspace(10, 0.1, 40)
+    (exact,) = ft.entropy_rate_peaks(PAIR, VE, times)
+    monkeypatch.setattr(averages, "NODES", 64)
+    (sampled,) = ft.entropy_rate_peaks(PAIR, VE, times)
+    assert exact.time.error == exact.rate.error == 0
+    assert 0 < sampled.rate.error < 0.02
+    assert agrees(sampled.time, exact.time.value)
+    assert agrees(sampled.rate, exact.rate.value)
 
 
 def test_gaussian_data_have_no_peak_of_the_entropy_rate() -> None:
