@@ -50,6 +50,16 @@ def test_fields_in_one_dimension_are_drawn_exactly() -> None:
     assert np.abs(cdf - (np.arange(n) + 0.5) / n).max() < 1.63 / np.sqrt(n)  # 1 %
 
 
+def test_few_fields_of_a_bath_are_of_any_of_its_particles() -> None:
+    class Numbered(solvable.Gaussian):
+        def draw(self, n: int, seed: int = 0) -> Any:
+            return np.arange(n)[:, None] * np.ones(2)
+
+    unit = solvable.gaussian([1.0, 1.0])
+    bath = Bath(Numbered(unit.centre, unit.values, unit.vectors), 1)
+    assert len({round(bath.sample(1e6, 1, seed).field[0, 0]) for seed in range(64)}) == 8
+
+
 @pytest.mark.parametrize("dimension", [2, 10])
 @pytest.mark.parametrize("sites", [1, 50])
 def test_annealed_bath_of_gaussian_data(dimension: int, sites: int) -> None:
@@ -93,6 +103,9 @@ def test_bath_over_an_ensemble_is_that_of_its_law() -> None:
         (lambda: Bath(PAIR, 1e12).nodes(1e8), "sites, beta: "),
         (lambda: solvable.spherical_loads(0.0), "b: "),
         (lambda: AssociativeMemory(PAIR).retrieve(np.zeros(1), 1.0, max_steps=0), "max_steps: "),
+        (lambda: AssociativeMemory(PAIR).retrieve(np.zeros(1), 1.0, tolerance=-1), "tolerance: wanted .* got -1"),
+        (lambda: Bath(PAIR, 2).nodes(-1.0), "beta: wanted a finite positive number, got -1"),
+        (lambda: Bath(solvable.gaussian([1.0, 2.0]), 2).sample(-1.0), "beta: wanted a finite positive number, got -1"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(call: Any, match: str) -> None:
@@ -116,6 +129,15 @@ def test_updates_of_a_memory_lower_its_energy_and_settle_on_a_pattern() -> None:
     assert found.converged.all()
     np.testing.assert_allclose(found.field, patterns[:5], atol=1e-3)
     assert memory.retrieve(torch.from_numpy(cue[0]), 2.0).field.shape == (32,)
+
+
+def test_a_memory_settles_on_single_precision_cues_as_on_double_ones() -> None:
+    memory = AssociativeMemory(ft.Ensemble(np.random.default_rng(0).normal(size=(50, 8))))
+    double, single = (memory.retrieve(np.ones((2, 8), dtype), 1.0) for dtype in (np.float64, np.float32))
+    assert single.converged.all()
+    assert single.steps == double.steps
+    assert single.field.dtype == np.float32
+    np.testing.assert_allclose(single.field, double.field, rtol=1e-6, atol=1e-6)
 
 
 def test_an_unsettled_memory_says_so() -> None:

@@ -63,6 +63,7 @@ class Bath:
         """The exact field distribution in one dimension, on `fineness` times the nodes that averages need."""
         if self.law.dimension != 1:
             raise ValueError(f"law: wanted one dimension, got {self.law.dimension}; `sample` takes any")
+        _check_beta(beta)
         low, high = self._range(beta)
         spacing = STEP / fineness / math.sqrt(self.sites * beta)
         if not (high - low) / spacing < NODES:
@@ -81,6 +82,7 @@ class Bath:
         accepted by Metropolis (sequential Monte Carlo; Del Moral, Doucet & Jasra 2006), so that modes keep their
         weights. The standard error of log Z_M is that between independent groups of them.
         """
+        _check_beta(beta)
         if self.law.dimension == 1:
             return self._sample_line(beta, n, seed)
         import torch
@@ -103,8 +105,10 @@ class Bath:
                 h, evidence, force, accepted = self._move(h, evidence, force, beta, power, rate, generator)
                 rate = min(1.0, rate * math.exp(accepted - ACCEPTANCE))
         z = (log_z - log_z.max()).exp()
-        kept = _resample(log_z.repeat_interleave(rows // ISLANDS)[None], generator)[:n]
-        field = h[kept[torch.randperm(len(kept), generator=generator)]]
+        kept = _resample(log_z.repeat_interleave(rows // ISLANDS)[None], generator)
+        field = h[
+            kept[torch.randperm(rows, generator=generator)[:n]]
+        ]  # shuffled before it is cut: islands are in order
         error = float(z.std() / z.mean()) / math.sqrt(ISLANDS)
         out = field.numpy() if self.law.numpy else field.to(self.law.device)
         return FieldSample(out, float(log_z.max() + z.mean().log()), error)
@@ -180,6 +184,11 @@ class Bath:
             torch.where(pick, new_force, force),
             float(accept.double().mean()),
         )
+
+
+def _check_beta(beta: float) -> None:
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta: wanted a finite positive number, got {beta}")
 
 
 def _step(evidence: torch.Tensor, most: float) -> float:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._arrays import is_torch
+from fastthermo._arrays import cast_like, is_torch
 
 
 class Retrieval(NamedTuple):
@@ -62,8 +62,11 @@ class AssociativeMemory:
         """
         if max_steps < 1:
             raise ValueError(f"max_steps: wanted at least 1, got {max_steps}")
+        if not 0 <= tolerance < math.inf:
+            raise ValueError(f"tolerance: wanted a finite number of at least 0, got {tolerance}")
         scale = math.sqrt(self.law.data_variance + float(np.sum(np.square(self.law.data_mean))))
-        field = cue if is_torch(cue) else np.asarray(cue)
+        given: Any = cue if is_torch(cue) else np.asarray(cue)
+        field = given.double() if is_torch(given) else given.astype(np.float64)  # rounded, it would never settle
         for steps in range(max_steps + 1):
             state = self.law.boltzmann(field, beta)
             batch = tuple(state.log_evidence.shape)
@@ -71,7 +74,7 @@ class AssociativeMemory:
             if steps == max_steps or bool((residual <= tolerance * scale).all()):
                 break
             field = state.mean
-        return Retrieval(field, steps, residual, residual <= tolerance * scale)
+        return Retrieval(cast_like(field, given), steps, residual, residual <= tolerance * scale)
 
 
 def spherical_loads(b: float) -> Loads:
