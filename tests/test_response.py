@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import fastthermo as ft
+from fastthermo import solvable
 
 RNG = np.random.default_rng(0)
 SMALL = ft.Ensemble(RNG.normal(size=(20, 5)), np.log(RNG.dirichlet(np.ones(20))))
@@ -116,6 +117,16 @@ def test_leading_gain_at_low_temperature_is_relative_to_the_runner_up(method: st
     w = np.exp(-beta / 2)
     assert values[0] == pytest.approx(beta * w / (1 + w) ** 2, rel=1e-8, abs=0)
     assert abs(vectors[0, 0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_eigenvalues_that_run_out_of_products_are_said_to_be_unsettled() -> None:
+    chi = ft.susceptibility(solvable.gaussian(np.linspace(0.01, 1, 100)), np.zeros(100), 1e-6)
+    with pytest.warns(
+        UserWarning, match="leading eigenvalues: a residual of .* after 8 block products, wanted 1.0e-08"
+    ):
+        found, _ = chi.leading(max_products=8)
+    assert found[0] < (1 - 1e-5) * 1e-6
+    assert chi.leading()[0][0] == pytest.approx(1e-6, rel=1e-5)
 
 
 def test_a_single_state_does_not_respond() -> None:
