@@ -67,10 +67,29 @@ def check_number(n: int) -> None:
         raise ValueError(f"n: wanted at least 2 noised data, got {n}")
 
 
-def check_times(t: Any) -> None:
-    """Raise ValueError where t is neither a time nor a list of some."""
+def at_times(process: Process, t: Any, at: Callable[[float], Estimate]) -> Estimate:
+    """`at(t)` at a time, or stacked (T, ...) over each of several, with a progress bar where that takes long."""
+    check_process(process)
     if np.ndim(t) > 1 or np.size(t) == 0:
         raise ValueError(f"t: wanted a scalar or shape (T,) with at least one time, got shape {np.shape(t)}")
+    times = process.check_time(t)
+    if times.ndim == 0:
+        return at(float(times))
+    found = [at(float(s)) for s in bar(times)]
+    return Estimate(np.stack([x.value for x in found]), np.stack([x.error for x in found]))
+
+
+def read_times(process: Process, times: int | Any, least: int = 2) -> np.ndarray:
+    """Decreasing times, at least so many: those given or, for their number, uniform in log beta."""
+    check_process(process)
+    if np.ndim(times) == 0:
+        if not (isinstance(times, int | np.integer) and times >= least):
+            raise ValueError(f"times: wanted an integer of at least {least} or decreasing times, got {times!r}")
+        return process.times(int(times))
+    t = process.decreasing("times", times)
+    if len(t) < least:
+        raise ValueError(f"times: wanted at least {least}, got {len(t)}")
+    return t
 
 
 def noised_field(law: Any, process: Process, t: float, y: Any, seed: int) -> Any:
@@ -93,22 +112,17 @@ def expectation(
     -------
     Estimate (...), or (T, ...) for t (T,): the error is 0 where the average is exact.
     """
-    check_process(process)
     check_number(n)
-    check_times(t)
     y = law.draw(n, seed)
 
     def at(t: float) -> Estimate:
         beta = float(process.beta(t))
         exact = _trapezoid(law, beta, y, observe) if law.dimension == 1 else None
         if exact is not None:
-            return Estimate(exact, np.zeros_like(exact))
+            return Estimate(exact, np.zeros_like(exact)[()])
         return average(host(observe(noised_field(law, process, t, y, seed), beta)[1]))
 
-    if np.ndim(t) == 0:
-        return Estimate(*(x[()] if isinstance(x, np.ndarray) else x for x in at(float(t))))
-    found = [at(float(s)) for s in bar(np.asarray(t))]
-    return Estimate(np.stack([x.value for x in found]), np.stack([x.error for x in found]))
+    return at_times(process, t, at)
 
 
 def bar(items: Iterable[Any], what: str = "regimes", unit: str = "time") -> Iterator[Any]:

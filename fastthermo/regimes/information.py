@@ -21,17 +21,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastthermo._arrays import read_rows
-from fastthermo.process import Process
+from fastthermo.process import Process, check_process
 from fastthermo.regimes.averages import (
     Estimate,
+    at_times,
     average,
     bar,
-    check_times,
     choose_own,
     expectation,
     host,
     jackknife,
     noised_field,
+    read_times,
 )
 
 PROMINENCE = 5  # standard errors by which a peak stands out
@@ -42,6 +43,7 @@ def mutual_information(law: Any, process: Process, t: Any, n: int = 1024, seed: 
 
     A law that knows its `mutual_information(beta)` in closed form is asked for it.
     """
+    check_process(process)
     if hasattr(law, "mutual_information"):
         value = np.asarray(law.mutual_information(process.beta(t)))[()]
         return Estimate(value, 0 * value)
@@ -139,9 +141,7 @@ def entropy_rate_peaks(law: Any, process: Process, times: int | Any = 96, n: int
     Peaks that stand out by five standard errors, each the maximum of a cubic in log beta through the five times
     about it, with jackknife errors over the noised data.
     """
-    t = process.times(times) if np.ndim(times) == 0 else process.decreasing("times", times)
-    if len(t) < 5:
-        raise ValueError(f"times: wanted at least 5, got {len(t)}")
+    t = read_times(process, times, 5)
     beta = process.beta(t)
     exact = entropy_rate(law, process, t, n, seed) if law.dimension == 1 else None
     if exact is not None and not exact.error.any():
@@ -196,7 +196,6 @@ def log_likelihood(law: Any, process: Process, t: Any, data: Any, noise: bool = 
     rows, _, _ = read_rows("data", data, law.dimension, law.device)
     if len(rows) < 2:
         raise ValueError(f"data: wanted at least 2, for a standard error, got {len(rows)}")
-    check_times(t)
 
     def at(s: float) -> Estimate:
         beta, variance = float(process.beta(s)), float(process.sigma(s)) ** 2
@@ -204,10 +203,7 @@ def log_likelihood(law: Any, process: Process, t: Any, data: Any, noise: bool = 
         log_evidence = host(law.boltzmann(field, beta).log_evidence).reshape(-1)
         return average(log_evidence - law.dimension / 2 * np.log(2 * np.pi * variance))
 
-    if np.ndim(t) == 0:
-        return at(float(t))
-    found = [at(float(s)) for s in bar(process.check_time(t))]
-    return Estimate(np.array([x.value for x in found]), np.array([x.error for x in found]))
+    return at_times(process, t, at)
 
 
 def memorisation_gap(ens: Any, process: Process, t: Any, n: int = 1024, seed: int = 0) -> Estimate:
@@ -218,16 +214,12 @@ def memorisation_gap(ens: Any, process: Process, t: Any, n: int = 1024, seed: in
     """
     index = choose_own(ens, process, n, seed)
     y = ens.data(index)
-    check_times(t)
     others = log_others(ens, index)
 
     def at(s: float) -> Estimate:
         return average(own_gap(own_odds(ens, index, noised_field(ens, process, s, y, seed), process.beta(s)), others))
 
-    if np.ndim(t) == 0:
-        return at(float(t))
-    found = [at(float(s)) for s in bar(process.check_time(t))]
-    return Estimate(np.array([x.value for x in found]), np.array([x.error for x in found]))
+    return at_times(process, t, at)
 
 
 def own_odds(ens: Any, index: np.ndarray, field: Any, beta: Any) -> np.ndarray:

@@ -17,9 +17,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastthermo.ensemble.mixture import check_split
-from fastthermo.process import Process, check_process
-from fastthermo.regimes.averages import Estimate, average, bar, check_times, expectation, host, law_like, noised_field
+from fastthermo.process import Process
+from fastthermo.regimes.averages import (
+    Estimate,
+    at_times,
+    average,
+    bar,
+    expectation,
+    host,
+    law_like,
+    noised_field,
+    read_times,
+)
 from fastthermo.sampling import noised, sample
+from fastthermo.sampling.schemes import DETERMINISTIC
 
 
 def u_turn(classes: Any, process: Process, t: Any, n: int = 1024, seed: int = 0) -> Estimate:
@@ -43,17 +54,13 @@ def class_posteriors(classes: Any, process: Process, t: Any, n: int = 128, seed:
 
     n : noised data a class.
     """
-    check_times(t)
     y = stratified(classes, n, seed)
 
     def at(s: float) -> Estimate:
         p = host(classes.class_posterior(noised_field(classes.whole, process, s, y, seed), float(process.beta(s))))
         return average(p.reshape(len(classes), n, -1).swapaxes(1, 2))
 
-    if np.ndim(t) == 0:
-        return at(float(t))
-    found = [at(float(s)) for s in bar(process.check_time(t))]
-    return Estimate(np.stack([x.value for x in found]), np.stack([x.error for x in found]))
+    return at_times(process, t, at)
 
 
 def stratified(classes: Any, n: int, seed: int) -> Any:
@@ -108,10 +115,9 @@ def critical_windows(
     times : their number, uniform in log beta, or decreasing times between which distances are interpolated.
     n : noised data a class.
     """
-    check_process(process)
     if not 0 < eps < 0.5:
         raise ValueError(f"eps: wanted a number between 0 and 1/2, got {eps}")
-    t = process.times(times) if np.ndim(times) == 0 else process.decreasing("times", times)
+    t = read_times(process, times)
     found = [total_variation(classes, process, float(s), n, seed) for s in bar(t, "critical windows")]
     distance = Estimate(np.stack([x.value for x in found]), np.stack([x.error for x in found]))
     return windows_of(list(classes), process, t, distance, eps)
@@ -158,8 +164,12 @@ def clone_samples(
     """Two clones of n trajectories that part at t, at t_min: a pair of (n, ...).
 
     steps : of each of the two legs, down to t and from there; their error stays, as in `u_turn_samples`.
+    scheme : one with noise, which alone tells the clones apart; a ValueError for others.
     """
     import torch
+
+    if scheme in DETERMINISTIC:
+        raise ValueError(f"scheme: wanted one with noise, by which clones part, got {scheme!r}")
 
     x = sample(denoiser, process, n, process.times(steps + 1, t_end=t), scheme, seed=seed)
     both = torch.cat([x, x]) if not denoiser.numpy else np.concatenate([x, x])
@@ -170,9 +180,12 @@ def clone_samples(
 def same_class(classes: Any, process: Process, a: Any, b: Any) -> Estimate:
     """The probability that samples a and b (n, ...) at t_min are of one class: E sum_c p(c|a) p(c|b).
 
-    Of data (at t = 0) and samples alike: at t_min the noise is too small to matter.
+    Of data (at t = 0) and samples alike: at t_min the noise is too small to matter. A ValueError where they do not come
+    in pairs.
     """
     check_split(classes)
+    if np.shape(a) != np.shape(b):
+        raise ValueError(f"b: wanted a sample for each of a, shape {np.shape(a)}, got {np.shape(b)}")
     alpha, beta = float(process.alpha(process.t_min)), float(process.beta(process.t_min))
     p, q = (host(classes.class_posterior(x / alpha, beta)) for x in (a, b))
     return average((p * q).sum(-1))

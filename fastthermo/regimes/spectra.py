@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastthermo.process import Process
-from fastthermo.regimes.averages import Estimate, average, bar, check_number, host, law_like, noised_field
+from fastthermo.process import Process, check_process
+from fastthermo.regimes.averages import Estimate, at_times, average, check_number, host, law_like, noised_field
 from fastthermo.response import susceptibility
 
 
@@ -76,6 +76,7 @@ def score_singular_values(
 
     copies : K, a multiple of D; D by default.
     """
+    check_process(process)
     size = model.dimension
     blocks, rest = divmod(size if copies is None else copies, size)
     if rest or blocks < 1:
@@ -100,13 +101,9 @@ def manifold_dimension(model: Any, process: Process, t: Any, n: int = 16, seed: 
     """The dimension of the data at t, a scalar or (T,), as the mean over n noised data (8 for singular values)."""
     check_number(n)
 
-    def at(s: float) -> Dimension:
+    def at(s: float) -> Estimate:
         gains = jacobian_spectrum(model, process, s, n, seed).gains
         singular = singular_dimension(score_singular_values(model, process, s, min(n, 8), seed=seed))
-        return Dimension(average(gap_dimension(gains)), average(gains.sum(-1)), average(singular))
+        return Estimate(*np.transpose([average(x) for x in (gap_dimension(gains), gains.sum(-1), singular)]))
 
-    if np.ndim(t) == 0:
-        return at(float(t))
-    rows = [at(float(s)) for s in bar(process.check_time(t), "dimension")]
-    columns = zip(*rows, strict=True)
-    return Dimension(*(Estimate(*(np.array(x) for x in zip(*column, strict=True))) for column in columns))
+    return Dimension(*(Estimate(*pair) for pair in np.moveaxis(np.array(at_times(process, t, at)), -1, 0)))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastthermo.critical import critical_time
-from fastthermo.process import Process
+from fastthermo.process import Process, check_process
 from fastthermo.regimes.averages import Estimate, average, choose_own, host, noised_field
 from fastthermo.regimes.information import mmse, mutual_information, own_odds, time_of
 
@@ -125,10 +125,7 @@ def condensation_temperature(law: Any, field: Any, size: float | None = None) ->
 
     size : N; that of the ensemble by default.
     """
-    count = law.size if size is None else size
-    if not count > 1:
-        raise ValueError(f"size: wanted more than one state, got {count}")
-    return np.sqrt(energy_variance(law, field) / (2 * math.log(count)))
+    return np.sqrt(energy_variance(law, field) / (2 * _log_size(law, size)))
 
 
 def condensation_time(law: Any, process: Process, size: float | None = None) -> float:
@@ -137,12 +134,11 @@ def condensation_time(law: Any, process: Process, size: float | None = None) -> 
     At h = mean + sqrt(T) z the mean of V over the noise is V(mean) + T tr(Sigma); for states of one length about their
     mean, T = tr(Sigma) / (2 log N).
     """
-    count = law.size if size is None else size
-    if not count > 1:
-        raise ValueError(f"size: wanted more than one state, got {count}")
+    check_process(process)
+    log_size = _log_size(law, size)
     centre = energy_variance(law, np.asarray(law.data_mean)[None])[0]
     total = law.data_variance
-    temperature = (total + math.sqrt(total**2 + 8 * centre * math.log(count))) / (4 * math.log(count))
+    temperature = (total + math.sqrt(total**2 + 8 * centre * log_size)) / (4 * log_size)
     low, high = process.beta_range
     inside = temperature > 0 and low <= 1 / temperature <= high
     return float(process.time(1 / temperature)) if inside else math.nan
@@ -153,7 +149,15 @@ def condensation_spectrum(law: Any, k: int, size: float | None = None) -> np.nda
 
     Directions are lost one after the other as T falls (geometric memorisation, Achilli et al., arXiv:2410.08727).
     """
-    return law.principal(k)[0] / (2 * math.log(law.size if size is None else size))
+    return law.principal(k)[0] / (2 * _log_size(law, size))
+
+
+def _log_size(law: Any, size: float | None) -> float:
+    """log N, of the ensemble where no size is given."""
+    count = law.size if size is None else size
+    if not count > 1:
+        raise ValueError(f"size: wanted more than one state, got {count}")
+    return math.log(count)
 
 
 def rem_participation(temperature: Any) -> np.ndarray:

@@ -153,6 +153,7 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
     """x_t = alpha y + sigma z for data y (n, ...), NumPy or torch; z is the same at every t for one seed."""
     from fastthermo import ops
 
+    check_process(process)
     check_seed(seed)
     if np.ndim(t) != 0:
         raise ValueError(f"t: wanted one time for all data, got shape {np.shape(t)}")

@@ -61,6 +61,8 @@ SCHEMES = {
     "heun_sde": Scheme(_ancestral, _half),
 }
 
+DETERMINISTIC = tuple(name for name, scheme in SCHEMES.items() if scheme.coefficients is _ddim)
+
 
 def tables(scheme: str, process: Process, times: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """`table` (T, 5) and `after` (T, 3), or None, of the kernels' `Schedule`."""
