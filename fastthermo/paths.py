@@ -50,7 +50,7 @@ class Difference(NamedTuple):
 
     value: float  # F~ at the end minus F~ at the start of the path
     error: float  # of the quadrature, an upper estimate: |Kronrod - Gauss| summed over pieces
-    curl: float  # |J - J^T| / |J + J^T| of the force's Jacobian J along the path, rms; 0 for a gradient
+    curl: float  # |J - J^T| / |J + J^T| of the force's Jacobian J, rms over the middles of the lines; 0 for a gradient
     evaluations: int  # of the mean
 
 
@@ -62,7 +62,8 @@ def free_energy_difference(
     Parameters
     ----------
     path : fields (P, D) or shaped like P states, joined by straight lines; P >= 2.
-    tolerance : wanted error, relative to the sum of |contributions|; pieces are halved where they miss it.
+    tolerance : of each piece, in units of the sum of |contributions| over four times the points; pieces are halved
+        where they miss it. What the sum misses is `error`: many halved pieces may add up to more.
     max_evaluations : of the mean, after which the error is reported as it is.
     """
     import torch
@@ -74,6 +75,10 @@ def free_energy_difference(
         raise ValueError("path: wanted finite numbers")
     if not 0 < beta < float("inf"):
         raise ValueError(f"beta: wanted a finite positive number, got {beta}")
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(f"tolerance: wanted a finite number of at least 0, got {tolerance}")
+    if not max_evaluations >= 1:
+        raise ValueError(f"max_evaluations: wanted at least 1, got {max_evaluations}")
     rows = rows.double()
     curl = susceptibility(model, (rows[1:] + rows[:-1]) / 2, beta).symmetry_defect(shift=1.0)
     nodes = rows.new_tensor(np.concatenate([-NODES, NODES[-2::-1]]))

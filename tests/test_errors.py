@@ -152,8 +152,38 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
         (lambda: ENS.principal(0), "k: wanted an integer from 1 to 3"),
         (lambda: ENS.principal(4), "k: wanted an integer from 1 to 3"),
         (lambda: ft.solvable.two_deltas(1.0).principal(2), "k: wanted an integer from 1 to 1"),
-        (lambda: ft.fixed_points(ENS, 1.0, n=0), "n: wanted at least 1"),
+        (lambda: ft.fixed_points(ENS, 1.0, n=0), "n: wanted an integer of at least 1"),
         (lambda: ft.fixed_points(ENS, 1.0, tolerance=-1), "tolerance: .*-1"),
+        (lambda: ft.fixed_points(ENS, 1.0, newton_starts=-1), "newton_starts: wanted .* at least 0, got -1"),
+        (lambda: ft.transition(ENS, temperatures=0), "temperatures: wanted .* at least 1, got 0"),
+        (lambda: ft.transition(ENS, n=0), "n: wanted .* at least 1, got 0"),
+        (lambda: ft.symmetry_breaking(ENS.split(range(6)), temperatures=0), "temperatures: wanted .* got 0"),
+        (lambda: ft.bifurcation_diagram(ENS, (1.0, 2.0), temperatures=0), "temperatures: wanted .* got 0"),
+        (lambda: ft.bifurcation_diagram(ENS, (2.0,)), r"betas: wanted 0 < low < high, got \(2.0,\)"),
+        (lambda: ft.follow(ENS, H, 1.0, (0.5, 2.0)), "point: wanted one point, got 4"),
+        (lambda: ft.follow(ENS, H[0], 1.0, 2.0), "betas: wanted 0 < low < high, got 2.0"),
+        (lambda: ft.sampled_committor(ENS, ft.EDM(), H[0], 0.5, len, n=1), "n: wanted .* at least 2, got 1"),
+        (lambda: ft.lyapunov(ENS, ft.EDM(), H, 1.0, 0.5, k=1.5), "k: wanted an integer .* got 1.5"),
+        (lambda: ft.lyapunov(ENS, ft.EDM(), H, 1.0, 0.5, steps=0), "steps: wanted .* got 0"),
+        (lambda: ft.critical_windows(ENS.split(range(6)), ft.EDM(), times=1), "times: wanted .* at least 2 .* got 1"),
+        (lambda: ft.entropy_rate_peaks(ENS, ft.EDM(), times=4), "times: wanted .* at least 5 .* got 4"),
+        (lambda: ft.manifold_dimension(ENS, ft.EDM(), []), r"t: wanted .*\(0,\)"),
+        (lambda: ft.regimes.condensation_spectrum(ENS, 1, size=1), "size: wanted more than one state, got 1"),
+        (lambda: ft.clone_samples(ENS, ft.EDM(), 0.5, 2, scheme="heun"), "scheme: wanted one with noise.*'heun'"),
+        (lambda: ft.same_class(ENS.split(range(6)), ft.EDM(), H, H[:1]), r"b: wanted .*\(4, 3\), got \(1, 3\)"),
+        (lambda: ft.exponents.houdayer_hartmann([0, 1], [0, 1], [1, 1], [1, 2]), "x: wanted .* got none"),
+        (
+            lambda: ft.exponents.houdayer_hartmann([0, 1], [0, 1], [1, 1], [2, 2]),
+            "size: wanted at least 2 sizes, got 1",
+        ),
+        (lambda: ft.exponents.power_law([1, 2], [1, 2], 0.1, correction=0), "correction: wanted .* got 0"),
+        (lambda: ft.exponents.power_law([1, 2], [1, 2], -0.1), "y_error: wanted .* got -0.1"),
+        (lambda: ft.solvable.ising(np.zeros((2, 2)), np.nan), "K: wanted a finite number, got nan"),
+        (lambda: ft.potential_slice(ENS, H[0], H[0] + 1, 1.0, 1.0, n=0), "n: wanted .* at least 2, got 0"),
+        (lambda: ft.free_energy_difference(ENS, H, 1.0, tolerance=np.nan), "tolerance: wanted .* got nan"),
+        (lambda: ft.free_energy_difference(ENS, H, 1.0, tolerance=-1), "tolerance: wanted .* got -1"),
+        (lambda: ft.free_energy_difference(ENS, H, 1.0, max_evaluations=0), "max_evaluations: wanted .* got 0"),
+        (lambda: ft.EDM().decreasing("times", [0.1, 0.2]), r"times: wanted .*, got \[0.1 0.2\]"),
         (lambda: ft.potential_slice(ENS, H[0], H[0], 1.0, 1.0), "directions: .*got 0 throughout"),
         (lambda: ft.potential_slice(ENS, H[0], H[0] + 1, 1.0, 0.0), "extent: "),
         (lambda: ft.exponents.binder_ratio(-1, 1), "m2: wanted .*-1"),
@@ -171,6 +201,27 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
 def test_bad_options(call: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         call()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda name: ft.noised(ENS, name, 0.5, H),
+        lambda name: ft.class_posteriors(ENS.split(range(6)), name, 0.5),
+        lambda name: ft.regimes.total_variation(ENS.split(range(6)), name, 0.5),
+        lambda name: ft.jacobian_spectrum(ENS, name, 0.5),
+        lambda name: ft.regimes.score_singular_values(ENS, name, 0.5),
+        lambda name: ft.manifold_dimension(ENS, name, 0.5),
+        lambda name: ft.log_likelihood(ENS, name, 0.5, H),
+        lambda name: ft.mutual_information(ft.solvable.gaussian(1.0), name, 0.5),
+        lambda name: ft.entropy_rate_peaks(ENS, name),
+        lambda name: ft.condensation_time(ENS, name),
+        lambda name: ft.lyapunov(ENS, name, H, 1.0, 0.5),
+    ],
+)
+def test_the_name_of_a_process_is_refused_where_a_process_is_wanted(ask: Any) -> None:
+    with pytest.raises(TypeError, match=r"process: wanted one such as .*, got 'vp'"):
+        ask("vp")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,10 @@ class Branch:
 
     @property
     def stable(self) -> np.ndarray:
+        """Whether no gain is above 1, (K,) bool.
+
+        Also where one is 1 to rounding, which is not `FixedPoints.stable`: at a fold, along a continuous symmetry.
+        """
         return self.index == 0
 
 
@@ -70,12 +74,15 @@ def follow(model: Any, point: Any, beta: float, betas: tuple[float, float], max_
 
     Raises
     ------
-    ValueError where Newton's method finds no solution near `point`, and for a beta or a range that cannot be.
+    ValueError where Newton's method finds no solution near `point`, for several points, and for a beta or a range that
+    cannot be.
     """
     rows, _, _ = read_rows("point", point, model.dimension, model.device)
+    if len(rows) != 1:
+        raise ValueError(f"point: wanted one point, got {len(rows)}")
     check_betas(betas, beta)
     scale = spread(model, beta, data(model, 256)) if hasattr(model, "draw") or hasattr(model, "process") else 1.0
-    start, range_ = rows[:1].double().repeat(2, 1), (-np.log(betas[1]), -np.log(betas[0]))
+    start, range_ = rows.double().repeat(2, 1), (-np.log(betas[1]), -np.log(betas[0]))
     log_s = start.new_full((2,), -np.log(beta))
     sides = trace(model, start, log_s, np.array([1.0, -1.0]), range_, scale, max_points)
     reached = sides[0].u[:1, :-1] * scale
@@ -88,10 +95,9 @@ def follow(model: Any, point: Any, beta: float, betas: tuple[float, float], max_
 
 
 def check_betas(betas: tuple[float, float], beta: float | None = None) -> None:
-    low, high = betas
-    if not (0 < low < high < np.inf):
+    if np.shape(betas) != (2,) or not 0 < betas[0] < betas[1] < np.inf:
         raise ValueError(f"betas: wanted 0 < low < high, got {betas}")
-    if beta is not None and not low <= beta <= high:
+    if beta is not None and not betas[0] <= beta <= betas[1]:
         raise ValueError(f"beta: wanted a number in {betas}, got {beta}")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastthermo.critical.branch import check_betas
 from fastthermo.critical.cooling import TOLERANCE, Cooling, Transition
-from fastthermo.critical.starts import averages, data, spread
+from fastthermo.critical.starts import averages, check_count, data, spread
 from fastthermo.critical.stationary import fixed_points, spectrum
 
 if TYPE_CHECKING:
@@ -42,8 +42,16 @@ def transition(
         over the data variance in its leading direction, within the process of a denoiser.
     temperatures : of the search for fixed points, uniform in log beta; transitions that come and go between two of them
         may be missed.
-    n : starts at each of them.
+    n, seed : starts at each of them, as in `fixed_points`.
+    tolerance : of the fixed points, |<y> - h| in units of the spread of the starts.
+
+    Raises
+    ------
+    ValueError for a range, a number or a tolerance that cannot be, and for a model that can neither draw data nor be
+    sampled.
     """
+    check_count("temperatures", temperatures)
+    check_count("n", n)
     rows = averages(data(model, n, seed), n, seed)
     scale = spread(model, 1.0 if betas is None else betas[0], rows)
     if betas is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastthermo.critical.branch import Branch, Curve, assemble, check_betas, shaped, trace
 from fastthermo.critical.newton import newton
-from fastthermo.critical.starts import averages, data, spread
+from fastthermo.critical.starts import averages, check_count, data, spread
 from fastthermo.critical.stationary import fixed_points
 
 if TYPE_CHECKING:
@@ -26,10 +26,19 @@ def bifurcation_diagram(
     Fixed points are looked for at `temperatures` of them, uniform in log beta, from cold to hot; those that lie on no
     branch yet are followed both ways, through folds.
 
+    Parameters
+    ----------
+    betas : the range looked at, 0 < low < high.
     n, seed : starts at each temperature, as in `fixed_points`.
     max_points : of each side of a branch; one that takes more ends there and is not `complete`.
+
+    Raises
+    ------
+    ValueError for a range or a number that cannot be, and for a model that can neither draw data nor be sampled.
     """
     check_betas(betas)
+    check_count("temperatures", temperatures)
+    check_count("n", n)
     rows = averages(data(model, n, seed), n, seed)
     scale = spread(model, betas[0], rows)
     edges = -np.log(betas[1]), -np.log(betas[0])

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._arrays import Queries, is_torch, read_rows
+from fastthermo._arrays import Queries, check_leading, is_torch, read_rows
 from fastthermo.critical.newton import force
+from fastthermo.critical.starts import check_count
 from fastthermo.ensemble.mixture import check_split
-from fastthermo.process import Process
+from fastthermo.process import Process, check_process
 from fastthermo.sampling import sample
 
 if TYPE_CHECKING:
@@ -64,10 +65,12 @@ def potential_slice(model: Any, origin: Any, directions: Any, beta: float, exten
     """F~ - F~(origin) at origin + c v for c in [-extent, extent], along one direction v or on a grid of two.
 
     directions : (D,), (1, D) or (2, D), or shaped like states; of any length but 0: coordinates are in units of theirs.
+    n : coordinates along each, ends included.
 
     Raises
     ------
-    ValueError for other numbers of directions, a direction of length 0 and an extent that is not positive.
+    ValueError for other numbers of directions, a direction of length 0, an extent that is not positive and fewer than
+    two coordinates.
     """
     import torch
 
@@ -80,6 +83,7 @@ def potential_slice(model: Any, origin: Any, directions: Any, beta: float, exten
         raise ValueError("directions: wanted vectors of some length, got 0 throughout")
     if not 0 < extent < np.inf:
         raise ValueError(f"extent: wanted a finite positive number, got {extent}")
+    check_count("n", n, 2)
     grid = np.linspace(-extent, extent, n)
     c = start.new_tensor(grid)
     line = start + c[:, None] * axes[:1]
@@ -117,8 +121,16 @@ def sampled_committor(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for any denoiser, from n runs of the reverse process from x (D,) at t: (C,) and standard errors (C,).
 
+    Parameters
+    ----------
     classify : samples (n, ...) to their class probabilities (n, C), or to true and false (n,).
+    n, steps, seed : runs, at least 2 for a standard error, the steps of each and the seed of their noise.
+
+    Raises
+    ------
+    ValueError for several points, fewer than two runs and a time outside of the process.
     """
+    check_count("n", n, 2)
     rows, _, _ = read_rows("x", x, model.dimension, model.device)
     if len(rows) != 1:
         raise ValueError(f"x: wanted one point, got {len(rows)}")
@@ -136,11 +148,17 @@ def lyapunov(
 
     Runge-Kutta of order four, uniform in log tau; tangents are orthonormalised after every step (Benettin et al. 1980).
     In one dimension the growth is p_start(h) / p_end(h'), since the flow conserves probability.
+
+    Raises
+    ------
+    ValueError for a k that is not from 1 to D, fewer than one step and times that do not decrease in the process;
+    TypeError for what is no process.
     """
     import torch
 
-    if not 1 <= k <= model.dimension:
-        raise ValueError(f"k: wanted 1 to {model.dimension}, the dimension, got {k}")
+    check_process(process)
+    check_leading(k, model.dimension)
+    check_count("steps", steps)
     times = process.times(steps + 1, t_start, t_end)
     alpha, beta = process.alpha(times), process.beta(times)
     q = Queries.read(x, float(beta[0]), model.dimension, model.device, "x")

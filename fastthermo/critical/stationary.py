@@ -15,7 +15,7 @@ import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows, to_float
 from fastthermo.critical.newton import CHUNK, coarse, downhill, force, newton
-from fastthermo.critical.starts import averages, bins, clusters, data, firsts, spread
+from fastthermo.critical.starts import averages, bins, check_count, clusters, data, firsts, spread
 from fastthermo.response import DENSE, susceptibility
 
 if TYPE_CHECKING:
@@ -101,19 +101,11 @@ def fixed_points(
     ValueError that names the argument: a beta, a number of starts or a tolerance that cannot be.
     """
     betas, single = _read_beta(beta)
-    if n < 1:
-        raise ValueError(f"n: wanted at least 1 start, got {n}")
+    check_count("n", n)
+    check_count("newton_starts", newton_starts, 0)
     if not 0 <= tolerance < np.inf:
         raise ValueError(f"tolerance: wanted a finite number of at least 0, got {tolerance}")
-    if starts is None:
-        rows = averages(data(model, n, seed), n, seed)
-        numpy, shape = model.numpy, tuple(model.shape)
-    else:
-        given, _, one = read_rows("starts", starts, model.dimension, model.device)
-        rows, numpy = given.double(), not is_torch(starts)
-        shape = tuple(starts.shape) if one else tuple(starts.shape[1:])
-        if not rows.isfinite().all():
-            raise ValueError("starts: wanted finite numbers")
+    rows, numpy, shape = _read_starts(model, starts, n, seed)
     search = _Search(model, rows.new_tensor(betas), spread(model, betas[0], rows), tolerance, max_steps, seed)
     search.descend(rows)
     rng = np.random.default_rng(seed)
@@ -273,6 +265,16 @@ def spectrum(model: Any, h: torch.Tensor, beta: torch.Tensor) -> tuple[torch.Ten
         left = torch.cat(again) if k < h.shape[1] else left[:0]
         k = min(2 * k, h.shape[1])
     return gain, index, degenerate
+
+
+def _read_starts(model: Any, starts: Any, n: int, seed: int) -> tuple[torch.Tensor, bool, tuple[int, ...]]:
+    """Starts (S, D) float64, whether points go out as NumPy, and the shape of one."""
+    if starts is None:
+        return averages(data(model, n, seed), n, seed), model.numpy, tuple(model.shape)
+    given, came, one = read_rows("starts", starts, model.dimension, model.device)
+    if not given.isfinite().all():
+        raise ValueError("starts: wanted finite numbers")
+    return given.double(), not is_torch(starts), came if one else came[1:]
 
 
 def _read_beta(beta: Any) -> tuple[np.ndarray, bool]:

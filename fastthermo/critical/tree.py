@@ -6,6 +6,7 @@ split on cooling is a branching of the tree (hierarchies as in Sclocchi, Favero 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from fastthermo.critical.branch import check_betas
 from fastthermo.critical.newton import downhill, force
+from fastthermo.critical.starts import check_count
 from fastthermo.ensemble.mixture import check_split
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def symmetry_breaking(
 
     Raises
     ------
-    TypeError for what is not split; ValueError for data that do not vary and for a range that cannot be.
+    TypeError for what is not split; ValueError for data that do not vary and for a range or a number that cannot be.
     """
     import torch
     from scipy.cluster.hierarchy import cophenet, linkage
@@ -75,6 +77,7 @@ def symmetry_breaking(
             raise ValueError("classes: wanted data that vary, got states that are all the same: nothing can part")
         betas = 0.3 / variance, 30 / variance
     check_betas(betas)
+    check_count("temperatures", temperatures)
     means = torch.as_tensor(np.stack([part.data_mean for part in classes.values()]), device=law.device)
     count = len(means)
     scale = float((means - means.mean(0)).norm(dim=1).square().mean().sqrt()) or 1.0
@@ -87,15 +90,24 @@ def symmetry_breaking(
         unsettled += lost
         return (torch.cdist(h, h) > SAME * scale).cpu().numpy()
 
-    grid = np.geomspace(*betas, temperatures)
-    # the hottest temperature from which on two classes are seen apart
+    parting = _parting(apart, np.geomspace(*betas, temperatures))
+    temperature = 1 / np.minimum((parting + parting.T) / 2, 1e300)
+    np.fill_diagonal(temperature, 0)
+    if count == 1:
+        return Tree(tuple(classes), np.full((1, 1), np.inf), np.zeros((0, 4)), unsettled)
+    links = linkage(squareform(temperature, checks=False), "single")
+    closed = squareform(cophenet(links))
+    with np.errstate(divide="ignore"):
+        split_beta = np.where(closed > 1e-200, 1 / closed, np.inf)
+    return Tree(tuple(classes), split_beta, links, unsettled)
+
+
+def _parting(apart: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> np.ndarray:
+    """The beta from which on two classes are apart (C, C), bisected within increasing `grid`; infinite for never."""
     parted = apart(grid)
-    first = np.where(parted.any(0), parted.argmax(0), temperatures)
-    cold = np.append(grid, np.inf)[first]
-    hot = np.append(grid, betas[1])[np.maximum(first - 1, 0)]
-    hot, cold = np.minimum(hot, cold), cold
-    brackets, pair = np.unique(np.stack([hot, cold], -1).reshape(-1, 2), axis=0, return_inverse=True)
-    low, high = np.array(brackets).T[:, pair.reshape(-1)].reshape(2, count, count)
+    first = np.where(parted.any(0), parted.argmax(0), len(grid))
+    high = np.append(grid, np.inf)[first]
+    low = np.minimum(np.append(grid, grid[-1])[np.maximum(first - 1, 0)], high)
     for _ in range(HALVINGS):
         live = np.isfinite(high) & (high > low * (1 + 1e-9))
         middle = np.where(live, np.sqrt(low * np.where(live, high, 1)), low)
@@ -107,15 +119,7 @@ def symmetry_breaking(
         now = split[where.reshape(-1), rows, columns]
         high[rows[now], columns[now]] = middle[rows[now], columns[now]]
         low[rows[~now], columns[~now]] = middle[rows[~now], columns[~now]]
-    temperature = 1 / np.minimum((high + high.T) / 2, 1e300)
-    np.fill_diagonal(temperature, 0)
-    if count == 1:
-        return Tree(tuple(classes), np.full((1, 1), np.inf), np.zeros((0, 4)), unsettled)
-    links = linkage(squareform(temperature, checks=False), "single")
-    closed = squareform(cophenet(links))
-    with np.errstate(divide="ignore"):
-        split_beta = np.where(closed > 1e-200, 1 / closed, np.inf)
-    return Tree(tuple(classes), split_beta, links, unsettled)
+    return high
 
 
 def _descend(model: Any, starts: torch.Tensor, beta: torch.Tensor, scale: float) -> tuple[torch.Tensor, int]:

@@ -76,15 +76,18 @@ def power_law(x: Any, y: Any, error: Any = None, correction: float = 1.0, name: 
     Parameters
     ----------
     x : (T,) distances from the critical point; points at x <= 0 are left out.
-    y : (T,), or (R, T) of R independent replicas, whose mean is fitted.
+    y : (T,), or (R, T) of R independent replicas, whose mean is fitted; points where that is NaN are left out.
     error : (T,) standard errors besides the scatter of replicas; needed where there is one replica only.
-    correction : w, the power of the leading correction to scaling.
+    correction : w > 0, the power of the leading correction to scaling.
     name, axis : what y and x are called in errors.
 
     Raises
     ------
-    ValueError for shapes that do not fit, and for a window too small to fit; it names what is missing.
+    ValueError for shapes that do not fit, negative errors, a correction not above 0, and for a window too small to fit;
+    it names what is missing.
     """
+    if not 0 < correction < math.inf:
+        raise ValueError(f"correction: wanted a finite positive number, got {correction}")
     x, y, error = _read(x, y, error, name, axis)
     replicas = len(y)
     mean = y.mean(0)
@@ -134,6 +137,8 @@ def _read(x: Any, y: Any, error: Any, name: str, axis: str) -> tuple[np.ndarray,
     if error is None and len(y) < 2:
         raise ValueError(f"{name}: wanted at least 2 replicas or {name}_error for error bars, got one replica without")
     error = np.broadcast_to(np.asarray(0.0 if error is None else error, dtype=np.float64), x.shape)
+    if (error < 0).any():
+        raise ValueError(f"{name}_error: wanted standard errors of at least 0, got {error.min()}")
     order = np.argsort(x)
     return x[order], y[:, order], error[order]
 

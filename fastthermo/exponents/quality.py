@@ -11,9 +11,11 @@ def houdayer_hartmann(x: Any, y: Any, error: Any, size: Any) -> float:
     """Mean square distance of each size's scaled points from the curve of all others, in units of both errors.
 
     The curve at a point is the weighted straight line through the two neighbours in each other size that encloses it.
-    Raises ValueError where no point is enclosed by another size's.
+    Raises ValueError for one size alone, and where no point is enclosed by another size's.
     """
     x, y, error, size = (np.asarray(v, dtype=np.float64) for v in (x, y, error, size))
+    if len(np.unique(size)) < 2:
+        raise ValueError(f"size: wanted at least 2 sizes, got {len(np.unique(size))}")
     squares = []
     for own in np.unique(size):
         at, wanted, deviation = (v[size == own] for v in (x, y, error))
@@ -35,5 +37,5 @@ def houdayer_hartmann(x: Any, y: Any, error: Any, size: Any) -> float:
         squares.append(((wanted - line) ** 2 / (deviation**2 + variance))[fair])
     pooled = np.concatenate(squares)
     if not len(pooled):
-        raise ValueError("control: no measurement of one size lies between those of another once scaled")
+        raise ValueError("x: wanted scaled controls of one size between those of another, got none")
     return float(pooled.mean())

@@ -26,6 +26,8 @@ def ising(W: Any, K: float = 1.0) -> Ensemble:
         raise ValueError(f"W: wanted a symmetric matrix, got shape {w.shape}")
     if n > ENUMERATED:
         raise ValueError(f"W: wanted at most {ENUMERATED} spins, got {n}; ising_ring and curie_weiss have no limit")
+    if not np.isfinite(K):
+        raise ValueError(f"K: wanted a finite number, got {K}")
     bits = (np.arange(2**n, dtype=np.uint32)[:, None] >> np.arange(n, dtype=np.uint32) & 1).astype(np.uint8)
     log_weights = np.empty(len(bits))
     for block in np.array_split(np.arange(len(bits)), max(1, len(bits) >> 16)):

@@ -139,6 +139,12 @@ def test_exact_laws_are_exact_in_whatever_order_temperatures_come(law: Any) -> N
     assert [len(found) for found in ft.fixed_points(law, [1e3, 1.0005])] == [3, 3]
 
 
+def test_starts_may_be_a_list() -> None:
+    found = ft.fixed_points(PAIR, 2.0, [[0.5], [-0.5]])
+    assert found.index.tolist() == [0, 0, 1]
+    assert found.points.shape == (3, 1)
+
+
 def test_what_is_known_to_single_precision_is_said_by_networks_and_what_is_made_of_them() -> None:
     single, double = (
         adapters.wrap(lambda x, t: x, "mean", ft.EDM(), shape=(1,), device="cpu", dtype=dtype, check=False)
