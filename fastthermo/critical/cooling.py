@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo.critical.branch import Curve, folds, trace
-from fastthermo.critical.flow import free_energy_difference
+from fastthermo.critical.flow import climb
 from fastthermo.critical.newton import force, newton
 from fastthermo.critical.stationary import fixed_points, spectrum
 
@@ -187,7 +187,7 @@ class Cooling:
             here, there = self.old_at(log_s), self._on(new, log_s)
             if here is None or there is None:
                 return None
-            return free_energy_difference(self.model, here[0], there[0], float(np.exp(-log_s)))
+            return climb(self.model, here[0], there[0], float(np.exp(-log_s)))
 
         depth = float(u[-1]) - self.coldest
         grid = [float(u[-1]) - float(x) for x in depth * np.geomspace(1e-6, 0.99, 96)]
@@ -208,7 +208,7 @@ class Cooling:
         assert there is not None
         high = np.nan
         if top is not None:
-            high = free_energy_difference(self.model, here[0], top[0], float(np.exp(-maxwell)))
+            high = climb(self.model, here[0], top[0], float(np.exp(-maxwell)))
         at = _join(there[0] / self.scale, maxwell)
         jump = float((there - here).norm())
         return self._result("first-order", at, spinodal, float(np.exp(-maxwell)), high, jump)

@@ -51,8 +51,11 @@ class Lyapunov(NamedTuple):
         return f"Lyapunov({batch} x {k} exponents up to {self.exponents.max():.6g}, {ends})"
 
 
-def free_energy_difference(model: Any, a: torch.Tensor, b: torch.Tensor, beta: float) -> float:
-    """F~(b) - F~(a) of two fields (D,): of a law exactly, else the integral of h - <y> along the segment."""
+def climb(model: Any, a: torch.Tensor, b: torch.Tensor, beta: float) -> float:
+    """F~(b) - F~(a) of two fields (D,): of a law exactly, else the integral of h - <y> along the segment.
+
+    On fixed nodes, fast and smooth in beta, as roots are looked for; `paths.free_energy_difference` tells its errors.
+    """
     import torch
 
     if hasattr(model, "boltzmann"):
