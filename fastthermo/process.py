@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastthermo._arrays import check_constant, is_torch
+from fastthermo._arrays import check_constant, is_torch, whole
 
 Array = np.ndarray
 COMPLEX_STEP = 1e-100
@@ -58,9 +58,10 @@ class Process:
     def check_time(self, t: Any) -> Array:
         """t, NumPy or torch, as float64; a ValueError if any lies outside [t_min, t_max] or wants its gradient."""
         check_constant("t", t, "times are not differentiated by")
-        if is_torch(t):
-            t = t.cpu().numpy()
-        t = np.asarray(t, dtype=np.float64)
+        t = t.detach().double().cpu().numpy() if is_torch(t) else np.asarray(t)
+        if t.dtype.kind not in "fiub":
+            raise TypeError(f"t: wanted real numbers, got dtype {t.dtype}")
+        t = t.astype(np.float64)
         slack = 2e-7 * np.abs(t) + 1e-12 * (self.t_max - self.t_min)  # ends may come rounded to float32
         bad = ~((t >= self.t_min - slack) & (t <= self.t_max + slack))
         if bad.any():
@@ -121,8 +122,7 @@ class Process:
 
     def times(self, n: int, t_start: float | None = None, t_end: float | None = None) -> Array:
         """n >= 2 decreasing times (n,) from t_start (t_max) to t_end (t_min), uniform in log beta."""
-        if not (isinstance(n, int | np.integer) and n >= 2):
-            raise ValueError(f"n: wanted an integer of at least 2, both ends are times, got {n!r}")
+        n = whole("n", n, 2)  # both ends are times
         t_start = self.t_max if t_start is None else float(self.check_time(t_start))
         t_end = self.t_min if t_end is None else float(self.check_time(t_end))
         if not t_end < t_start:

@@ -63,7 +63,10 @@ class ClosedForm:
         return slope / beta[:, None]
 
     def draw(self, n: int, seed: int = 0) -> Any:
-        """n data drawn from the law, (n, D) float64; the first of them are those of fewer."""
+        """n data drawn from the law, (n, D) float64, the first of them those of a smaller n.
+
+        A ValueError for negative n.
+        """
         raise NotImplementedError
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -95,18 +98,22 @@ class ClosedForm:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of one datum."""
         return (self.dimension,)
 
     @property
     def numpy(self) -> bool:
+        """Whether draws and results without an example to follow are NumPy arrays."""
         return True
 
     @property
     def device(self) -> torch.device:
+        """Where drawn data and queries that are no tensors are; tensors are answered where they are."""
         return torch.device("cpu")
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of samples."""
         return torch.float64
 
     def boltzmann(self, field: Any, beta: Any, rtol: float | None = None, single: bool | None = None) -> BoltzmannState:

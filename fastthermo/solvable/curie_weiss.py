@@ -83,7 +83,7 @@ class CurieWeiss(ClosedForm):
 
     def draw(self, n: int, seed: int = 0) -> Any:
         pick, noise = streams(seed, 2)
-        log_p = self._log_prior(self.K, 1.0)
+        log_p = self._log_prior(self.K)
         p = torch.softmax(log_p, 0).numpy()
         up = torch.sigmoid(2 * self._fields(self.K)[1]).numpy()[pick.choice(len(p), n, p=p / p.sum())]
         if self.groups == self.n:
@@ -104,7 +104,7 @@ class CurieWeiss(ClosedForm):
         x = STEP * torch.arange(-half, half + 1, dtype=torch.float64)
         return x, math.sqrt(coupling / self.n) * x
 
-    def _log_prior(self, coupling: float, power: float) -> Tensor:
+    def _log_prior(self, coupling: float) -> Tensor:
         """Log weight of the nodes without a field, (G,), up to a constant."""
         x, g = self._fields(coupling)
         return -x * x / 2 + self.n * (g.abs() + softplus(-2 * g.abs()) - math.log(2))
