@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from fastthermo.plot import STYLE, save
 
+FIGURES = Path(__file__).parent / "figures"
+
 
 def figure(path: Path, panels: int, draw: Callable[..., Any]) -> None:
     """Write the figure that draw(*axes) makes on a row of panels."""
@@ -25,7 +27,7 @@ def figure(path: Path, panels: int, draw: Callable[..., Any]) -> None:
 def run(main: Callable[[Path, bool], dict[str, Any]], doc: str | None) -> None:
     """Run an example from the command line and print what it found."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the figure")
+    parser.add_argument("--out", type=Path, default=FIGURES, help="folder of the figure (default examples/figures)")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
