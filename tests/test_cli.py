@@ -103,6 +103,29 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path):
     assert not (tmp_path / ".a.partial").exists()
 
 
+@pytest.mark.parametrize(("command", "kept"), [("portrait", True), ("sample", False), ("doctor", False)])
+def test_only_commands_that_go_on_say_so_when_they_are_stopped(command, kept, monkeypatch, capsys):
+    from fastthermo.cli import doctor, generate, measure
+
+    def stop(arguments):
+        raise KeyboardInterrupt
+
+    module = {"portrait": measure, "sample": generate, "doctor": doctor}[command]
+    monkeypatch.setattr(module, f"_{command}", stop)
+    assert main([command, *([] if command == "doctor" else ["digits"])]) == 130
+    error = capsys.readouterr().err
+    assert "stopped" in error
+    assert ("goes on from there" in error) == kept
+
+
+def test_a_terminal_without_the_signs_shows_a_finished_portrait(tmp_path):
+    arguments = ["portrait", "digits", "--out", str(tmp_path / "a"), "--times", "4", "--queries", "16"]
+    process = command(*arguments, stdout=subprocess.PIPE, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    printed, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert "?" in printed.split("collapse time")[1].splitlines()[0]
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_has_left_ends_the_command_without_a_word(unbuffered):
     read, write = os.pipe()

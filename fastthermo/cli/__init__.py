@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 from concurrent.futures import BrokenExecutor
@@ -32,15 +33,17 @@ EXTRAS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an ASCII terminal shows ± as ?
     arguments = _parser().parse_args(argv)
+    resumed = getattr(arguments, "resumed", True)
     try:
         status = int(arguments.run(arguments))
         sys.stdout.flush()  # where a closed pipe can still be caught
         return status
     except KeyboardInterrupt:
-        print(
-            "\nfastthermo: stopped; what was finished is kept and the same command goes on from there", file=sys.stderr
-        )
+        kept = "; what was finished is kept and the same command goes on from there" if resumed else ""
+        print(f"\nfastthermo: stopped{kept}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").split(".")[0])
@@ -56,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             full = error.filename or getattr(arguments, "out", None) or "the disk"
-            kept = "; what was finished is kept and can be continued" if getattr(arguments, "resumed", True) else ""
+            kept = "; what was finished is kept and can be continued" if resumed else ""
             return _fail(f"{full}: no space left{kept}")
         return _fail(str(error))
 

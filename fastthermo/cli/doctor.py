@@ -10,7 +10,7 @@ from typing import Any
 
 def add(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="versions, threads, vector width, GPU, cache folder, and a self-check")
-    doctor.set_defaults(run=_doctor)
+    doctor.set_defaults(run=_doctor, resumed=False)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
