@@ -1,7 +1,7 @@
 """Condensation of digits with N: memorisation sets in later, the more data there are.
 
 The weights of N data at a noised digit condense on few of them below T_cond; on the one it came from at the collapse.
-For random data of D dimensions both go as log(N)/D; digits lie on fewer.
+For random data of D dimensions both temperatures go as D/log(N); digits lie on fewer.
 """
 
 from pathlib import Path

@@ -42,13 +42,14 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         spins.plot(n, ring_theory, color="#d1611b", label="ring, transfer matrix")
         spins.plot(n, rings, "o", markersize=4, color="#1f5fa8", label="ring, measured")
         spins.plot(n, magnets, "s", markersize=4, color="#2f7d4f", label="Curie-Weiss, measured")
-        spins.axhline(1 / (1 - K), color="0.5", linestyle=":")
+        spins.axhline(1 / (1 - K), color="0.5", linestyle=":", label="Curie-Weiss, n → ∞: 1/(1 − K)")
         spins.set(title=f"spins, K = {K}", xlabel="n")
         hierarchy.step(s, valleys, where="mid", color="#1f5fa8")
-        for x in LEVELS**2 - WITHIN:
-            hierarchy.axvline(x, color="0.5", linestyle=":")
+        for i, x in enumerate(LEVELS**2 - WITHIN):
+            hierarchy.axvline(x, color="0.5", linestyle=":", label="a_l² − v" if i == 0 else None)
         hierarchy.set(title="valleys of a tree of 8 classes", xlabel="s", xscale="log", yticks=[1, 2, 4, 8])
         mixture.legend()
+        hierarchy.legend(loc="lower left")
         spins.legend(loc="lower right")
 
     figure(out / "critical_points.png", 3, draw)

@@ -37,11 +37,13 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
             landscape.plot(h, free - free[middle], label=f"s = {s:g}")
         landscape.set(title="F~(h) − F~(0)", xlabel="field h", ylim=(-0.25, 0.8))
         landscape.legend(loc="upper center")
-        flow.pcolormesh(times, h, np.exp(density).T, cmap="Blues", rasterized=True)
+        shade = flow.pcolormesh(times, h, np.exp(density).T, cmap="Blues", rasterized=True)
+        flow.figure.colorbar(shade, ax=flow, label="density of h")
         for sign in (-1, 1):
-            flow.plot(times[times < critical], sign * valleys, color="#d1611b")
-        flow.axvline(critical, color="0.5", linestyle=":")
-        flow.set(title="density of h and its valleys", xlabel="diffusion time t", ylabel="h")
+            flow.plot(times[times < critical], sign * valleys, color="#d1611b", label="valleys" if sign > 0 else None)
+        flow.axvline(critical, color="0.5", linestyle=":", label="critical")
+        flow.legend()
+        flow.set(title="density of h, and valleys of F~", xlabel="diffusion time t", ylabel="h")
         flow.grid(False)
         for m, nodes in zip(sites, baths, strict=True):
             bath.plot(

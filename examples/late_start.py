@@ -37,9 +37,9 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
         distinct[kind] = np.array([len(np.unique(i)) for i in found])
 
     def draw(classes: Any, points: Any) -> None:
-        for kind in distance:
-            classes.plot(t, distance[kind], "o-", markersize=3, label=f"{kind} start")
-            points.plot(t, distinct[kind] / n, "o-", markersize=3, label=f"{kind} start")
+        for kind, label in (("gaussian", "Gaussian start"), ("noise", "start from noise of variance α² + σ²")):
+            classes.plot(t, distance[kind], "o-", markersize=3, label=label)
+            points.plot(t, distinct[kind] / n, "o-", markersize=3, label=label)
         for axis in (classes, points):
             axis.axvline(critical, color="#7b3fa0", linestyle=":", label="critical")
             axis.axvline(speciation, color="#3b7f8c", linestyle="--", label="speciation")

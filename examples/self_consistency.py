@@ -31,20 +31,24 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
 
     def draw(pitchfork: Any, response: Any, saddle: Any) -> None:
         near = np.linspace(0.7, 1, 100)
-        for f in found:
-            for point, stable in zip(f.points[:, 0], f.stable, strict=True):
-                pitchfork.plot(1 / f.beta, point, "o" if stable else "x", color="#1f5fa8", markersize=3)
+        temperatures = np.concatenate([np.full(len(f), 1 / f.beta) for f in found])
+        points, stable = np.concatenate([f.points[:, 0] for f in found]), np.concatenate([f.stable for f in found])
+        for some, marker, label in ((stable, "o", "stable"), (~stable, "x", "unstable")):
+            pitchfork.plot(temperatures[some], points[some], marker, color="#1f5fa8", markersize=3, label=label)
         pitchfork.plot(near, np.sqrt(3 * (1 - near)), color="#d1611b", label="√(3(1 − s))")
         pitchfork.set(title="fixed points, equal weights", xlabel="s", ylabel="h*")
         pitchfork.legend()
         response.semilogy(s, chi, "o-", markersize=3, color="#1f5fa8")
-        response.axvline(s_c, color="0.5", linestyle=":")
+        response.axvline(s_c, color="0.5", linestyle=":", label="critical")
         response.set(title="susceptibility of the stable point", xlabel="s")
-        for b in branches:
-            for stable, style in ((True, "-"), (False, ":")):
-                saddle.plot(1 / b.beta, np.where(b.stable == stable, b.points[:, 0], np.nan), style, color="#1f5fa8")
-        for x in fold:
-            saddle.axvline(1 / x, color="0.5", linestyle=":")
+        response.legend()
+        for i, b in enumerate(branches):
+            for some, style, label in ((b.stable, "-", "stable"), (~b.stable, "--", "unstable")):
+                line = np.where(some, b.points[:, 0], np.nan)
+                saddle.plot(1 / b.beta, line, style, color="#1f5fa8", label=label if i == 0 else None)
+        for i, x in enumerate(fold):
+            saddle.axvline(1 / x, color="0.5", linestyle=":", label="fold" if i == 0 else None)
+        saddle.legend()
         saddle.set(title="branches, weights 0.6 and 0.4", xlabel="s", ylabel="h*")
 
     figure(out / "self_consistency.png", 3, draw)
