@@ -133,7 +133,10 @@ class Process:
 
 @dataclass(frozen=True, init=False)
 class VarianceExploding(Process):
-    """alpha = 1, sigma^2 = sigma_0^2 t: Brownian motion; with sigma_0 = 1, t is the temperature s = 1/beta."""
+    """alpha = 1, sigma^2 = sigma_0^2 t: Brownian motion; with sigma_0 = 1, t is the temperature s = 1/beta.
+
+    sigma : sigma_0.
+    """
 
     sigma_0: float
 

@@ -143,9 +143,21 @@ def boltzmann(law: Law, field: Any, beta: Any, **options: Any) -> BoltzmannState
 
 
 def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = None, **options: Any) -> Posterior:
-    """The posterior of clean data given the noisy `x` at time `t` (a scalar, or one a query) of `process`.
+    """The posterior of clean data given the noisy `x` at time `t` of `process`.
 
     A `BoltzmannState` at field = x/alpha and beta = alpha^2/sigma^2 that also gives `score` and `log_density`.
+
+    Parameters
+    ----------
+    x : (D,), (B, D) or shaped like states, NumPy or torch; results are of its kind, mean and force of its dtype.
+    t : a scalar, or (B,), one a query.
+    rtol : wanted bound on the error of the force relative to its rms; None: whatever `error_bound` says.
+    options : of the law, as of `boltzmann`.
+
+    Raises
+    ------
+    TypeError where `law` is none. ValueError for times outside [t_min, t_max], shapes that do not agree, and where the
+    certified bound, with the rounding of x and of the results, exceeds rtol.
     """
     if not hasattr(law, "boltzmann"):
         raise TypeError(f"law: wanted an Ensemble or another law, got {type(law).__name__}")

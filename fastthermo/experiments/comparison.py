@@ -75,6 +75,11 @@ def compare(
     run : folder of `fastthermo train`, or its network.safetensors.
     times : temperatures, as of a portrait. queries : noised data at each, the same with both models.
 
+    Returns
+    -------
+    The summary: settings, landmarks, critical times of the network, mean errors and distance of the two above the
+    critical time, between it and the collapse and below, and the defect of symmetry.
+
     Raises
     ------
     ValueError for impossible numbers, a network of another shape, a folder that exists, or an unfinished comparison

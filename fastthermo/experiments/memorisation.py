@@ -81,6 +81,11 @@ def memorise(
     steps, batch, width, device : of every training, as of `train`.
     queries : samples a network and seed; seeds : of the samples' noise.
 
+    Returns
+    -------
+    The summary: settings, landmarks, sizes, collapse times of the sets, and every quality at each size as (mean,
+    standard deviation) over seeds.
+
     Raises
     ------
     ValueError for impossible numbers, data without labels, a folder that exists, or an unfinished sweep with other

@@ -67,6 +67,11 @@ def regularise(
     fields : strengths of the field term; smoothings : in units of the mean distance of a datum to its nearest.
     queries, steps, seeds, device : as of `late_start`.
 
+    Returns
+    -------
+    The summary: settings, landmarks, strengths, the critical time of each landscape, and every quality in each as
+    (mean, standard deviation) over seeds.
+
     Raises
     ------
     ValueError as `late_start`.

@@ -65,6 +65,11 @@ def late_start(
     steps : of Heun's scheme from the first time down to the last.
     device : of the networks, or of the data without any, and of the samples.
 
+    Returns
+    -------
+    The summary: settings, landmarks, critical times of the networks, start times, the knee of the Frechet distance, and
+    every quality of either start at each time as (mean, standard deviation) over seeds.
+
     Raises
     ------
     ValueError for impossible numbers, data without labels, a network of another shape, a folder that exists, or an

@@ -20,7 +20,7 @@ from fastthermo.response import susceptibility
 
 
 class Spectrum(NamedTuple):
-    """Eigenvalues along noised data, decreasing: gains of beta C and those of the score Jacobian, (n, D)."""
+    """Eigenvalues along noised data, decreasing: gains of beta C and those of the score Jacobian, (n, D) or (n, k)."""
 
     gains: np.ndarray
     score: np.ndarray
@@ -40,7 +40,7 @@ def jacobian_spectrum(
     """Eigenvalues of beta C and of the score Jacobian at n noised data, decreasing, (n, D).
 
     model : a law, or a denoiser of one; its response must be symmetric.
-    k : only the largest k, by Lanczos where that is cheaper.
+    k : only the largest k, (n, k), by Lanczos where that is cheaper.
     """
     field = noised_field(model, process, t, model.draw(n, seed), seed)
     return spectrum_at(model, process, t, field, k)

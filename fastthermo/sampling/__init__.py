@@ -49,24 +49,33 @@ def sample(
     first_step: int = 0,
     progress: bool | None = None,
 ) -> Any:
-    """Generate n samples, from t_start (t_max) down to t_min.
+    """Generate n samples, from t_start (t_max) down to t_min, or along the times given as `steps`.
 
     Parameters
     ----------
     denoiser : a law, an exact or a learned denoiser.
+    n : number of samples; not needed where x_start holds them.
     steps : their number, uniform in log beta, or the decreasing times themselves.
+    t_start : time of the first step, t_max by default.
     scheme : "euler", "ancestral", "ddim", "heun" or "heun_sde".
     x_start : samples at t_start (n, ...); "noise" (default), Gaussian of variance alpha^2 + sigma^2; "gaussian", the
         late start of Raya & Ambrogioni 2023, with mean and covariance of the noised data; "data", noised data.
+    seed : of the noise, from 0 to 2^64 - 1.
     callback : called as callback(i, t, x, mean) before step i, with tensors (n, D) not to be written to.
     trajectory : return `Trajectory(times, x)` with every step, instead of the samples at the last time.
+    device : only checked to be that of the denoiser, where its states lie and samples are made.
     first_sample : number of the first sample; runs over disjoint ranges agree with one run over all of them.
     first_step : number of the first step in the noise; a run taken up again at its step k has first_step = k.
     progress : a bar over the steps; by default only for a terminal and long runs.
 
     Returns
     -------
-    (n, ...) in data units at t_min: NumPy where x_start or, without one, the data are NumPy; else torch.
+    (n, ...) in data units at the last time: NumPy where x_start or, without one, the data are NumPy; else torch.
+
+    Raises
+    ------
+    ValueError for an unknown scheme or start, impossible numbers, times outside [t_min, t_max] or not decreasing,
+    samples of another shape or not finite, and another device than the denoiser's.
     """
     import torch
 

@@ -55,9 +55,20 @@ def train(
 
     Parameters
     ----------
+    data : images for a U-Net, other states for an MLP; labels are not used.
+    out : folder of the run, made where it is missing.
     steps : since the beginning; a run of the same settings is prolonged by asking for more.
+    batch : data in a step.
     width : channels of the U-Net (32) or of the MLP (128).
+    rate : learning rate at its highest.
+    seed : of the initial weights and of all batches.
+    overwrite : begin anew where a run is there.
     device : "cuda" where there is one: bfloat16 and torch.compile; else the CPU in float32.
+    progress : a bar over the steps; by default only for a terminal.
+
+    Returns
+    -------
+    The network of averaged weights as a model that also draws the data, as of `load_denoiser`.
 
     Raises
     ------
