@@ -219,10 +219,12 @@ def insert(text: str, content: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Draw, print the table, and put it into the README where that is asked for."""
     folder = Path(__file__).parent / "results"
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=folder, help="folder of results (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Draw stored results and print them as the README's table.")
+    parser.add_argument("--results", type=Path, default=folder, help="folder of results (default: bench/results)")
     parser.add_argument("--write", action="store_true", help=f"put the table between {BEGIN} and {END} of the README")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="(default: %(default)s)")
+    parser.add_argument(
+        "--readme", type=Path, default=ROOT / "README.md", help="(default: README.md of the repository)"
+    )
     options = parser.parse_args(arguments)
     machines = read(options.results)
     if not machines:

@@ -214,9 +214,10 @@ def results(path: Path | None, device: str = "cpu") -> Iterator[Callable[[Row], 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options; unknown names are refused with the known ones."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Time fastthermo and its peers side by side, with the error of each.")
+    cases = f"{', '.join(CASES)} (default: all; on a CPU without those for GPUs)"
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where (default: %(default)s)")
-    parser.add_argument("--case", nargs="+", default=[], choices=CASES, metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--case", nargs="+", default=[], choices=CASES, metavar="NAME", help=cases)
     parser.add_argument(
         "--temperature", nargs="+", default=list(TARGETS), choices=TARGETS, metavar="T", help=", ".join(TARGETS)
     )

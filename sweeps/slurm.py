@@ -1,4 +1,4 @@
-"""A sweep on SLURM: `python slurm.py GRID.toml STORE.zarr --jobs 8`, on a login node.
+"""A sweep on SLURM: `python sweeps/slurm.py GRID.toml STORE.zarr --jobs 8`, on a login node.
 
 Each job holds one Dask worker, of one task at a time on `--cores` threads; jobs that end are submitted again while the
 sweep lasts, and killed ones cost only the tasks they were at. With `--gpus 1` each has a GPU (backend = "triton").
@@ -43,15 +43,15 @@ def cluster(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--jobs", type=int, default=8, help="at a time, at most")
-    parser.add_argument("--cores", type=int, default=1, help="of each job")
-    parser.add_argument("--memory", default="4GB", help="of each job")
-    parser.add_argument("--walltime", default="04:00:00", help="of each job")
-    parser.add_argument("--gpus", type=int, default=0, help="of each job")
+    parser.add_argument("grid", metavar="GRID.toml", type=Path, help="what is measured; see sweeps/")
+    parser.add_argument("out", metavar="STORE.zarr", type=Path, help="store to write, or to go on with")
+    parser.add_argument("--jobs", type=int, default=8, help="at a time, at most (default %(default)s)")
+    parser.add_argument("--cores", type=int, default=1, help="of each job (default %(default)s)")
+    parser.add_argument("--memory", default="4GB", help="of each job (default %(default)s)")
+    parser.add_argument("--walltime", default="04:00:00", help="of each job (default %(default)s)")
+    parser.add_argument("--gpus", type=int, default=0, help="of each job (default %(default)s)")
     parser.add_argument("--queue", help="partition")
-    parser.add_argument("--account")
+    parser.add_argument("--account", help="whom the jobs are charged to")
     parser.add_argument("--interface", help="network interface between nodes, such as ib0")
     arguments = vars(parser.parse_args())
     if shutil.which("sbatch") is None:  # without it the cluster fails in the background and no worker ever comes

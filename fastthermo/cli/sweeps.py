@@ -12,7 +12,7 @@ from typing import Any
 def add(commands: Any) -> None:
     sweep = commands.add_parser(
         "sweep",
-        help="exponents over a grid of laws, sample sizes and seeds: a store that can be continued",
+        help="measurements over a grid of laws, sample sizes and seeds: a store that can be continued",
         description="Measure what the store does not hold yet. Interrupted or killed, the same command goes on.",
     )
     sweep.add_argument("grid", metavar="FILE.toml", type=Path, help="what is measured; see sweeps/")
@@ -24,21 +24,32 @@ def add(commands: Any) -> None:
     sweep.add_argument("--shard", metavar="I/N", help="only the tasks I, I + N, ..., for job arrays; 0 <= I < N")
     sweep.set_defaults(run=_sweep)
 
-    for name, run, text in (
-        ("show", _show, "the quantities of a sweep with their errors, a row a case"),
-        ("plot", _plot, "the quantities of a sweep against size, dimension and time, and collapses, as figures"),
-        ("export", _export, "the table of a sweep as .csv or .parquet"),
-        ("report", _report, "figures, table, configuration, provenance and timing of a sweep on one .html page"),
+    for name, run, text, file in (
+        ("show", _show, "the quantities of a sweep with their errors, a row a case", None),
+        (
+            "plot",
+            _plot,
+            "the quantities of a sweep against size, dimension and time, and collapses, as figures",
+            "figure to write, .png, .pdf or .svg; collapses of baths go to FILE-collapses beside it",
+        ),
+        ("export", _export, "the table of a sweep as .csv or .parquet", "table to write, .csv or .parquet"),
+        (
+            "report",
+            _report,
+            "figures, table, configuration, provenance and timing of a sweep on one .html page",
+            "page to write, .html",
+        ),
     ):
-        parser = commands.add_parser(name, help=text)
-        parser.add_argument("store", metavar="STORE", type=Path)
-        if name != "show":
-            parser.add_argument("out", metavar="FILE", type=Path)
+        parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        parser.add_argument("store", metavar="STORE", type=Path, help="folder of `fastthermo sweep`, finished or not")
+        if file is not None:
+            parser.add_argument("out", metavar="FILE", type=Path, help=file)
         parser.set_defaults(run=run, resumed=False)
 
-    merge = commands.add_parser("merge", help="the finished tasks of several stores of one grid in one store")
-    merge.add_argument("out", metavar="STORE", type=Path)
-    merge.add_argument("parts", metavar="PART", type=Path, nargs="+")
+    text = "the finished tasks of several stores of one grid in one store"
+    merge = commands.add_parser("merge", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    merge.add_argument("out", metavar="STORE", type=Path, help="store to write")
+    merge.add_argument("parts", metavar="PART", type=Path, nargs="+", help="stores of `fastthermo sweep --shard`")
     merge.set_defaults(run=_merge)
 
 
