@@ -1,5 +1,6 @@
 """A data set as a physical system: what it stores, draws, saves and says about its data."""
 
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,19 @@ def test_states_are_neither_copied_nor_changed() -> None:
     ft.covariance(ens, FIELD[:, :3], BETA)
     ens.principal(2)
     np.testing.assert_array_equal(states, before)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "u1", "i8"])
+def test_answers_are_the_same_after_the_states_went_to_another_process(dtype: str, backend: str) -> None:
+    """Pickling for it moves them to shared memory, and what was at their old place is given to others."""
+    states = RNG.integers(0, 9, (2000, 24)).astype(dtype)
+    ens, field = ft.Ensemble(states), RNG.normal(size=(5, 24))
+    want = ft.boltzmann(ens, field, 0.1, backend=backend).mean
+    ForkingPickler.dumps(ens)
+    junk = [torch.full((2000, 24), 200).to(ens._core.dtype) for _ in range(4)]
+    np.testing.assert_array_equal(ft.boltzmann(ens, field, 0.1, backend=backend).mean, want)
+    del junk
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])

@@ -35,7 +35,7 @@ class States:
 
     states: Tensor
     log_weights: Tensor
-    _packed: dict[str, Any] = field(default_factory=dict, repr=False)
+    _packed: dict[str, tuple[int, Any]] = field(default_factory=dict, repr=False)  # with where the states were then
 
     def __post_init__(self) -> None:
         for name, x in (("states", self.states), ("log_weights", self.log_weights)):
@@ -46,9 +46,11 @@ class States:
         return self.__dict__ | {"_packed": {}}  # what is packed is packed anew, and may hold what no copy can
 
     def packed(self, backend: str) -> Any:
-        if backend not in self._packed:
-            self._packed[backend] = _dispatch.load(backend).pack(self.states, self.log_weights)
-        return self._packed[backend]
+        # packs look at the states, which share_memory_(), and so pickling for another process, moves elsewhere
+        place = self.states.data_ptr()
+        if backend not in self._packed or self._packed[backend][0] != place:
+            self._packed[backend] = place, _dispatch.load(backend).pack(self.states, self.log_weights)
+        return self._packed[backend][1]
 
     @property
     def size(self) -> int:
