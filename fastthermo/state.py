@@ -162,7 +162,7 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
     if not hasattr(law, "boltzmann"):
         raise TypeError(f"law: wanted an Ensemble or another law, got {type(law).__name__}")
     from fastthermo.ops import rounding_error
-    from fastthermo.ops.derivatives import check_finite
+    from fastthermo.ops.checks import check_finite
 
     check_process(process)
     rows, _, one = read_rows("x", x, law.dimension, x.device if is_torch(x) else "cpu")

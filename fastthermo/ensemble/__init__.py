@@ -179,7 +179,8 @@ class Ensemble(Prior):
     def log_odds(self, index: Any, field: Any, beta: Any, backend: str | None = None) -> Any:
         """log w_i / (1 - w_i) of the states `index`, one a query: (B,) float64.
 
-        Accurate however close w_i is to 0 or 1; infinite where w_i or 1 - w_i is below 2e-300.
+        Accurate however close w_i is to 0 or 1; infinite where w_i or 1 - w_i is below 2e-300. Once differentiable in
+        field and beta where it is finite.
         """
         q, inner = self._read(field, beta)
         i = to_tensor("index", index)

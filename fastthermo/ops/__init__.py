@@ -136,13 +136,14 @@ def relative_evidence(parts: list[Moments], field: Tensor, beta: Tensor) -> Tens
 
 
 def log_odds(states: States, index: Tensor, field: Tensor, beta: Tensor, moments: Moments) -> Tensor:
-    """log w_i / (1 - w_i) of the states `index` (B,), without cancellation where w_i is near 0 or 1."""
-    y, log_phi = states.rows(index)
-    t = y - moments.reference
-    energy = (t * (t / 2 + (moments.reference - field))).sum(1)
-    logit = log_phi - moments.log_prior - beta * energy
-    log_w = logit - moments.log_rest.exp().log1p()
-    return torch.where(index == moments.dominant, -moments.log_rest, log_w - (-log_w.exp()).log1p())
+    """log w_i / (1 - w_i) of the states `index` (B,), without cancellation where w_i is near 0 or 1.
+
+    Once differentiable in field and beta, where it is finite.
+    """
+    m = moments
+    sums = m.dominant, m.reference, m.log_prior, m.log_rest, m.shift, m.excess
+    out: Tensor = derivatives.LogOdds.apply(field, beta, index, *sums, states)[0]
+    return out
 
 
 def top_weights(

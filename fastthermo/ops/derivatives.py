@@ -17,13 +17,12 @@ Backends implement forward sums only; nothing here holds B x N numbers.
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch.autograd import forward_ad
 
+from fastthermo.ops.checks import check_values as check_values
 from fastthermo.ops.moments import RAW, How, Moments, States, second_pass, union
 
 Tensor = torch.Tensor
@@ -44,45 +43,6 @@ def _nested(rule: Any) -> Any:
             return rule(ctx, [primal(x) for x in ctx.saved_tensors], *map(primal, tangents))
 
     return jvp
-
-
-def check_values(field: Tensor, beta: Tensor) -> None:
-    """On the CPU; a GPU is not synchronised for it, invalid queries come out as NaN there."""
-    if field.device.type != "cpu":
-        return
-    b = _array(beta)
-    good = ((b > 0) & (b < math.inf)).reshape(-1)
-    if not good.all():
-        i = good.tolist().index(False)
-        raise ValueError(f"beta: wanted finite positive numbers, got {float(b.reshape(-1)[i])} for query {i}")
-    check_finite("field", field)
-
-
-def check_finite(name: str, x: Tensor) -> None:
-    """Raise ValueError where numbers (B, D) on the CPU are not finite."""
-    if x.device.type != "cpu":
-        return
-    h = _array(x)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if abs(h.sum()) < math.inf:  # one pass; finite numbers, too, may have an infinite sum
-            return
-        finite = (h - h == 0).reshape(-1)
-    if not finite.all():
-        place = finite.tolist().index(False)
-        i, d = divmod(place, h.shape[-1])
-        raise ValueError(
-            f"{name}: wanted finite numbers, got {float(h.reshape(-1)[place])} at query {i}, dimension {d}"
-        )
-
-
-def _array(x: Tensor) -> Any:
-    """For NumPy, as torch would start the threads that kernels end; under torch.func what its wrappers hold."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        x = torch._C._functorch.get_unwrapped(x)
-    try:
-        return x.detach().numpy()
-    except RuntimeError:
-        return x
 
 
 class _Function(torch.autograd.Function):
@@ -267,6 +227,49 @@ class Covariance(_Function):
         v = (beta[:, None] * dh)[:, None].expand(-1, size, -1)
         third, _energy = Covariance._third(ctx, saved, v, -db[:, None].expand(-1, size))
         return third
+
+
+class LogOdds(_Function):
+    """log w_i / (1 - w_i), and by what field and beta change it: d log odds = d log w_i / (1 - w_i)."""
+
+    @staticmethod
+    def forward(field: Tensor, beta: Tensor, index: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+        dominant, reference, log_prior, log_rest, shift, excess, states = rest
+        y, log_phi = states.rows(index)
+        t = y - reference
+        energy = (t * (t / 2 + (reference - field))).sum(1)
+        log_w = log_phi - log_prior - beta * energy - log_rest.exp().log1p()
+        odds = torch.where(index == dominant, -log_rest, log_w - (-log_w.exp()).log1p())
+        inverse = 1 + odds.exp()  # 1 / (1 - w_i); of the dominant state shift and excess are as small as 1 - w
+        return odds, (beta * inverse)[:, None] * (t - shift), inverse * (excess - energy)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*output[1:])
+        ctx.save_for_forward(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
+        if not all(map(_is_zero, slopes)):
+            raise NotImplementedError("log_odds are once differentiable, no further")
+        by_field, by_beta = ctx.saved_tensors
+        none = (None,) * 8
+        return (None, None, *none) if grad is None else (grad[:, None] * by_field, grad * by_beta, *none)
+
+    @staticmethod
+    @_nested
+    def jvp(
+        ctx: Any, saved: list[Tensor], d_field: Tensor | None, d_beta: Tensor | None, *_: None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        by_field, by_beta = saved
+        along = torch.zeros_like(by_beta)
+        if d_field is not None:
+            along = along + (by_field * d_field).sum(1)
+        if d_beta is not None:
+            along = along + by_beta * d_beta
+        unknown = torch.full_like(by_field, torch.nan), torch.full_like(by_beta, torch.nan)
+        return along, *unknown
 
 
 class Merge(_Function):

@@ -92,6 +92,28 @@ def test_backends_give_the_same_derivatives(states: ops.States, point: Point, na
     assert all(torch.allclose(a, b, rtol=1e-11, atol=1e-13) for a, b in zip(*grads, strict=True))
 
 
+@pytest.mark.parametrize("index", [[0, 3], [4, 1]])
+def test_derivatives_of_log_odds_are_finite_differences(states: ops.States, point: Point, index: list[int]) -> None:
+    def odds(field: Tensor, beta: Tensor) -> Tensor:
+        return ops.log_odds(states, torch.tensor(index), field, beta, ops.boltzmann(states, field, beta))
+
+    assert gradcheck(odds, point, check_forward_ad=True)
+    first = torch.autograd.grad(odds(*point).sum(), point, create_graph=True)
+    with pytest.raises(NotImplementedError, match="log_odds are once differentiable"):
+        torch.autograd.grad(first[0].sum(), point)
+
+
+def test_derivatives_of_log_odds_hold_where_the_weight_is_nearly_all() -> None:
+    """log w_0 / (1 - w_0) = beta (1 - 2 h) / 2 of two states, at 1 - w_0 = e^-200."""
+    pair = ops.States(torch.tensor([[0.0], [1.0]], dtype=torch.float64), torch.full((2,), 0.5).double().log())
+    field = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
+    beta = torch.full((2,), 400.0, dtype=torch.float64, requires_grad=True)
+    found = ops.log_odds(pair, torch.arange(2), field, beta, ops.boltzmann(pair, field, beta))
+    by_field, by_beta = torch.autograd.grad(found, (field, beta), torch.ones(2).double())
+    assert by_field.flatten().tolist() == pytest.approx([-400, 400], rel=1e-13)
+    assert by_beta.tolist() == pytest.approx([0.5, -0.5], rel=1e-13)
+
+
 def test_third_derivatives_are_refused_in_reverse_mode(quantity: Any, point: Point) -> None:
     field, beta = point
     first = torch.autograd.grad(quantity("mean")(field, beta).sum(), field, create_graph=True)[0]

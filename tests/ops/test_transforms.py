@@ -104,6 +104,22 @@ def test_derivatives_of_a_vmapped_function(single: Any) -> None:
     assert close(jvp(total, (fields,), (torch.ones_like(fields),))[1], rows.sum())
 
 
+@pytest.mark.parametrize("argument", [0, 1], ids=["field", "beta"])
+def test_jacobians_of_log_odds(states: ops.States, argument: int) -> None:
+    def odds(h: Tensor, b: Tensor) -> Tensor:
+        return ops.log_odds(states, torch.tensor([3]), h[None], b[None], ops.boltzmann(states, h[None], b[None]))[0]
+
+    def plain(h: Tensor, b: Tensor) -> Tensor:
+        logits = states.log_weights - b * (states.states - h).square().sum(1) / 2
+        return logits[3] - torch.cat([logits[:3], logits[4:]]).logsumexp(0)
+
+    for transform in (jacrev, jacfwd):
+        assert close(transform(odds, argnums=argument)(FIELD, BETA), transform(plain, argnums=argument)(FIELD, BETA))
+    fields = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
+    found, want = (vmap(jacrev(f), (0, None))(fields, BETA) for f in (odds, plain))
+    assert close(found, want)
+
+
 @pytest.mark.parametrize("transform", [jacrev, jacfwd])
 @pytest.mark.parametrize("argument", [0, 1], ids=["field", "beta"])
 def test_jacobian_of_the_covariance(states: ops.States, dense: Any, transform: Any, argument: int) -> None:
