@@ -26,8 +26,10 @@ class BoltzmannState:
     """Averages under the Boltzmann weights for a batch of queries.
 
     Arrays are those of the caller: NumPy or torch, with the shape of the field for vectors (mean, force) and one
-    float64 number a query for scalars. mean, log_evidence, energies and entropy are differentiable in field and beta;
-    the others refuse a backward pass, and in forward mode their derivatives are NaN.
+    float64 number a query for scalars. mean, force, log_evidence and log_partition, the energies, the free energies and
+    entropy are twice differentiable in field and beta. energy_variance, heat_capacity, participation and n_eff of an
+    ensemble are not: NotImplementedError backwards, NaN forwards. dominant, log_rest and error_bound are constants,
+    whose derivatives under torch.func are 0; `Ensemble.log_odds` of the dominant state, -log_rest, has its own.
     """
 
     field: Any  # h
