@@ -66,9 +66,30 @@ def answers(ens: Any, field: np.ndarray, beta: np.ndarray, labels: np.ndarray) -
 def refused(question: Any) -> str:
     try:
         question()
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, IndexError) as error:
         return f"{type(error).__name__}: {error}"
     return "answered"
+
+
+def doors(ens: Any, rank: int) -> dict[str, Any]:
+    """Questions that process 1 refuses at its door or asks otherwise; process 0 could answer each."""
+    h = np.zeros(3)
+    options = ({}, {"rtol": 1e-3}, {"precision": "fast"}, {"backend": "reference"})
+    found = {f"option {i}": lambda o=o: ens.boltzmann(h, 1.0, **(o if rank else {})) for i, o in enumerate(options)}
+    del found["option 0"]
+    return found | {
+        "beta": lambda: ens.boltzmann(h, 1.0 - 2 * rank),
+        "field": lambda: ens.covariance(np.zeros(3 + rank), 1.0),
+        "probes": lambda: ens.cumulant(h, 1.0, *[h] * (1 + 2 * rank)),
+        "k refused": lambda: ens.top_weights(h, 1.0, 1 + 9 * rank),
+        "k": lambda: ens.top_weights(h, 1.0, 1 + rank),
+        "index": lambda: ens.log_odds(9 * rank, h, 1.0),
+        "place": lambda: ens.data([9 * rank]),
+        "number": lambda: ens.draw(3 - 9 * rank),
+        "axes": lambda: ens.principal(1 + 9 * rank),
+        "noise": lambda: ft.sample(ens, ft.EDM(), 3, steps=2, first_step=rank),
+        "lengths": lambda: ft.ShardedEnsemble.scatter(np.zeros((4 + rank, 3))),
+    }
 
 
 def main(rank: int, processes: int, folder: Path) -> None:
@@ -96,6 +117,8 @@ def main(rank: int, processes: int, folder: Path) -> None:
     found["other question"] = refused(
         lambda: ens.covariance(np.zeros(3), 1.0) if rank else ens.top_weights([0] * 3, 1, 1)
     )
+    found |= {f"door: {name}": refused(question) for name, question in doors(ens, rank).items()}
+    found["after refusals"] = ft.boltzmann(ens, np.ones(3), 0.1).mean
     if rank == 1:
         np.savez(folder / f"{rank}.npz", **found)
         os._exit(0)  # as if killed

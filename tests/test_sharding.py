@@ -119,6 +119,17 @@ def test_errors_of_one_process_are_errors_on_all(processes: list[Any]) -> None:
             assert "the same call with the same numbers on all 2 processes" in str(found[question])
 
 
+def test_what_one_process_refuses_or_asks_otherwise_is_an_error_on_all(processes: list[Any]) -> None:
+    for rank, found in enumerate(processes):
+        errors = {name: str(error) for name, error in found.items() if name.startswith("door: ")}
+        assert len(errors) == 14
+        for name, error in errors.items():
+            told = "process 1 refuses what it was asked", "the same call with the same numbers", "the same array"
+            assert error.startswith(("ValueError", "IndexError")), (name, error)
+            assert any(x in error for x in told) or rank == 1, (name, error)
+    np.testing.assert_array_equal(processes[0]["after refusals"], processes[1]["after refusals"])
+
+
 def test_a_process_that_ends_is_an_error_and_not_a_hang(processes: list[Any]) -> None:
     assert "RuntimeError: process 0 of 2 waited in vain" in str(processes[0]["death"])
 

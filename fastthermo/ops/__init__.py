@@ -58,8 +58,8 @@ def boltzmann(
     mode and under torch.func. Raises ValueError where beta is not finite and positive or field is not finite.
     """
     _leave_graph("boltzmann")
-    how = _how(field, backend, single, precision)
-    return Moments(*derivatives.Boltzmann.apply(field, beta, states, how, rtol))
+    how = _how(field, backend, single, precision)._replace(rtol=None if rtol is None else float(rtol))
+    return Moments(*derivatives.Boltzmann.apply(field, beta, states, how))
 
 
 def covariance(
@@ -158,7 +158,7 @@ def top_weights(
     """The k largest weights, decreasing, and their states: (B, k) float64 and int64. Values only."""
     sums = [x.detach() for x in second_pass(moments)]
     how = _how(field, backend, single)
-    out: tuple[Tensor, Tensor] = states.second_pass("top_weights", how, field.detach(), beta.detach(), sums, k)
+    out: tuple[Tensor, Tensor] = states.second_pass("top_weights", how, field.detach(), beta.detach(), sums, int(k))
     return out
 
 

@@ -66,11 +66,11 @@ class _Function(torch.autograd.Function):
 
 class Boltzmann(_Function):
     @staticmethod
-    def forward(field: Tensor, beta: Tensor, states: States, how: How, rtol: float | None = None) -> tuple[Tensor, ...]:
+    def forward(field: Tensor, beta: Tensor, states: States, how: How) -> tuple[Tensor, ...]:
         check_values(field, beta)
         moments = states.moments(how, field, beta)
-        if rtol is not None and how.precision != "double":
-            loose = ~(moments.error_bound <= rtol / 2)  # half is left to the rounding of the result
+        if how.rtol is not None and how.precision != "double":
+            loose = ~(moments.error_bound <= how.rtol / 2)  # half is left to the rounding of the result
             if loose.any():
                 exact = states.moments(how._replace(precision="double"), field[loose], beta[loose])
                 for x, y in zip(moments, exact, strict=True):
@@ -79,7 +79,7 @@ class Boltzmann(_Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        field, beta, ctx.states, ctx.how, _ = inputs
+        field, beta, ctx.states, ctx.how = inputs
         moments = Moments(*output)
         kept = (field, beta, moments.force, moments.energy, *second_pass(moments))
         ctx.mark_non_differentiable(*output[RAW:])
@@ -101,7 +101,7 @@ class Boltzmann(_Function):
         by_field = beta[:, None] * cov + (beta * g_evidence - g_energy)[:, None] * force
         if g.force is not None:
             by_field = by_field - g.force
-        return by_field, -cov_energy - g_evidence * energy, None, None, None
+        return by_field, -cov_energy - g_evidence * energy, None, None
 
     @staticmethod
     @_nested

@@ -27,6 +27,7 @@ from fastthermo.ops.moments import How, Moments, States, union
 
 Tensor = torch.Tensor
 GATHERED_BYTES = 1 << 26  # of sums of all processes, at a time
+REFUSED = -1  # in place of the checksum of a call
 
 
 class Group:
@@ -34,6 +35,7 @@ class Group:
 
     def __init__(self, group: Any = None) -> None:
         self.group, self.rank, self.size = group, dist.get_rank(group), dist.get_world_size(group)
+        self.exchanges = 0  # with the others, so far
 
     def gather(self, x: Tensor) -> Tensor:
         """x of every process, (P, ...)."""
@@ -53,22 +55,31 @@ class Group:
             dist.all_reduce(x := x.contiguous().clone(), group=self.group)
         return x
 
-    def agree(self, name: str, *tensors: Tensor) -> None:
-        """Raise a ValueError on every process where they do not make the same call with the same numbers.
+    def agree(self, name: str, *given: Any) -> None:
+        """Raise a ValueError on every process where they do not make the same call with the same arguments."""
+        self._compare(name, crc32(repr([_content(x) for x in given]).encode(), crc32(name.encode())))
 
-        On GPUs, which are not synchronised for it, nothing is looked at.
-        """
-        if tensors[0].device.type != "cpu":
-            return
-        content = [crc32(x.detach().contiguous().numpy().tobytes()) for x in tensors]
-        call = torch.tensor([crc32(name.encode()), *(x.numel() for x in tensors), *content][:16])
-        calls = self.gather(torch.cat([call, call.new_zeros(16 - len(call))]))
-        other = (calls != calls[0]).any(1)
-        if other.any():
-            raise ValueError(
-                f"{name}: wanted the same call with the same numbers on all {self.size} processes, "
-                f"got others on process {int(other.nonzero()[0, 0])} than on process 0"
-            )
+    def _compare(self, name: str, call: int) -> None:
+        calls = self.gather(torch.tensor([call])).flatten().tolist()
+        for rank, other in enumerate(calls):
+            if other == REFUSED != call:
+                raise ValueError(f"{name}: process {rank} refuses what it was asked")
+            if other != calls[0] and REFUSED not in (other, calls[0], call):
+                raise ValueError(
+                    f"{name}: wanted the same call with the same numbers on all {self.size} processes, "
+                    f"got others on process {rank} than on process 0"
+                )
+
+    @contextmanager
+    def question(self, looked_at: bool) -> Iterator[None]:
+        """Where this process refuses a question at its door, the others, which compare theirs, are told so."""
+        before = self.exchanges
+        try:
+            yield
+        except Exception:
+            if looked_at and self.exchanges == before:
+                self._compare("", REFUSED)
+            raise
 
     @contextmanager
     def sharing_errors(self) -> Iterator[None]:
@@ -87,6 +98,7 @@ class Group:
 
     @contextmanager
     def _together(self) -> Iterator[None]:
+        self.exchanges += 1
         try:
             yield
         except RuntimeError as error:
@@ -116,16 +128,25 @@ class Divided:
     group: Group | None = None
     on_disk: bool = False  # parts are read when they are asked for, which may fail
 
+    def question(self) -> AbstractContextManager[None]:
+        """Around all that one question does, its door included; see `Group.question`."""
+        return nullcontext() if self.group is None else self.group.question(self.device.type == "cpu")
+
+    def _agree(self, name: str, *given: Any) -> None:
+        """See `Group.agree`. GPUs are not synchronised for it: there nothing is looked at."""
+        if self.group is not None and self.device.type == "cpu":
+            self.group.agree(name, *given)
+
     @property
     def log_weights(self) -> Tensor:
         """Of all N states, made when asked for."""
+        self._agree("log_weights")
         if self.group is None:
             return self.own_weights()
         return torch.from_numpy(np.concatenate(self.group.gather_objects(self.own_weights().cpu().numpy())))
 
     def moments(self, how: How, field: Tensor, beta: Tensor) -> Moments:
-        if self.group is not None:
-            self.group.agree("boltzmann", field, beta)
+        self._agree("boltzmann", how, field, beta)
         whole, parts = None, []
         with self._reading():
             for offset, part in self.parts():
@@ -141,8 +162,7 @@ class Divided:
         return whole._replace(parts=torch.stack(parts, 1) if parts else whole.parts)
 
     def second_pass(self, op: str, how: How, field: Tensor, beta: Tensor, sums: Sequence[Tensor], *rest: Any) -> Any:
-        if self.group is not None:
-            self.group.agree(op, field, beta, *(x for x in rest if isinstance(x, Tensor)))
+        self._agree(op, how, field, beta, *rest)
         if op == "top_weights":
             return self._top_weights(how, field, beta, sums, *rest)
         found: list[Tensor] = []
@@ -159,6 +179,7 @@ class Divided:
 
     def evolve(self, backend: str, x: Tensor, schedule: Schedule, noise: Noise, whole: bool) -> Tensor:
         """Step by step, each mean a pass over all parts."""
+        self._agree("evolve", backend, x, *schedule, noise, whole)
 
         def mean(field: Tensor, beta: Tensor, precision: str) -> Tensor:
             return self.moments(How(backend, precision), field, beta).mean
@@ -167,9 +188,9 @@ class Divided:
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """States `index` (B,) of the whole in float64 and their log-weights."""
+        self._agree("index", index)
         if self.group is None:
             return self.own_rows(index)
-        self.group.agree("index", index)
         mine = (index >= self.own.start) & (index < self.own.stop)
         y = torch.zeros(len(index), self.dimension, dtype=torch.float64, device=self.device)
         log_phi = torch.zeros(len(index), dtype=torch.float64, device=self.device)
@@ -178,6 +199,7 @@ class Divided:
 
     def total(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The sum of term(y, phi) over blocks of states (n, D) in float64 and their weights (n,)."""
+        self._agree("total")
         whole: Tensor | None = None
         with self._reading():
             for _, part in self.parts():
@@ -238,6 +260,11 @@ class Divided:
             parts = [Moments(*[x[p] for x in shaped] + [some.parts]) for p in range(self.group.size)]
             joined.append(union(parts, field[i : i + most], beta[i : i + most]))
         return Moments(*(torch.cat(x) for x in zip(*joined, strict=True)))
+
+
+def _content(x: Any) -> Any:
+    """What tells one argument from another: of tensors shape and bytes."""
+    return (x.shape, crc32(x.detach().contiguous().numpy().tobytes())) if isinstance(x, Tensor) else x
 
 
 def _largest(k: int, w: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

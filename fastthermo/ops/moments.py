@@ -24,6 +24,7 @@ class How(NamedTuple):
 
     backend: str
     precision: str = "double"
+    rtol: float | None = None  # queries whose bound is above half of it are summed in "double" after all
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
     from fastthermo import ops
 
 T = TypeVar("T")
+
+
+def _asked(name: str) -> Callable[..., Any]:
+    """A question of `Ensemble` that this process may refuse at its door while the others ask it."""
+    question = getattr(Ensemble, name)
+
+    @wraps(question)
+    def ask(self: ShardedEnsemble, *arguments: Any, **options: Any) -> Any:
+        with self._core.question():
+            return question(self, *arguments, **options)
+
+    return ask
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,6 +77,9 @@ class ShardedEnsemble(Ensemble):
 
         self._set_core(size, rows.shape[1], rows.dtype, devices, lambda: iter(parts), own_rows, lambda: log_phi)
 
+    boltzmann, covariance, cumulant, response = map(_asked, ("boltzmann", "covariance", "cumulant", "response"))
+    top_weights, log_odds, principal = map(_asked, ("top_weights", "log_odds", "principal"))
+
     def __repr__(self) -> str:
         here = "" if len(self._own) == self.size else f", {len(self._own)} of them here"
         return f"{type(self).__name__}({self.size} states of shape {self.shape}, {self._core.dtype}{here})"
@@ -80,9 +96,15 @@ class ShardedEnsemble(Ensemble):
 
         def read() -> tuple[Any, Any]:
             source = opened(states)
+            source = source if hasattr(source, "shape") else np.asarray(source)
+            if len(source.shape) == 0:
+                raise ValueError("states: wanted shape (N, D) or (N, ...), got ()")
             return source, None if log_weights is None else check_weights(log_weights, source.shape[0])
 
         source, weights = agreed(group, read)
+        shapes = [tuple(source.shape)] if group is None else group.gather_objects(tuple(source.shape))
+        if len(set(shapes)) > 1:
+            raise ValueError(f"states: wanted the same array on all processes, got shapes {shapes}")
         rank, processes = (0, 1) if group is None else (group.rank, group.size)
         size = source.shape[0]
         mine = range(size * rank // processes, size * (rank + 1) // processes)
@@ -91,12 +113,17 @@ class ShardedEnsemble(Ensemble):
 
     def draw(self, n: int, seed: int = 0) -> Any:
         """n data drawn from the prior weights with replacement, (n, ...) in data units."""
-        if self.log_weights is not None:
-            return super().draw(n, seed)
-        return self.data((np.random.default_rng(seed).random(n) * self.size).astype(np.int64))
+        with self._core.question():
+            if self.log_weights is not None:
+                return super().draw(n, seed)
+            return self.data((np.random.default_rng(seed).random(n) * self.size).astype(np.int64))
 
     def data(self, index: Any = slice(None)) -> Any:
         """scale * states[index] + shift, in data units, by index in the whole."""
+        with self._core.question():
+            return self._data(index)
+
+    def _data(self, index: Any) -> Any:
         import torch
 
         if isinstance(index, slice):
