@@ -77,9 +77,14 @@ def check_bound(bound: Any, rtol: float, dtype: Any) -> None:
         raise ValueError(f"rtol: {rtol:.3g} cannot be met, the certified bound is {worst:.3g} in {dtype}")
 
 
+def is_integer(x: Any) -> bool:
+    """Whether x is an integer, and none of Python's truth values, which count as such."""
+    return isinstance(x, int | np.integer) and not isinstance(x, bool)
+
+
 def whole(name: str, x: Any, low: int, high: float = inf) -> int:
     """x as an int; ValueError where it is no integer, or not from low to high."""
-    if isinstance(x, int | np.integer) and not isinstance(x, bool) and low <= x <= high:
+    if is_integer(x) and low <= x <= high:
         return int(x)
     wanted = f"of at least {low}" if high == inf else f"from {low} to {high}"
     raise ValueError(f"{name}: wanted an integer {wanted}, got {x!r}")
@@ -87,13 +92,19 @@ def whole(name: str, x: Any, low: int, high: float = inf) -> int:
 
 def check_seed(seed: Any) -> None:
     """Raise ValueError where the noise, keyed by 64 bits, would be that of another seed."""
-    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
+    if not (is_integer(seed) and 0 <= seed < 2**64):
         raise ValueError(f"seed: wanted an integer from 0 to 2**64 - 1, got {seed!r}")
+
+
+def check_numbers(name: str, first: Any, count: int) -> None:
+    """Raise ValueError where `count` samples or steps from `first` on are beyond the 32 bits that number them."""
+    if not (is_integer(first) and 0 <= first <= 2**32 - count):
+        raise ValueError(f"{name}: wanted an integer from 0 to 2**32 - {count}, got {first!r}")
 
 
 def check_leading(k: Any, dimension: int) -> None:
     """Raise ValueError where k is no number of eigenvectors in that many dimensions."""
-    if not (isinstance(k, int | np.integer) and 1 <= k <= dimension):
+    if not (is_integer(k) and 1 <= k <= dimension):
         raise ValueError(f"k: wanted an integer from 1 to {dimension}, the dimension, got {k!r}")
 
 

@@ -121,7 +121,7 @@ def test_queries_of_anything_but_real_numbers(query: str, field: Any, beta: Any,
         QUERIES[query](field, beta)
 
 
-@pytest.mark.parametrize("k", [0, 7, -1, 1.5, "2"])
+@pytest.mark.parametrize("k", [0, 7, -1, 1.5, "2", True])
 def test_bad_numbers_of_weights(k: Any) -> None:
     with pytest.raises(ValueError, match="k: "):
         ENS.top_weights(H, 1.0, k)
@@ -194,6 +194,8 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
         (lambda: ft.class_posteriors(ENS.split([0, 0, 0, 1, 1, 1]), ft.EDM(), []), r"t: wanted .*\(0,\)"),
         (lambda: ft.log_likelihood(ENS, ft.EDM(), 0.5, H[:1]), "data: wanted at least 2"),
         (lambda: ft.ops.normal(2, 3, -1, 0, 0), "seed: wanted an integer from 0"),
+        (lambda: ft.ops.normal(2, 3, 0, 2**32, 0), "step: wanted an integer from 0"),
+        (lambda: ft.noised(ENS, ft.EDM(), 0.1, H, first_sample=2**32 - 3), r"first_sample: .* to 2\*\*32 - 4"),
         (lambda: ft.posterior(ENS, ft.EDM(), H, torch.ones((), requires_grad=True)), "t: .*no gradient"),
         (lambda: ft.Ensemble(torch.zeros(2, 3)).boltzmann(torch.zeros(3, device="meta"), 1.0), "field: .*cpu.*meta"),
     ],

@@ -17,7 +17,7 @@ from zipfile import is_zipfile
 
 import numpy as np
 
-from fastthermo._arrays import Queries, check_bound, is_torch, read_rows, rounding, to_tensor
+from fastthermo._arrays import Queries, check_bound, is_integer, is_torch, read_rows, rounding, to_tensor
 from fastthermo.ensemble.mixture import Mixture, ops_module
 from fastthermo.ensemble.prior import Prior
 from fastthermo.ensemble.reading import read_labels, read_states, read_weights
@@ -169,7 +169,7 @@ class Ensemble(Prior):
 
     def top_weights(self, field: Any, beta: Any, k: int, backend: str | None = None) -> tuple[Any, Any]:
         """The k largest Boltzmann weights, decreasing, and the indices of their states: (B, k) float64 and int64."""
-        if not (isinstance(k, int | np.integer) and 1 <= k <= self.size):
+        if not (is_integer(k) and 1 <= k <= self.size):
             raise ValueError(f"k: wanted an integer from 1 to {self.size}, the number of states, got {k!r}")
         q, inner = self._read(field, beta)
         moments = ops_module().boltzmann(self._core, *inner, backend=backend)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fastthermo import _dispatch
-from fastthermo._arrays import check_seed
+from fastthermo._arrays import check_numbers, check_seed
 from fastthermo.kernels import Noise as Noise
 from fastthermo.kernels import Schedule as Schedule
 from fastthermo.kernels.bounds import CUTOFF
@@ -177,6 +177,8 @@ def step(
     """a x + b mean + c z for x, mean (B, D), with z keyed by (seed, step, sample, dimension, stream). Values only."""
     _leave_graph("step")
     check_seed(seed)
+    check_numbers("step", step, 1)
+    check_numbers("first_sample", first_sample, len(x))
     if torch.is_grad_enabled() and (x.requires_grad or mean.requires_grad):
         raise ValueError(
             "x, mean: the step kernel carries no gradient; write a * x + b * mean for a differentiable step"
@@ -200,6 +202,8 @@ def evolve(
     """x (B, D) after the steps of a schedule or, if `whole`, after each of them, (T, B, D). Values only."""
     _leave_graph("evolve")
     check_seed(noise.seed)
+    check_numbers("first_step", noise.first_step, len(schedule.table))
+    check_numbers("first_sample", noise.first_sample, len(x))
     name = _dispatch.backend_name(x.device.type, backend)
     out: Tensor = states.evolve(name, x, schedule, noise, whole)
     return out

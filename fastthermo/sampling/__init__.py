@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._arrays import cast_like, check_seed, device_of, is_torch, read_rows
+from fastthermo._arrays import cast_like, check_numbers, check_seed, device_of, is_integer, is_torch, read_rows
 from fastthermo.denoiser import Model
 from fastthermo.process import Process, check_process
 from fastthermo.sampling.schemes import SCHEMES, tables
@@ -86,6 +86,7 @@ def sample(
     check_process(process)
     check_seed(seed)
     times = _times(process, steps, t_start)
+    check_numbers("first_step", first_step, len(times) - 1)
     x, numpy = _start(denoiser, process, n, float(times[0]), x_start, seed, first_sample)
     dtype = x.dtype
     x = x.float() if dtype.itemsize < 4 else x
@@ -180,7 +181,7 @@ def _mean(model: Model, x: torch.Tensor, inverse: float, beta: float) -> torch.T
 
 
 def _times(process: Process, steps: Any, t_start: float | None) -> np.ndarray:
-    if isinstance(steps, int | np.integer):
+    if is_integer(steps):
         if steps < 1:
             raise ValueError(f"steps: wanted at least 1, got {steps}")
         return process.times(int(steps) + 1, t_start)
@@ -205,11 +206,13 @@ def _start(
             raise ValueError(f"n: x_start holds {len(rows)} samples, got {n}")
         if not rows.isfinite().all():
             raise ValueError("x_start: wanted finite numbers")
+        check_numbers("first_sample", first_sample, len(rows))
         return rows, not is_torch(x_start)
     if kind not in ("noise", "gaussian", "data"):
         raise ValueError(f"x_start: wanted samples, 'noise', 'gaussian' or 'data', got {kind!r}")
-    if not (isinstance(n, int | np.integer) and n >= 0):
+    if n is None or not (is_integer(n) and n >= 0):
         raise ValueError(f"n: wanted the number of samples, got {n!r}")
+    check_numbers("first_sample", first_sample, n)
     alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
     if kind == "data":
         y = model.draw(first_sample + n, seed)[first_sample:]
