@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+LARGEST_SQUARE = 1e307  # of the length of states and fields: float64 holds the squared distance of any two
+
 
 def is_torch(x: Any) -> bool:
     """Whether x is a torch tensor, without importing torch."""

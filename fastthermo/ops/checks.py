@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastthermo._arrays import LARGEST_SQUARE
+
 Tensor = torch.Tensor
 
 
@@ -24,20 +26,22 @@ def check_values(field: Tensor, beta: Tensor) -> None:
 
 
 def check_finite(name: str, x: Tensor) -> None:
-    """Raise ValueError where numbers (B, D) on the CPU are not finite."""
+    """Raise ValueError where numbers (B, D) on the CPU are not finite, or have no finite energies."""
     if x.device.type != "cpu":
         return
     h = _array(x)
+    einsum = np.einsum if isinstance(h, np.ndarray) else torch.einsum
     with np.errstate(over="ignore", invalid="ignore"):
-        if abs(h.sum()) < math.inf:  # one pass; finite numbers, too, may have an infinite sum
+        if einsum("bd,bd->", h, h) <= LARGEST_SQUARE:  # one pass; of many queries, the sum may be larger
             return
-        finite = (h - h == 0).reshape(-1)
-    if not finite.all():
-        place = finite.tolist().index(False)
-        i, d = divmod(place, h.shape[-1])
-        raise ValueError(
-            f"{name}: wanted finite numbers, got {float(h.reshape(-1)[place])} at query {i}, dimension {d}"
-        )
+        fine = einsum("bd,bd->b", h, h) <= LARGEST_SQUARE
+        if fine.all():
+            return
+        i = fine.tolist().index(False)
+        wrong = (h[i] - h[i] != 0).tolist()
+    wanted = "finite numbers" if any(wrong) else "numbers whose squares are finite"
+    d = wrong.index(True) if any(wrong) else int(abs(h[i]).argmax())
+    raise ValueError(f"{name}: wanted {wanted}, got {float(h[i, d])} at query {i}, dimension {d}")
 
 
 def _array(x: Tensor) -> Any:

@@ -147,6 +147,12 @@ def test_every_temperature_that_float64_holds_has_its_limit(dtype: torch.dtype, 
     assert (found.log_evidence / cold).tolist() == pytest.approx((-found.energy_min).tolist())
 
 
+def test_many_queries_of_large_fields_are_answered_one_by_one() -> None:
+    """The sum of all squares overflows; that of no field does."""
+    states, field = pack(np.array([0.0, 1.0])[:, None]), torch.full((1000, 1), 1e153, dtype=torch.float64)
+    assert (ops.boltzmann(states, field, torch.ones(1000).double()).mean == 1).all()
+
+
 def test_pickles_hold_the_states_and_not_what_kernels_made_of_them(states: ops.States) -> None:
     before = pickle.dumps(states)
     ops.boltzmann(states, states.states[:2].double(), torch.ones(2).double())
