@@ -178,7 +178,7 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
         import torch
 
         # one number for all stays on the CPU, where a device reads it without a copy that waits
-        alpha, sigma = (torch.as_tensor(v, device=x.device if v.ndim else None) for v in (alpha, sigma))
+        alpha, sigma = (torch.as_tensor(v, device=x.device if v.ndim else "cpu") for v in (alpha, sigma))
         wide = x.double()
     else:
         x = np.asarray(x)

@@ -248,6 +248,28 @@ def test_answers_are_the_same_after_the_states_went_to_another_process(dtype: st
     del junk
 
 
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_answers_do_not_depend_on_the_default_device_of_torch(kind: str, backend: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "states.npy", STATES)
+    given = (lambda x: x) if kind == "numpy" else torch.from_numpy
+
+    def answers() -> list[Any]:
+        x, process, found = given(FIELD), ft.VariancePreserving(), []
+        for ens in (ft.Ensemble(given(STATES), scale=2.0), ft.StreamedEnsemble(tmp_path / "states.npy", block=7)):
+            found += [ft.boltzmann(ens, x, 0.7, backend=backend).mean, ens.covariance(x, 0.7, backend)]
+            found += [ens.cumulant(x, 0.7, given(FIELD), backend=backend), *ens.top_weights(x, 0.7, 2, backend)]
+            found += [ens.log_odds(3, x, 0.7, backend), ens.principal(2)[0], ens.data_variance, ens.draw(3)]
+            found += [ft.posterior(ens, process, x, 0.3, backend=backend).score, ft.sample(ens, process, 2, steps=2)]
+            found += [ft.noised(ens, process, 0.3, x), ens.split(np.arange(30) % 2).class_posterior(x, 0.7)]
+        return found
+
+    with torch.device("meta"):
+        found = answers()
+    for a, b in zip(found, answers(), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 def test_what_is_handed_out_is_the_callers_to_change(kind: str) -> None:
     states = RNG.normal(size=(10, 3))

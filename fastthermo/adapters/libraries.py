@@ -39,7 +39,9 @@ class Schedule(Process):
     def _both(self, t: Any) -> list[Any]:
         import torch
 
-        tensor = torch.as_tensor(np.asarray(t), dtype=torch.complex128 if np.iscomplexobj(t) else torch.float64)
+        tensor = torch.as_tensor(
+            np.asarray(t), dtype=torch.complex128 if np.iscomplexobj(t) else torch.float64, device="cpu"
+        )
         return [torch.as_tensor(v).expand(tensor.shape).detach().cpu().numpy()[()] for v in self.function(tensor)]
 
 

@@ -110,7 +110,7 @@ def check_times(model: LearnedDenoiser) -> None:
     import torch
 
     p, ends = model.process, np.array([model.process.t_min, model.process.t_max])
-    z = torch.as_tensor(np.random.default_rng(0).standard_normal((PROBES // 2, model.dimension)))
+    z = torch.as_tensor(np.random.default_rng(0).standard_normal((PROBES // 2, model.dimension)), device="cpu")
     z = torch.cat([z, -z]).to(model.device)
     advice = (
         f"{model.name}: the mean at t -> {ends[0]:.3g} is not x: time runs otherwise than time= says, or the network "
@@ -118,7 +118,7 @@ def check_times(model: LearnedDenoiser) -> None:
     )
     if model.law is not None:
         y = model.law.draw(SAMPLE, 0)
-        y = (y if is_torch(y) else torch.as_tensor(np.asarray(y))).to(model.device).double().reshape(SAMPLE, -1)
+        y = (y if is_torch(y) else torch.from_numpy(np.asarray(y))).to(model.device).double().reshape(SAMPLE, -1)
         variance, y = float(((y - y.mean(0)) ** 2).mean()), y[:PROBES]
         for t in p.time(np.geomspace(*p.beta_range, 5)):
             mean = model._means(float(p.alpha(t)) * y + float(p.sigma(t)) * z, np.asarray(t))

@@ -123,7 +123,8 @@ def field_error(beta: Tensor, energy_min: Tensor, energy: Tensor, error: Tensor)
 
 def rounding_error(field: Any, beta: Any, energy: Any) -> Any:
     """`field_error` of fields (B, ...) that were rounded to float64, arrays of NumPy or torch."""
-    h, b, e = (torch.as_tensor(x).detach() for x in (field, beta, energy))
+    given = field, beta, energy
+    h, b, e = (x.detach() if isinstance(x, Tensor) else torch.as_tensor(x, device="cpu") for x in given)
     error = 2.0**-53 * (h * h).sum(tuple(range(e.ndim, h.ndim))).sqrt()
     found = field_error(b, e + CUTOFF / b, e, error)  # beta H~_r exceeds beta <H~> by log N and what priors differ by
     return found if isinstance(field, Tensor) else found.numpy()

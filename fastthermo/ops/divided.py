@@ -60,7 +60,7 @@ class Group:
         self._compare(name, crc32(repr([_content(x) for x in given]).encode(), crc32(name.encode())))
 
     def _compare(self, name: str, call: int) -> None:
-        calls = self.gather(torch.tensor([call])).flatten().tolist()
+        calls = self.gather(torch.tensor([call], device="cpu")).flatten().tolist()
         for rank, other in enumerate(calls):
             if other == REFUSED != call:
                 raise ValueError(f"{name}: process {rank} refuses what it was asked")
@@ -235,8 +235,8 @@ class Divided:
     def _top_weights(
         self, how: How, field: Tensor, beta: Tensor, sums: Sequence[Tensor], k: int
     ) -> tuple[Tensor, Tensor]:
-        w, index = field.new_full((len(field), k), -1.0), torch.zeros(len(field), k, dtype=torch.int64)
-        index = index.to(self.device)
+        w = field.new_full((len(field), k), -1.0)
+        index = torch.zeros_like(w, dtype=torch.int64)
         with self._reading():
             for offset, share, (own, place) in self._contributions("top_weights", how, field, beta, sums, (k,)):
                 w, index = _largest(k, torch.cat([w, share[:, None] * own], 1), torch.cat([index, place + offset], 1))

@@ -54,12 +54,18 @@ class StreamedEnsemble(ShardedEnsemble):
         log_phi = None if weights is None else weights - total
 
         def own_weights() -> torch.Tensor:
-            return torch.full((len(self._own),), -total, dtype=torch.float64) if log_phi is None else log_phi
+            return (
+                torch.full((len(self._own),), -total, dtype=torch.float64, device="cpu") if log_phi is None else log_phi
+            )
 
         def own_rows(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             places, inverse = np.unique(index.cpu().numpy() - self._own.start, return_inverse=True)
             rows = read_states(take(self.states, places), empty=True).flatten(1)[torch.from_numpy(inverse)]
-            phi = torch.full((len(rows),), -total, dtype=torch.float64) if log_phi is None else log_phi[places][inverse]
+            phi = (
+                torch.full((len(rows),), -total, dtype=torch.float64, device="cpu")
+                if log_phi is None
+                else log_phi[places][inverse]
+            )
             return rows.double().to(devices[0]), phi.to(devices[0])
 
         def parts() -> Iterator[tuple[int, ops.States]]:
@@ -103,7 +109,11 @@ class StreamedEnsemble(ShardedEnsemble):
             block = np.array(self.states[i : i + step])
             forget(self.states)
             rows = read_states(block, first=i).flatten(1)
-            phi = torch.full((len(rows),), -total, dtype=torch.float64) if log_phi is None else log_phi[i : i + step]
+            phi = (
+                torch.full((len(rows),), -total, dtype=torch.float64, device="cpu")
+                if log_phi is None
+                else log_phi[i : i + step]
+            )
             rows, phi = moved(device, rows, phi)
             return self._own.start + i, ops.States(rows, phi)
 

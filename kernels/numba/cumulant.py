@@ -37,7 +37,9 @@ def cumulant(
     energy_probes: torch.Tensor,
     precision: str = "double",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    out, out_energy = torch.empty(tuple(field.shape), dtype=torch.float64), torch.empty(len(field), dtype=torch.float64)
+    out, out_energy = (
+        torch.empty(shape, dtype=torch.float64, device="cpu") for shape in (field.shape, field.shape[:1])
+    )
     probed = (as_array(sums.excess), as_array(probes), as_array(energy_probes))
     found = (out.numpy(), out_energy.numpy()[:, None])
     left = by_candidates(_few_kernel, packed, field, beta, sums, precision, probed, found)
@@ -75,7 +77,9 @@ def _by_products(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     segments = -(-len(packed.states) // SEGMENT)
     most = merged_block(len(field), packed.states.shape, 4)
-    out, out_energy = torch.empty(tuple(field.shape), dtype=torch.float64), torch.empty(len(field), dtype=torch.float64)
+    out, out_energy = (
+        torch.empty(shape, dtype=torch.float64, device="cpu") for shape in (field.shape, field.shape[:1])
+    )
     for first in range(0, len(field), most):
         rows = slice(first, first + most)
         part = Sums(*(None if x is None else x[rows] for x in sums))
