@@ -13,6 +13,7 @@ from fastthermo.kernels import Schedule as Schedule
 from fastthermo.kernels.bounds import CUTOFF
 from fastthermo.ops import derivatives
 from fastthermo.ops.divided import Divided, Group
+from fastthermo.ops.eager import eagerly
 from fastthermo.ops.moments import How, Moments, States, relative, second_pass
 
 __all__ = [
@@ -38,6 +39,7 @@ Tensor = torch.Tensor
 PRECISIONS = {"exact": "double", "fast": "fast", "tf32": "tf32"}
 
 
+@eagerly
 def boltzmann(
     states: States,
     field: Tensor,
@@ -57,21 +59,21 @@ def boltzmann(
     log_evidence, mean, force, energy and entropy are twice differentiable in field and beta, in reverse and forward
     mode and under torch.func. Raises ValueError where beta is not finite and positive or field is not finite.
     """
-    _leave_graph("boltzmann")
     how = _how(field, backend, single, precision)._replace(rtol=None if rtol is None else float(rtol))
     return Moments(*derivatives.Boltzmann.apply(field, beta, states, how))
 
 
+@eagerly
 def covariance(
     states: States, field: Tensor, beta: Tensor, moments: Moments, backend: str | None = None, single: bool = False
 ) -> Tensor:
     """Cov(y), shape (B, D, D) float64; once differentiable in field and beta."""
-    _leave_graph("covariance")
     how = _how(field, backend, single)
     out: Tensor = derivatives.Covariance.apply(field, beta, *second_pass(moments), states, how)
     return out
 
 
+@eagerly
 def cumulant(
     states: States,
     field: Tensor,
@@ -86,7 +88,6 @@ def cumulant(
 
     probes : v, (B, K, D); energy_probes : u, (B, K), zero by default. K = 1 is once differentiable in everything.
     """
-    _leave_graph("cumulant")
     if probes.shape[1] not in (1, 2):
         raise ValueError(f"probes: wanted 1 or 2 of them, shape (B, K, D), got shape {tuple(probes.shape)}")
     u = probes.new_zeros(probes.shape[:2], dtype=torch.float64) if energy_probes is None else energy_probes
@@ -136,6 +137,7 @@ def relative_evidence(parts: list[Moments], field: Tensor, beta: Tensor) -> Tens
     return logits + torch.stack([part.log_rest for part in parts]).exp().log1p()
 
 
+@eagerly
 def log_odds(states: States, index: Tensor, field: Tensor, beta: Tensor, moments: Moments) -> Tensor:
     """log w_i / (1 - w_i) of the states `index` (B,), without cancellation where w_i is near 0 or 1.
 
@@ -147,6 +149,7 @@ def log_odds(states: States, index: Tensor, field: Tensor, beta: Tensor, moments
     return out
 
 
+@eagerly
 def top_weights(
     states: States,
     field: Tensor,
@@ -163,6 +166,7 @@ def top_weights(
     return out
 
 
+@eagerly
 def step(
     x: Tensor,
     mean: Tensor,
@@ -176,7 +180,6 @@ def step(
     backend: str | None = None,
 ) -> Tensor:
     """a x + b mean + c z for x, mean (B, D), with z keyed by (seed, step, sample, dimension, stream). Values only."""
-    _leave_graph("step")
     check_seed(seed)
     check_numbers("step", step, 1)
     check_numbers("first_sample", first_sample, len(x))
@@ -192,6 +195,7 @@ def step(
 _step = step  # where an argument has its name
 
 
+@eagerly
 def evolve(
     states: States,
     x: Tensor,
@@ -201,7 +205,6 @@ def evolve(
     backend: str | None = None,
 ) -> Tensor:
     """x (B, D) after the steps of a schedule or, if `whole`, after each of them, (T, B, D). Values only."""
-    _leave_graph("evolve")
     check_seed(noise.seed)
     check_numbers("first_step", noise.first_step, len(schedule.table))
     check_numbers("first_sample", noise.first_sample, len(x))
@@ -216,9 +219,3 @@ def normal(
     """Standard normal numbers (rows, dimension), float64, keyed as in `step`."""
     zero = torch.zeros(rows, dimension, dtype=torch.float64, device=device)
     return _step(zero, zero, 0.0, 0.0, 1.0, seed, step, first_sample, stream)
-
-
-def _leave_graph(name: str) -> None:
-    """Make torch.compile run the calling frame eagerly, derivatives included, or fail where it must trace all of it."""
-    if torch.compiler.is_compiling():
-        raise RuntimeError(f"fastthermo.ops.{name} cannot be traced by torch.compile; leave it out of fullgraph=True")

@@ -78,3 +78,17 @@ def test_gradients_of_every_differentiable_quantity_survive_compilation() -> Non
         assert torch.allclose(found, want, rtol=1e-10)
     with pytest.raises(NotImplementedError, match="not differentiable"):
         ft.boltzmann(ens, h, 1.0).heat_capacity.sum().backward()
+
+
+def test_samples_weights_and_noised_data_survive_compilation() -> None:
+    """Of a new ensemble each: what is made with its first answer is not traced either."""
+    states = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    x, process = states[:3] + 0.5, ft.EDM()
+    for function in (
+        lambda ens, x: ft.sample(ens, process, steps=2, x_start=x, scheme="heun") * 2,
+        lambda ens, x: ft.sample(ens, process, steps=2, x_start=x, callback=lambda *_: None) * 2,
+        lambda ens, x: ft.noised(ens, process, 0.5, x) * 2,
+        lambda ens, x: ens.top_weights(x, 1.0, 2)[0] + ens.log_odds(2, x, 1.0)[:, None],
+    ):
+        found = torch.compile(function, backend="aot_eager")(ft.Ensemble(states), x)
+        assert torch.equal(found, function(ft.Ensemble(states), x))
