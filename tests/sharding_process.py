@@ -4,6 +4,7 @@ Answers go to FOLDER/RANK.npz. `problems` and `answers` serve the test as well, 
 """
 
 import os
+import pickle
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -66,7 +67,7 @@ def answers(ens: Any, field: np.ndarray, beta: np.ndarray, labels: np.ndarray) -
 def refused(question: Any) -> str:
     try:
         question()
-    except (ValueError, RuntimeError, OSError, IndexError) as error:
+    except (ValueError, RuntimeError, OSError, IndexError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return "answered"
 
@@ -113,6 +114,7 @@ def main(rank: int, processes: int, folder: Path) -> None:
     late = ft.StreamedEnsemble(folder / f"later{rank}.npy", block=3)
     found["nan on disk"] = refused(lambda: ft.boltzmann(late, np.ones(3), 0.1))
     ens = ft.ShardedEnsemble(np.arange(6.0).reshape(2, 3) + rank)
+    found["pickle"] = refused(lambda: pickle.dumps(ens))
     found["other field"] = refused(lambda: ft.boltzmann(ens, np.full(3, float(rank)), 1.0))
     found["other question"] = refused(
         lambda: ens.covariance(np.zeros(3), 1.0) if rank else ens.top_weights([0] * 3, 1, 1)

@@ -1,6 +1,7 @@
 """States over processes, devices and disks: the answers of one ensemble, in bounded memory, and no hangs."""
 
 import os
+import pickle
 import runpy
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def test_what_one_process_refuses_or_asks_otherwise_is_an_error_on_all(processes
             told = "process 1 refuses what it was asked", "the same call with the same numbers", "the same array"
             assert error.startswith(("ValueError", "IndexError")), (name, error)
             assert any(x in error for x in told) or rank == 1, (name, error)
+        assert "held by several processes cannot be pickled" in str(found["pickle"])
     np.testing.assert_array_equal(processes[0]["after refusals"], processes[1]["after refusals"])
 
 
@@ -210,6 +212,19 @@ def test_zarr_arrays_are_streamed_and_bars_are_shown(tmp_path: Path, capsys: Any
         ens.split(labels).class_posterior(field, 1.0), one.split(labels).class_posterior(field, 1.0), rtol=1e-13
     )
     np.testing.assert_array_equal(ens.data([[3, -1], [3, 0]]), one.data([[3, -1], [3, 0]]))
+
+
+def test_laws_in_parts_are_pickled_with_the_path_of_states_on_disk(tmp_path: Path) -> None:
+    states = np.random.default_rng(0).normal(size=(3000, 2))
+    np.save(tmp_path / "states.npy", states)
+    want = ft.boltzmann(ft.Ensemble(states), np.zeros(2), 1.0).mean
+    streams = [make(tmp_path / "states.npy", block=999) for make in (ft.StreamedEnsemble, ft.StreamedEnsemble.scatter)]
+    for ens in (*streams, ft.ShardedEnsemble(states)):
+        stored = pickle.dumps(ens)
+        assert ens not in streams or len(stored) < 2000
+        np.testing.assert_allclose(ft.boltzmann(pickle.loads(stored), np.zeros(2), 1.0).mean, want, rtol=1e-12)
+    backwards = ft.StreamedEnsemble(np.load(tmp_path / "states.npy", mmap_mode="r")[::-1])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(backwards)).data([0]), states[-1:])
 
 
 def test_laws_in_parts_sample_as_one(tmp_path: Path) -> None:

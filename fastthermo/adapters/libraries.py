@@ -132,26 +132,9 @@ def to_edm(model: Model, sigma_min: float = 0.002, sigma_max: float = 80.0) -> A
 
     A torch module with sigma_min, sigma_max, round_sigma, img_channels and img_resolution, so that samplers take it.
     """
-    import torch
+    from fastthermo.adapters.network import Network
 
-    class Network(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.sigma_min, self.sigma_max = sigma_min, sigma_max
-            shape = model.shape if len(model.shape) == 3 else (1, *model.shape)
-            self.img_channels, self.img_resolution = shape[0], shape[-1]
-            self.label_dim = 0
-
-        def forward(self, x: torch.Tensor, sigma: Any, class_labels: Any = None, **_: Any) -> torch.Tensor:
-            level = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1)
-            beta = 1 / level.expand(len(x)).square()
-            mean: torch.Tensor = model.mean(x.double(), beta)
-            return mean.to(x.dtype)
-
-        def round_sigma(self, sigma: Any) -> torch.Tensor:
-            return torch.as_tensor(sigma)
-
-    return Network()
+    return Network(model, sigma_min, sigma_max)
 
 
 @dataclass(frozen=True, eq=False)

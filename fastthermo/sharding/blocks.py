@@ -31,9 +31,12 @@ class Some:
             inner = source.index
             index = inner.start + np.asarray(index) if isinstance(inner, range) else inner[np.asarray(index)]
             source = source.source
-        self.source: Any = source
+        self.source: Any = opened(source)
         self.index: Any = index
-        self.shape, self.dtype = (len(index), *source.shape[1:]), source.dtype
+        self.shape, self.dtype = (len(index), *self.source.shape[1:]), self.source.dtype
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Some, (place(self.source), self.index)
 
     def __getitem__(self, key: Any) -> Any:
         index = self.index
@@ -65,6 +68,15 @@ def opened(states: Any) -> Any:
 
         return zarr.open_array(path, mode="r")
     raise ValueError(f"states: wanted the path of an .npy file or a Zarr array, got {path}")
+
+
+def place(states: Any) -> Any:
+    """The path of what is all of an .npy file, for pickles, which would hold its numbers; else the states."""
+    if not isinstance(states, np.memmap) or Path(states.filename or "").suffix != ".npy" or states.mode == "c":
+        return states
+    whole = opened(states.filename)
+    same = all(getattr(states, name) == getattr(whole, name) for name in ("shape", "dtype", "strides", "offset"))
+    return Path(states.filename).absolute() if same else states
 
 
 def block_size(dtype: Any, dimension: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from dataclasses import field as dataclass_field
 from functools import wraps
 from pathlib import Path
@@ -83,6 +83,11 @@ class ShardedEnsemble(Ensemble):
     def __repr__(self) -> str:
         here = "" if len(self._own) == self.size else f", {len(self._own)} of them here"
         return f"{type(self).__name__}({self.size} states of shape {self.shape}, {self._core.dtype}{here})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._core.group is not None:
+            raise TypeError(f"{type(self).__name__}: states held by several processes cannot be pickled by one of them")
+        return type(self), tuple(getattr(self, one.name) for one in fields(self) if one.init)
 
     @classmethod
     def scatter(

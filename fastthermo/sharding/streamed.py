@@ -11,7 +11,7 @@ import numpy as np
 
 from fastthermo._arrays import is_torch
 from fastthermo.ensemble.reading import check_weights, read_states
-from fastthermo.sharding.blocks import Some, ahead, block_size, devices_of, forget, group_of, moved, opened, take
+from fastthermo.sharding.blocks import Some, ahead, block_size, devices_of, forget, group_of, moved, opened, place, take
 from fastthermo.sharding.sharded import ShardedEnsemble
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ class StreamedEnsemble(ShardedEnsemble):
             return self._parts(log_phi, total, devices)
 
         self._set_core(size, prod(shape), dtype, devices, parts, own_rows, own_weights, on_disk=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        made, (_, *rest) = super().__reduce__()
+        return made, (place(self.states), *rest)
 
     @staticmethod
     def _share(states: Any, index: Any) -> Any:
