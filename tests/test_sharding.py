@@ -214,6 +214,24 @@ def test_zarr_arrays_are_streamed_and_bars_are_shown(tmp_path: Path, capsys: Any
     np.testing.assert_array_equal(ens.data([[3, -1], [3, 0]]), one.data([[3, -1], [3, 0]]))
 
 
+def test_chunks_that_are_lost_are_not_read_as_zeros(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    stored = zarr.create_array(tmp_path / "states.zarr", shape=(12, 3), chunks=(2, 3), dtype="f8")
+    stored[:10] = 1.0
+    ens = ft.StreamedEnsemble(tmp_path / "states.zarr")
+    np.testing.assert_allclose(ft.boltzmann(ens, np.zeros(3), 1e-9).mean, 10 / 12)
+    (tmp_path / "states.zarr" / "c" / "1" / "0").unlink()
+    for question in (lambda: ft.boltzmann(ens, np.zeros(3), 1.0), lambda: ens.data([2])):
+        with pytest.raises(ValueError, match="states: 1 of 5 chunks of the Zarr array are gone"):
+            question()
+
+
+def test_rows_that_are_not_finite_are_named_by_their_place(tmp_path: Path) -> None:
+    np.save(tmp_path / "states.npy", np.where(np.arange(100)[:, None] == 96, np.nan, np.zeros((100, 2))))
+    with pytest.raises(ValueError, match=r"got nan at \[96, 0\]"):
+        ft.StreamedEnsemble(tmp_path / "states.npy").data([96, 3])
+
+
 def test_laws_in_parts_are_pickled_with_the_path_of_states_on_disk(tmp_path: Path) -> None:
     states = np.random.default_rng(0).normal(size=(3000, 2))
     np.save(tmp_path / "states.npy", states)
@@ -253,6 +271,7 @@ def test_bad_input_is_refused_by_name(tmp_path: Path) -> None:
         ft.StreamedEnsemble(states, block=0)
     with pytest.raises(ValueError, match=r"states: wanted finite numbers, got nan at \[2, 0\]"):
         ft.StreamedEnsemble(np.array([[0.0], [1.0], [np.nan]]), block=1).mean(np.zeros(1), 1.0)
+    assert ft.ShardedEnsemble.scatter([[0.0, 1.0], [2.0, 3.0]]).size == 2
     for kind in (ft.ShardedEnsemble, ft.StreamedEnsemble):
         for make in (kind, kind.scatter):
             with pytest.raises(ValueError, match="log_weights: wanted shape"):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 BLOCK = 4096  # states looked at, or converted to float64, at a time
 
 
-def read_states(states: Any, empty: bool = False, first: int = 0) -> torch.Tensor:
-    """As kernels take them; `empty` allows none at all; `first` is where they begin in what errors speak of."""
+def read_states(states: Any, empty: bool = False, places: Any = None) -> torch.Tensor:
+    """As kernels take them; `empty` allows none at all; `places` are those of the states in what errors speak of."""
     import torch
 
     tensor = to_tensor("states", states)
@@ -37,8 +37,9 @@ def read_states(states: Any, empty: bool = False, first: int = 0) -> torch.Tenso
         if not good.all():
             place = (~good).nonzero()[0]
             value = float(block[tuple(place)])
-            place[0] += first + start
-            raise ValueError(f"states: wanted {wanted}, got {value} at {place.tolist()}")
+            n = start + int(place[0])
+            where = [n if places is None else int(places[n]), *place[1:].tolist()]
+            raise ValueError(f"states: wanted {wanted}, got {value} at {where}")
     return tensor
 
 

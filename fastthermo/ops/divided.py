@@ -194,7 +194,8 @@ class Divided:
         mine = (index >= self.own.start) & (index < self.own.stop)
         y = torch.zeros(len(index), self.dimension, dtype=torch.float64, device=self.device)
         log_phi = torch.zeros(len(index), dtype=torch.float64, device=self.device)
-        y[mine], log_phi[mine] = self.own_rows(index[mine])
+        with self._reading():
+            y[mine], log_phi[mine] = self.own_rows(index[mine])
         return self.group.sum(y), self.group.sum(log_phi)
 
     def total(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -72,11 +72,17 @@ def opened(states: Any) -> Any:
 
 def place(states: Any) -> Any:
     """The path of what is all of an .npy file, for pickles, which would hold its numbers; else the states."""
-    if not isinstance(states, np.memmap) or Path(states.filename or "").suffix != ".npy" or states.mode == "c":
+    path = Path(getattr(states, "filename", None) or "")
+    if not isinstance(states, np.memmap) or path.suffix != ".npy" or states.mode == "c":
         return states
-    whole = opened(states.filename)
+    whole = opened(path)
     same = all(getattr(states, name) == getattr(whole, name) for name in ("shape", "dtype", "strides", "offset"))
-    return Path(states.filename).absolute() if same else states
+    return path.absolute() if same else states
+
+
+def chunks(states: Any) -> int:
+    """How many chunks of a Zarr array are there; those that are not are read as zeros. 0 of other arrays."""
+    return int(getattr(states.source if isinstance(states, Some) else states, "nchunks_initialized", 0))
 
 
 def block_size(dtype: Any, dimension: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,19 @@ import numpy as np
 
 from fastthermo._arrays import is_torch
 from fastthermo.ensemble.reading import check_weights, read_states
-from fastthermo.sharding.blocks import Some, ahead, block_size, devices_of, forget, group_of, moved, opened, place, take
+from fastthermo.sharding.blocks import (
+    Some,
+    ahead,
+    block_size,
+    chunks,
+    devices_of,
+    forget,
+    group_of,
+    moved,
+    opened,
+    place,
+    take,
+)
 from fastthermo.sharding.sharded import ShardedEnsemble
 
 if TYPE_CHECKING:
@@ -43,6 +56,7 @@ class StreamedEnsemble(ShardedEnsemble):
 
     block: int | None = None
     progress: bool | None = None
+    _chunks: int = dataclass_field(init=False, default=0)  # that there were at first
 
     def __post_init__(self) -> None:
         import torch
@@ -60,7 +74,9 @@ class StreamedEnsemble(ShardedEnsemble):
 
         def own_rows(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             places, inverse = np.unique(index.cpu().numpy() - self._own.start, return_inverse=True)
-            rows = read_states(take(self.states, places), empty=True).flatten(1)[torch.from_numpy(inverse)]
+            taken = read_states(take(self.states, places), empty=True, places=places).flatten(1)
+            self._check_chunks()
+            rows = taken[torch.from_numpy(inverse)]
             phi = (
                 torch.full((len(rows),), -total, dtype=torch.float64, device="cpu")
                 if log_phi is None
@@ -93,6 +109,7 @@ class StreamedEnsemble(ShardedEnsemble):
         if self.block is not None and not (isinstance(self.block, int | np.integer) and self.block >= 1):
             raise ValueError(f"block: wanted the number of states to read at a time, got {self.block!r}")
         object.__setattr__(self, "states", states)
+        object.__setattr__(self, "_chunks", chunks(states))
         weights = None if self.log_weights is None else check_weights(self.log_weights, states.shape[0])
         return weights, devices_of(self.devices, "cpu")
 
@@ -112,7 +129,7 @@ class StreamedEnsemble(ShardedEnsemble):
             i, device = starts[k], devices[k % len(devices)]
             block = np.array(self.states[i : i + step])
             forget(self.states)
-            rows = read_states(block, first=i).flatten(1)
+            rows = read_states(block, places=range(i, i + len(block))).flatten(1)
             phi = (
                 torch.full((len(rows),), -total, dtype=torch.float64, device="cpu")
                 if log_phi is None
@@ -126,6 +143,12 @@ class StreamedEnsemble(ShardedEnsemble):
                 for tensor in (part.states, part.log_weights):
                     tensor.record_stream(torch.cuda.current_stream(part.device))
             yield offset, part
+        self._check_chunks()
+
+    def _check_chunks(self) -> None:
+        found = chunks(self.states)
+        if found < self._chunks:
+            raise ValueError(f"states: {self._chunks - found} of {self._chunks} chunks of the Zarr array are gone")
 
     def _progress(self, blocks: Iterable[Any], count: int) -> Iterator[Any]:
         from tqdm import tqdm
