@@ -29,7 +29,7 @@ def check_finite(name: str, x: Tensor) -> None:
     """Raise ValueError where numbers (B, D) on the CPU are not finite, or have no finite energies."""
     if x.device.type != "cpu":
         return
-    h = _array(x)
+    h = _array(x).reshape(-1, x.shape[-1])  # of vmap, all rows
     einsum = np.einsum if isinstance(h, np.ndarray) else torch.einsum
     with np.errstate(over="ignore", invalid="ignore"):
         if einsum("bd,bd->", h, h) <= LARGEST_SQUARE:  # one pass; of many queries, the sum may be larger

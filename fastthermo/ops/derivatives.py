@@ -50,18 +50,20 @@ class _Function(torch.autograd.Function):
 
     @classmethod
     def vmap(cls, info: Any, in_dims: Any, *arguments: Any) -> Any:
-        size = info.batch_size
+        size, rows = info.batch_size, 0
 
         def fold(x: Any, dim: int | None) -> Any:
             if not isinstance(x, Tensor):
                 return x
+            nonlocal rows
             x = x.movedim(dim, 0) if dim is not None else x.expand(size, *x.shape)
+            rows = x.shape[1]
             return x.flatten(0, 1)
 
         out = cls.apply(*(fold(x, dim) for x, dim in zip(arguments, in_dims, strict=True)))
         if isinstance(out, Tensor):
-            return out.unflatten(0, (size, -1)), 0
-        return tuple(x.unflatten(0, (size, -1)) for x in out), (0,) * len(out)
+            return out.unflatten(0, (size, rows)), 0
+        return tuple(x.unflatten(0, (size, rows)) for x in out), (0,) * len(out)
 
 
 class Boltzmann(_Function):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
+import fastthermo as ft
 from fastthermo import ops
 
 Tensor = torch.Tensor
@@ -82,6 +83,14 @@ def test_vmap(single: Any, states: ops.States, name: str, in_dims: tuple[int | N
     found = vmap(single(name), in_dims)(h, b)
     rows = FIELD.expand(4, 3) if in_dims[0] is None else fields
     assert close(found, getattr(ops.boltzmann(states, rows, b.expand(4)), name))
+
+
+def test_vmap_over_no_queries_and_of_posteriors(single: Any, states: ops.States) -> None:
+    none = torch.zeros(0, 3, dtype=torch.float64)
+    assert vmap(lambda h: single("mean")(h, BETA))(none).shape == (0, 3)
+    ens, x = ft.Ensemble(states.states, states.log_weights), FIELD.repeat(4, 1)
+    found = vmap(lambda row: ft.posterior(ens, ft.EDM(), row, 0.5).mean)(x)
+    assert close(found, ft.posterior(ens, ft.EDM(), x, 0.5).mean)
 
 
 @pytest.mark.parametrize("name", NAMES)
