@@ -24,7 +24,9 @@ def to_tensor(name: str, x: Any) -> torch.Tensor:
     import torch
 
     if is_torch(x):
-        tensor: torch.Tensor = x
+        if x.is_nested:
+            raise TypeError(f"{name}: wanted a dense tensor that holds its numbers, got a nested one")
+        tensor: torch.Tensor = x.resolve_neg()
         if tensor.layout != torch.strided or tensor.is_meta:
             kind = "one on the meta device" if tensor.is_meta else f"one of layout {tensor.layout}"
             raise TypeError(f"{name}: wanted a dense tensor that holds its numbers, got {kind}")
@@ -110,16 +112,24 @@ def check_leading(k: Any, dimension: int) -> None:
         raise ValueError(f"k: wanted an integer from 1 to {dimension}, the dimension, got {k!r}")
 
 
+def check_unmapped(name: str, x: Any, why: str) -> None:
+    """Raise ValueError where a tensor is what torch.func shows of one."""
+    if is_torch(x):
+        import torch
+
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):
+            raise ValueError(f"{name}: wanted a tensor that torch.func does not map or differentiate: {why}")
+
+
 def check_constant(name: str, x: Any, why: str) -> None:
-    """Raise ValueError where a tensor carries a derivative, or is a row that torch.func.vmap shows."""
+    """Raise ValueError where a tensor carries a derivative, or is what torch.func shows of one."""
     if not is_torch(x):
         return
-    import torch
     from torch.autograd import forward_ad
 
-    shown = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    if x.requires_grad or shown or forward_ad.unpack_dual(x).tangent is not None:
-        raise ValueError(f"{name}: wanted a tensor that needs no gradient or map of torch.func: {why}")
+    check_unmapped(name, x, why)
+    if x.requires_grad or forward_ad.unpack_dual(x).tangent is not None:
+        raise ValueError(f"{name}: wanted a tensor that needs no gradient: {why}")
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,8 @@ class Queries:
         import torch
 
         rows, shape, single = read_rows(name, field, dimension, device)
+        if not is_torch(field):
+            check_constant("beta", beta, "answers are NumPy as the field is; make that a tensor")
         b = to_float("beta", beta)
         if b.ndim > 1 or (b.ndim == 1 and (single or len(b) not in (1, len(rows)))):
             raise ValueError(f"beta: wanted a scalar or shape ({len(rows)},), one a query, got shape {tuple(b.shape)}")

@@ -47,6 +47,7 @@ LAYOUTS = {
     "torch": torch.from_numpy,
     "torch columns": lambda x: torch.from_numpy(np.asfortranarray(x)),
     "torch strided": lambda x: torch.from_numpy(np.repeat(x, 3, 0))[::3],
+    "torch negative": lambda x: torch._neg_view(torch.from_numpy(-x)),
     "torch expanded": lambda x: torch.from_numpy(x)[None].expand(2, *x.shape)[1],
 }
 

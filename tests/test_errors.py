@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.func import grad, vmap
 
 import fastthermo as ft
 
 STATES = np.random.default_rng(0).normal(size=(6, 3))
 ENS = ft.Ensemble(STATES)
 H = np.zeros((4, 3))
+TORCH, ROWS = ft.Ensemble(torch.from_numpy(STATES)), torch.ones(4, 3, dtype=torch.float64)
 
 
 def nan_at(array: np.ndarray, *place: int, value: float = np.nan) -> np.ndarray:
@@ -40,6 +42,8 @@ def nan_at(array: np.ndarray, *place: int, value: float = np.nan) -> np.ndarray:
         ({"scale": 0.0}, "scale: "),
         ({"scale": -1.0}, "scale: "),
         ({"scale": np.nan}, "scale: "),
+        ({"scale": 1e-200}, "scale: wanted a positive number, from 1e-75 to 1e75, got 1e-200"),
+        ({"scale": 1e100}, "scale: "),
         ({"scale": np.inf}, "scale: "),
         ({"shift": np.nan}, "shift: "),
         ({"shift": np.inf}, "shift: "),
@@ -195,6 +199,14 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
         (lambda: ft.memorisation_gap(ENS, ft.EDM(), []), r"t: wanted .*\(0,\)"),
         (lambda: ft.class_posteriors(ENS.split([0, 0, 0, 1, 1, 1]), ft.EDM(), []), r"t: wanted .*\(0,\)"),
         (lambda: ft.log_likelihood(ENS, ft.EDM(), 0.5, H[:1]), "data: wanted at least 2"),
+        (lambda: ENS.log_odds([True, False, True, True], H, 1.0), "index: wanted 4 integers"),
+        (lambda: ENS.mean(H, torch.ones((), requires_grad=True)), "beta: .*no gradient: answers are NumPy"),
+        (lambda: ft.sample(TORCH, ft.EDM(), x_start=ROWS.clone().requires_grad_(), steps=2), "x_start: .*no gradient"),
+        (lambda: vmap(lambda h: TORCH.top_weights(h, 1.0, 2)[0])(ROWS), "field: .*torch.func.*values only"),
+        (lambda: grad(lambda b: TORCH.top_weights(ROWS, b, 2)[0].sum())(ROWS[0, 0]), "beta: .*torch.func"),
+        (lambda: vmap(lambda i: TORCH.log_odds(i, ROWS[0], 1.0))(torch.arange(3)), "index: .*torch.func"),
+        (lambda: grad(lambda y: ft.noised(TORCH, ft.EDM(), 0.5, y).sum())(ROWS), "y: .*torch.func"),
+        (lambda: grad(lambda x: ft.sample(TORCH, ft.EDM(), x_start=x, steps=2).sum())(ROWS), "x_start: .*torch.func"),
         (lambda: ft.ops.normal(2, 3, -1, 0, 0), "seed: wanted an integer from 0"),
         (lambda: ft.ops.normal(2, 3, 0, 2**32, 0), "step: wanted an integer from 0"),
         (lambda: ft.noised(ENS, ft.EDM(), 0.1, H, first_sample=2**32 - 3), r"first_sample: .* to 2\*\*32 - 4"),
@@ -231,6 +243,8 @@ def test_the_name_of_a_process_is_refused_where_a_process_is_wanted(ask: Any) ->
 @pytest.mark.parametrize(
     ("call", "match"),
     [
+        (lambda: ft.sample("digits", ft.EDM(), 3), "denoiser: wanted an Ensemble, .* got str"),
+        (lambda: ft.noised("digits", ft.EDM(), 0.5, H), "law: wanted an Ensemble, .* got str"),
         (lambda: ft.posterior(STATES, ft.EDM(), H, 0.1), "law: wanted an Ensemble .* got ndarray"),
         (lambda: ft.posterior(ENS, ft.EDM(), H + 1j, 0.1), "x: wanted an array of real numbers, .*complex128"),
         (lambda: ft.posterior(ENS, ft.EDM(), H.astype(str), 0.1), "x: wanted an array of real numbers"),
@@ -242,6 +256,12 @@ def test_the_name_of_a_process_is_refused_where_a_process_is_wanted(ask: Any) ->
 def test_what_has_no_answer_is_named(call: Any, match: str) -> None:
     with pytest.raises(TypeError, match=match):
         call()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"states: wanted a dense tensor .* got a nested one"):
+        ft.Ensemble(torch.nested.nested_tensor([torch.eye(2)] * 3))
 
 
 def test_a_process_is_not_its_name() -> None:

@@ -10,17 +10,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from zipfile import is_zipfile
 
 import numpy as np
 
-from fastthermo._arrays import Queries, check_bound, is_integer, is_torch, read_rows, rounding, to_tensor
+from fastthermo._arrays import (
+    Queries,
+    check_bound,
+    check_unmapped,
+    is_integer,
+    is_torch,
+    read_rows,
+    rounding,
+)
 from fastthermo.ensemble.mixture import Mixture, ops_module
 from fastthermo.ensemble.prior import Prior
-from fastthermo.ensemble.reading import read_labels, read_states, read_weights
+from fastthermo.ensemble.reading import check_units, read_index, read_labels, read_states, read_weights
 from fastthermo.state import BoltzmannState
 
 if TYPE_CHECKING:
@@ -46,7 +53,7 @@ class Ensemble(Prior):
     Raises
     ------
     TypeError for arrays of anything but real numbers; ValueError for empty data, NaN or infinity (saying where),
-    weights of another shape, and a scale that is not finite and positive.
+    weights of another shape, and a scale that is not positive or beyond 1e-75 to 1e75.
     """
 
     states: Any
@@ -59,7 +66,7 @@ class Ensemble(Prior):
     def __post_init__(self) -> None:
         from fastthermo import ops
 
-        self._check_units()
+        check_units(self.scale, self.shift)
         states = read_states(self.states)
         if not is_torch(self.states):
             object.__setattr__(self, "states", np.asarray(self.states))
@@ -171,6 +178,8 @@ class Ensemble(Prior):
         """The k largest Boltzmann weights, decreasing, and the indices of their states: (B, k) float64 and int64."""
         if not (is_integer(k) and 1 <= k <= self.size):
             raise ValueError(f"k: wanted an integer from 1 to {self.size}, the number of states, got {k!r}")
+        for name, x in (("field", field), ("beta", beta)):
+            check_unmapped(name, x, "top_weights are values only; ask all queries at once")
         q, inner = self._read(field, beta)
         moments = ops_module().boltzmann(self._core, *inner, backend=backend)
         w, index = ops_module().top_weights(self._core, *inner, moments, k, backend)
@@ -183,13 +192,9 @@ class Ensemble(Prior):
         field and beta where it is finite.
         """
         q, inner = self._read(field, beta)
-        i = to_tensor("index", index)
-        if i.is_floating_point() or i.numel() not in (1, len(q.field)) or bool(((i < 0) | (i >= self.size)).any()):
-            raise ValueError(f"index: wanted {len(q.field)} integers, each from 0 to {self.size - 1}, got {index}")
-        i = i.long().to(self.device).reshape(-1).expand(len(q.field))
-        return q.scalar(
-            ops_module().log_odds(self._core, i, *inner, ops_module().boltzmann(self._core, *inner, backend=backend))
-        )
+        i = read_index(index, self.size, len(q.field)).to(self.device)
+        m = ops_module().boltzmann(self._core, *inner, backend=backend)
+        return q.scalar(ops_module().log_odds(self._core, i, *inner, m))
 
     def draw(self, n: int, seed: int = 0) -> Any:
         """n data drawn from the prior weights with replacement, (n, ...) in data units."""
@@ -250,15 +255,6 @@ class Ensemble(Prior):
                         f"path: wanted an ensemble saved by fastthermo, {path} lacks {', '.join(sorted(missing))}"
                     )
                 return cls(file["states"], file.get("log_weights"), float(file["scale"]), float(file["shift"]))
-
-    def _check_units(self) -> None:
-        for name, x in (("scale", self.scale), ("shift", self.shift)):
-            if np.ndim(x) != 0:
-                raise ValueError(f"{name}: wanted one number for all coordinates, got shape {tuple(np.shape(x))}")
-        if not (isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"scale: wanted a finite positive number, got {self.scale}")
-        if not isfinite(self.shift):
-            raise ValueError(f"shift: wanted a finite number, got {self.shift}")
 
     def _read(self, field: Any, beta: Any) -> tuple[Queries, tuple[torch.Tensor, torch.Tensor]]:
         q = Queries.read(field, beta, self.dimension, self.device)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._arrays import LARGEST_SQUARE, is_torch, to_float, to_tensor
+from fastthermo._arrays import LARGEST_SQUARE, check_unmapped, is_torch, to_float, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +67,28 @@ def check_weights(log_weights: Any, size: int) -> torch.Tensor:
         i = int(bad.nonzero()[0, 0])
         raise ValueError(f"log_weights: wanted finite numbers or -inf, got {float(weights[i])} at {i}")
     return weights
+
+
+def check_units(scale: Any, shift: Any) -> None:
+    for name, x in (("scale", scale), ("shift", shift)):
+        if np.ndim(x) != 0:
+            raise ValueError(f"{name}: wanted one number for all coordinates, got shape {tuple(np.shape(x))}")
+    if not 1e-75 <= scale <= 1e75:  # its fourth power is that of an energy's variance
+        raise ValueError(f"scale: wanted a positive number, from 1e-75 to 1e75, got {scale}")
+    if not isfinite(shift):
+        raise ValueError(f"shift: wanted a finite number, got {shift}")
+
+
+def read_index(index: Any, size: int, queries: int) -> torch.Tensor:
+    """The number of a state, or one a query, as (queries,)."""
+    import torch
+
+    check_unmapped("index", index, "ask all queries at once")
+    i = to_tensor("index", index)
+    whole = not (i.is_floating_point() or i.dtype == torch.bool) and i.numel() in (1, queries)
+    if not whole or bool(((i < 0) | (i >= size)).any()):
+        raise ValueError(f"index: wanted {queries} integers, each from 0 to {size - 1}, got {index}")
+    return i.long().reshape(-1).expand(queries)
 
 
 def read_labels(labels: Any, size: int) -> np.ndarray:

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._arrays import cast_like, check_numbers, check_seed, device_of, is_integer, is_torch, read_rows
+from fastthermo._arrays import (
+    cast_like,
+    check_constant,
+    check_numbers,
+    check_seed,
+    check_unmapped,
+    device_of,
+    is_integer,
+    is_torch,
+    read_rows,
+)
 from fastthermo.denoiser import Model
 from fastthermo.process import Process, check_process
 from fastthermo.sampling.schemes import SCHEMES, tables
@@ -79,6 +89,7 @@ def sample(
     """
     import torch
 
+    _check_model("denoiser", denoiser)
     if scheme not in SCHEMES:
         raise ValueError(f"scheme: wanted one of {', '.join(SCHEMES)}, got {scheme!r}")
     if device is not None and device_of(device) != torch.device(denoiser.device):
@@ -101,6 +112,11 @@ def sample(
         return shaped.cpu().numpy() if numpy else shaped
 
     return Trajectory(times, out(torch.cat([x[None], kept]))) if trajectory else out(kept)
+
+
+def _check_model(name: str, model: Any) -> None:
+    if not hasattr(model, "dimension"):
+        raise TypeError(f"{name}: wanted an Ensemble, another law or a denoiser, got {type(model).__name__}")
 
 
 def _evolve(
@@ -163,7 +179,9 @@ def noised(law: Any, process: Process, t: float, y: Any, seed: int = 0, first_sa
     """x_t = alpha y + sigma z for data y (n, ...), NumPy or torch; z is the same at every t for one seed."""
     from fastthermo import ops
 
+    _check_model("law", law)
     check_process(process)
+    check_unmapped("y", y, "noise is numbered by the rows of y; ask all at once")
     check_seed(seed)
     if np.ndim(t) != 0:
         raise ValueError(f"t: wanted one time for all data, got shape {np.shape(t)}")
@@ -201,6 +219,7 @@ def _start(
 
     kind = "noise" if x_start is None else x_start
     if not isinstance(kind, str):
+        check_constant("x_start", x_start, "samples carry none; differentiate `mean` step by step")
         rows, _, _ = read_rows("x_start", x_start, model.dimension, model.device)
         if n is not None and n != len(rows):
             raise ValueError(f"n: x_start holds {len(rows)} samples, got {n}")

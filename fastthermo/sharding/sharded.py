@@ -13,7 +13,7 @@ import numpy as np
 
 from fastthermo._arrays import is_torch
 from fastthermo.ensemble import Ensemble, Mixture
-from fastthermo.ensemble.reading import check_weights, read_labels, read_states
+from fastthermo.ensemble.reading import check_units, check_weights, read_labels, read_states
 from fastthermo.sharding.blocks import agreed, devices_of, group_of, opened
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class ShardedEnsemble(Ensemble):
         return states[index.start : index.stop] if isinstance(index, range) else states[index]
 
     def _read_own(self) -> tuple[torch.Tensor, torch.Tensor | None, list[torch.device]]:
-        self._check_units()
+        check_units(self.scale, self.shift)
         if not is_torch(self.states):
             object.__setattr__(self, "states", np.asarray(self.states))
         states = read_states(self.states, empty=True)

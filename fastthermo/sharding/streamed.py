@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import is_torch
-from fastthermo.ensemble.reading import check_weights, read_states
+from fastthermo.ensemble.reading import check_units, check_weights, read_states
 from fastthermo.sharding.blocks import (
     Some,
     ahead,
@@ -98,7 +98,7 @@ class StreamedEnsemble(ShardedEnsemble):
         return Some(states, index)
 
     def _open(self) -> tuple[torch.Tensor | None, list[torch.device]]:
-        self._check_units()
+        check_units(self.scale, self.shift)
         states = opened(self.states)
         if is_torch(states) or not all(hasattr(states, name) for name in ("shape", "dtype", "__getitem__")):
             raise TypeError(f"states: wanted a path, a np.memmap or a Zarr array, got {type(states).__name__}")
