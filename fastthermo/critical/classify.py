@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastthermo._arrays import whole
 from fastthermo.critical.branch import check_betas
 from fastthermo.critical.cooling import TOLERANCE, Cooling, Transition
-from fastthermo.critical.starts import averages, check_count, data, spread
+from fastthermo.critical.starts import averages, data, spread
 from fastthermo.critical.stationary import fixed_points, spectrum
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def transition(
     ValueError for a range, a number or a tolerance that cannot be, and for a model that can neither draw data nor be
     sampled.
     """
-    check_count("temperatures", temperatures)
-    check_count("n", n)
+    whole("temperatures", temperatures, 1)
+    whole("n", n, 1)
     rows = averages(data(model, n, seed), n, seed)
     scale = spread(model, 1.0 if betas is None else betas[0], rows)
     if betas is None:

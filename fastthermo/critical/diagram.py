@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastthermo._arrays import whole
 from fastthermo.critical.branch import Branch, Curve, assemble, check_betas, shaped, trace
 from fastthermo.critical.newton import newton
-from fastthermo.critical.starts import averages, check_count, data, spread
+from fastthermo.critical.starts import averages, data, spread
 from fastthermo.critical.stationary import fixed_points
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def bifurcation_diagram(
     ValueError for a range or a number that cannot be, and for a model that can neither draw data nor be sampled.
     """
     check_betas(betas)
-    check_count("temperatures", temperatures)
-    check_count("n", n)
+    whole("temperatures", temperatures, 1)
+    whole("n", n, 1)
     rows = averages(data(model, n, seed), n, seed)
     scale = spread(model, betas[0], rows)
     edges = -np.log(betas[1]), -np.log(betas[0])

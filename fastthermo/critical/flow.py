@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastthermo._arrays import Queries, check_leading, is_torch, read_rows
+from fastthermo._arrays import Queries, check_leading, is_torch, read_rows, whole
 from fastthermo.critical.newton import force
-from fastthermo.critical.starts import check_count
 from fastthermo.ensemble.mixture import check_split
 from fastthermo.process import Process, check_process
 from fastthermo.sampling import sample
@@ -86,7 +85,7 @@ def potential_slice(model: Any, origin: Any, directions: Any, beta: float, exten
         raise ValueError("directions: wanted vectors of some length, got 0 throughout")
     if not 0 < extent < np.inf:
         raise ValueError(f"extent: wanted a finite positive number, got {extent}")
-    check_count("n", n, 2)
+    whole("n", n, 2)
     grid = np.linspace(-extent, extent, n)
     c = start.new_tensor(grid)
     line = start + c[:, None] * axes[:1]
@@ -133,7 +132,7 @@ def sampled_committor(
     ------
     ValueError for several points, fewer than two runs and a time outside of the process.
     """
-    check_count("n", n, 2)
+    whole("n", n, 2)
     rows, _, _ = read_rows("x", x, model.dimension, model.device)
     if len(rows) != 1:
         raise ValueError(f"x: wanted one point, got {len(rows)}")
@@ -161,7 +160,7 @@ def lyapunov(
 
     check_process(process)
     check_leading(k, model.dimension)
-    check_count("steps", steps)
+    whole("steps", steps, 1)
     times = process.times(steps + 1, t_start, t_end)
     alpha, beta = process.alpha(times), process.beta(times)
     q = Queries.read(x, float(beta[0]), model.dimension, model.device, "x")

@@ -17,12 +17,6 @@ PLANE = 6  # dimensions of the grid on which near points are found
 STEPS = 32  # of the sampler, for models that cannot draw data
 
 
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise ValueError where value is no integer of at least `least`."""
-    if not (isinstance(value, int | np.integer) and value >= least):
-        raise ValueError(f"{name}: wanted an integer of at least {least}, got {value!r}")
-
-
 def data(model: Any, n: int, seed: int = 0) -> torch.Tensor:
     """n data of a law, or samples of a denoiser that has no data, (n, D) float64."""
     if hasattr(model, "draw"):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._arrays import is_torch, read_rows, to_float
+from fastthermo._arrays import is_torch, read_rows, to_float, whole
 from fastthermo.critical.newton import CHUNK, coarse, downhill, force, newton
-from fastthermo.critical.starts import averages, bins, check_count, clusters, data, firsts, spread
+from fastthermo.critical.starts import averages, bins, clusters, data, firsts, spread
 from fastthermo.response import DENSE, susceptibility
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def fixed_points(
     ValueError that names the argument: a beta, a number of starts or a tolerance that cannot be.
     """
     betas, single = _read_beta(beta)
-    check_count("n", n)
-    check_count("newton_starts", newton_starts, 0)
+    whole("n", n, 1)
+    whole("newton_starts", newton_starts, 0)
     if not 0 <= tolerance < np.inf:
         raise ValueError(f"tolerance: wanted a finite number of at least 0, got {tolerance}")
     rows, numpy, shape = _read_starts(model, starts, n, seed)

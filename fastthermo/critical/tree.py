@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastthermo._arrays import whole
 from fastthermo.critical.branch import check_betas
 from fastthermo.critical.newton import downhill, force
-from fastthermo.critical.starts import check_count
 from fastthermo.ensemble.mixture import check_split
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def symmetry_breaking(
             raise ValueError("classes: wanted data that vary, got states that are all the same: nothing can part")
         betas = 0.3 / variance, 30 / variance
     check_betas(betas)
-    check_count("temperatures", temperatures)
+    whole("temperatures", temperatures, 1)
     means = torch.as_tensor(np.stack([part.data_mean for part in classes.values()]), device=law.device)
     count = len(means)
     scale = float((means - means.mean(0)).norm(dim=1).square().mean().sqrt()) or 1.0
