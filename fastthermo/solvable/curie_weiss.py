@@ -21,6 +21,7 @@ from fastthermo._arrays import check_leading
 from fastthermo.solvable.base import ClosedForm, Product, Sums, Tensor, simplex_basis, streams
 
 STEP, TAIL = 0.7, 9.0
+EXACT = 40.0  # from where softplus(x) is x in float64; torch takes it so from 20, 2e-9 a spin
 
 
 class _Nodes(NamedTuple):
@@ -113,7 +114,7 @@ class CurieWeiss(ClosedForm):
         """log 2^-n sum_y exp(K M^2/2n + b.(y - reference)), its nodes' log weights, twice the fields on the spins."""
         x, g = (t.to(b.device) for t in self._fields(coupling))
         local = 2 * sign[:, None] * (b[:, None] + g[:, None])  # (B, G, S)
-        spin = sign[:, None] * g[:, None] + softplus(-local) - math.log(2)
+        spin = sign[:, None] * g[:, None] + softplus(-local, threshold=EXACT) - math.log(2)
         log_w = -x * x / 2 + self._group * spin.sum(2)
         return log_w.logsumexp(1) + math.log(STEP / math.sqrt(2 * math.pi)), log_w, local
 

@@ -113,6 +113,11 @@ def test_temperatures_of_curie_weiss_data_add() -> None:
     assert found == pytest.approx(want, rel=1e-5)
 
 
+def test_a_million_spins_without_a_field_have_no_magnetisation() -> None:
+    law = solvable.curie_weiss(10**6, 10.2).symmetric()
+    assert abs(law.mean(np.zeros((1, 1)), 1.0)[0, 0]) / 1e3 < 1e-8
+
+
 @pytest.mark.parametrize(("n", "value"), [(10, 0.900457584404883), (100, 0.906929878680136), (1000, 0.908846336711716)])
 def test_critical_magnetization_of_curie_weiss_data_scales_as_the_fourth_root(n: int, value: float) -> None:
     m, p = solvable.curie_weiss(n, 1.0).magnetization()
