@@ -95,7 +95,7 @@ class GaussianMixture(ClosedForm):
             r = logits.argmax(1)[:, None]
             g_r = g.gather(1, r[..., None].expand(-1, 1, g.shape[2]))
             t = mu - mu[r]
-            difference = (t * (mu + mu[r] - 2 * h[:, None])).sum(2)
+            difference = (t * (g + g_r)).sum(2)
             tau_step = b * (v[r] - v) * tau * tau.gather(1, r)
             exponent = tau * difference + tau_step * square.gather(1, r)
             logits = prior - prior.gather(1, r) - b * exponent / 2

@@ -85,6 +85,15 @@ def test_two_gaussians_by_their_hyperbolic_formula(h: float, s: float) -> None:
     assert float(law.mean(np.array([h]), 1 / s)[0]) == same(want)
 
 
+def test_mixtures_far_from_the_origin_keep_their_digits() -> None:
+    offset, h = 1e8, np.array([[0.0123]]) + 1e8
+    means = np.array([[1.1], [-0.9], [0.3]]) + offset
+    far, near = (solvable.gaussian_mixture(mu, [0.0, 0.1, 0.2]) for mu in (means, means - offset))
+    found, want = far.boltzmann(h, 30.0), near.boltzmann(h - offset, 30.0)
+    for name in ("log_evidence", "force", "entropy", "energy_variance"):
+        np.testing.assert_allclose(getattr(found, name), getattr(want, name), rtol=1e-14, err_msg=name)
+
+
 def test_critical_point_of_two_gaussians() -> None:
     """s_c = m^2 - v"""
     law = solvable.gaussian_mixture([[2.0], [-2.0]], 1.0)
