@@ -215,4 +215,5 @@ def _cumulative(model: Any, start: torch.Tensor, axis: torch.Tensor, c: torch.Te
     length = (c[1:] - c[:-1])[None, :, None] * axis[:, None]
     pieces = _work(model, edges.flatten(0, 1), length.flatten(0, 1), beta).reshape(len(start), n - 1)
     total = torch.cat([pieces.new_zeros(len(start), 1), pieces.cumsum(1)], 1)
-    return total - _work(model, first, -c[0] * axis, beta, PANELS)[:, None]
+    k = int(c.abs().argmin())  # from there to the start is at most half a piece
+    return total - total[:, k : k + 1] - _work(model, start + c[k] * axis, -c[k] * axis, beta)[:, None]

@@ -71,6 +71,11 @@ def test_slices_agree_with_and_without_a_free_energy() -> None:
     assert found.free_energy == pytest.approx(want.free_energy, abs=1e-12)
 
 
+def test_slices_of_a_sharp_landscape_are_anchored_near_their_origin() -> None:
+    want, found = (ft.potential_slice(one, np.array([0.2]), np.ones(1), 1e4, 1.5, 31) for one in (PAIR, Silent()))
+    assert found.free_energy == pytest.approx(want.free_energy, abs=2e-4)
+
+
 def test_planes_have_the_landscape_of_a_rectangle() -> None:
     law = ft.Ensemble(np.array([[2.0, 0.5], [2.0, -0.5], [-2.0, 0.5], [-2.0, -0.5]]))
     plane = ft.potential_slice(law, np.zeros(2), np.eye(2), 2.0, 2.5, 11)
