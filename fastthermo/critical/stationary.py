@@ -3,7 +3,7 @@
     grad F~ = h - <y>        Hess F~ = 1 - beta C        Morse index = number of gains, eigenvalues of beta C, above 1
 
 F~ grows as |h|^2/2, so over all of its stationary points sum (-1)^index = 1 (Morse): where the points found do not add
-up to that, some are missing.
+up to that, some are missing. Where they do, some may be still: pairs of neighbouring indices add nothing.
 """
 
 from __future__ import annotations
@@ -58,12 +58,15 @@ class FixedPoints:
 
     @property
     def index_sum(self) -> int:
-        """sum (-1)^index, 1 for a complete set."""
+        """sum (-1)^index, 1 for a complete set, and for one that pairs of neighbouring indices are missing from."""
         return int((1 - 2 * (self.index % 2)).sum())
 
     @property
     def complete(self) -> bool:
-        """Whether no point is degenerate and the indices add up to 1, as those of all stationary points do."""
+        """Whether no point is degenerate and the indices add up to 1, as those of all stationary points do.
+
+        Necessary for a complete set, not sufficient: a minimum and a saddle that are both missing do not show.
+        """
         return self.index_sum == 1 and not self.degenerate.any()
 
     def __repr__(self) -> str:
