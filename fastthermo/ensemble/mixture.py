@@ -43,6 +43,12 @@ class Mixture(Mapping[Any, "Ensemble"]):
         q, inner = self.whole._read(field, beta)
         return q.rows(self._softmax(self._moments(inner), inner))
 
+    def class_evidence(self, field: Any, beta: Any) -> Any:
+        """log p(field | c) up to a constant of the query, (B, C), also where posteriors round to 0. Values only."""
+        q, inner = self.whole._read(field, beta)
+        relative = ops_module().relative_evidence(self._moments(inner), *(x.detach() for x in inner))
+        return q.rows(relative.mT - relative.new_tensor(self.log_priors))
+
     def resolve(self, field: Any, beta: Any) -> tuple[BoltzmannState, Any]:
         """The state of the whole ensemble and the class posterior (B, C), in one pass over the data. Values only."""
         q, inner = self.whole._read(field, beta)

@@ -76,14 +76,13 @@ def total_variation(classes: Any, process: Process, t: float, n: int = 128, seed
     """The distance TV(p_t(.|c), p_t(.|c')) of every two noised classes, shape (C, C), n noised data a class."""
     y = stratified(classes, n, seed)
     field = noised_field(classes.whole, process, t, y, seed)
-    return distances(host(classes.class_posterior(field, float(process.beta(t)))), classes.log_priors)
+    return distances(host(classes.class_evidence(field, float(process.beta(t)))))
 
 
-def distances(posterior: np.ndarray, log_priors: np.ndarray) -> Estimate:
-    """TV of every two classes (C, C) from the class posteriors (C n, C) of n noised data of each."""
-    count = len(log_priors)
-    with np.errstate(divide="ignore"):
-        log_p = np.log(posterior.reshape(count, -1, count)) - log_priors
+def distances(evidence: np.ndarray) -> Estimate:
+    """TV of every two classes (C, C) from the class evidences (C n, C) of n noised data of each."""
+    count = evidence.shape[1]
+    log_p = evidence.reshape(count, -1, count)
     own = np.einsum("cnc->cn", log_p)
     value, error = average(np.abs(np.tanh((own[:, :, None] - log_p) / 2)).swapaxes(1, 2))
     return Estimate((value + value.T) / 2, np.hypot(error, error.T) / 2)

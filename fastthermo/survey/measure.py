@@ -116,6 +116,7 @@ def open_survey(folder: Path, what: Survey, t: np.ndarray) -> Any:
 
 def measure(store: Any, what: Survey, progress: bool | None) -> None:
     """The rows of the store that are not there yet."""
+    from scipy.special import softmax
     from tqdm import tqdm
 
     ensemble, process, settings = what.ensemble, what.process, what.settings
@@ -147,11 +148,12 @@ def measure(store: Any, what: Survey, progress: bool | None) -> None:
             singular = score_singular_values(ensemble, process, s, what.sizes["point"], seed=settings.seed)
             values["singular_dimension"] = singular_dimension(singular)
         if what.classes is not None:
-            p = host(what.classes.class_posterior(noised_field(ensemble, process, s, staged, settings.seed), beta))
-            count = len(what.classes)
+            field = noised_field(ensemble, process, s, staged, settings.seed)
+            evidence, count = host(what.classes.class_evidence(field, beta)), len(what.classes)
+            p = softmax(evidence + what.classes.log_priors, 1)
             found = {
                 "class_posterior": average(p.reshape(count, -1, count).swapaxes(1, 2)),
-                "total_variation": distances(p, what.classes.log_priors),
+                "total_variation": distances(evidence),
             }
             for name, (mean, error) in found.items():
                 values[name], values[f"{name}_error"] = mean, error

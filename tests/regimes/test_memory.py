@@ -132,6 +132,14 @@ def test_classes_that_never_part_have_no_window() -> None:
     assert np.isnan(found.upper.error).all()
 
 
+@pytest.mark.parametrize("rare", [-1.0, -700.0, -800.0])
+def test_rare_classes_part_as_common_ones_do(rare: float) -> None:
+    points, labels = np.array([[1.0, 0.0], [-1.0, 0.0], [-1.0, 1.0]]), [0, 1, 1]
+    want = ft.critical_windows(ft.Ensemble(points).split(labels), VE, times=6, n=16)
+    found = ft.critical_windows(ft.Ensemble(points, np.array([0, rare, rare])).split(labels), VE, times=6, n=16)
+    np.testing.assert_allclose(found.distance.value, want.distance.value, rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.parametrize(
     "ask",
     [
