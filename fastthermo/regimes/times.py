@@ -116,7 +116,7 @@ def energy_variance(law: Any, field: Any) -> np.ndarray:
     rows = host(field).reshape(-1, law.dimension)
     reach = np.linalg.norm(rows - law.data_mean, axis=1)
     width = law.data_variance
-    beta = 1e-9 / (width + reach * math.sqrt(width) + 1e-300)  # |beta H| << 1: the weights are the prior's
+    beta = 1e-30 / (width + reach * math.sqrt(width) + 1e-300)  # |beta H| << 1, of rare far states too
     return host(law.boltzmann(field, beta).energy_variance)
 
 

@@ -146,6 +146,16 @@ def test_the_variance_of_energies_is_that_over_the_states_with_their_weights() -
     np.testing.assert_allclose(condensation_temperature(ens, h), np.sqrt(variance / (2 * np.log(200))), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("rare", "far"), [(-20.0, 1e3), (-30.0, 1e6), (-60.0, 1e9)])
+def test_rare_far_states_count_in_the_variance_of_energies(rare: float, far: float) -> None:
+    y, h, w = np.array([1.0, -1.0, far]), 0.3, np.exp([0, 0, rare]) / (2 + np.exp(rare))
+    energy = (y - h) ** 2 / 2 - (1 - h) ** 2 / 2
+    want = w @ (energy - w @ energy) ** 2
+    law = ft.Ensemble(y[:, None], np.array([0, 0, rare]))
+    found = condensation_temperature(law, np.array([[h]]))
+    assert found[0] == pytest.approx(np.sqrt(want / (2 * np.log(3))), rel=1e-12)
+
+
 def test_condensation_of_states_of_any_length_solves_its_equation() -> None:
     ens = ft.Ensemble(CLOUD + 2)
     t = ft.condensation_time(ens, OU)
