@@ -161,5 +161,8 @@ def _log_size(law: Any, size: float | None) -> float:
 
 
 def rem_participation(temperature: Any) -> np.ndarray:
-    """sum w^2 of the Gaussian random energy model for N -> infinity at T/T_cond: max(0, 1 - T/T_cond)."""
-    return np.maximum(0, 1 - np.asarray(temperature, dtype=np.float64))
+    """sum w^2 of the Gaussian random energy model for N -> infinity at T/T_cond >= 0: max(0, 1 - T/T_cond)."""
+    ratio = np.asarray(temperature, dtype=np.float64)
+    if not (ratio >= 0).all():
+        raise ValueError(f"temperature: wanted numbers of at least 0, got {ratio[~(ratio >= 0)].flat[0]}")
+    return np.maximum(0, 1 - ratio)

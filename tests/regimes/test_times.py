@@ -182,6 +182,12 @@ def test_participation_falls_towards_that_of_the_random_energy_model() -> None:
     assert abs(shares[2] - 0.553) < 3 * np.hypot(errors[2], 0.002)
 
 
+def test_temperatures_below_zero_have_no_participation() -> None:
+    assert rem_participation([0.0, 0.25, 2.0]) == pytest.approx([1, 0.75, 0])
+    with pytest.raises(ValueError, match=r"temperature: wanted .*got -1\.0"):
+        rem_participation(-1.0)
+
+
 @pytest.mark.parametrize(
     "call",
     [
