@@ -40,8 +40,8 @@ def resolved(axis: Axis, draws: int) -> tuple[np.ndarray, np.ndarray]:
     needed = worst.min(1).max() / RESOLVED**2
     if draws < needed:
         raise ValueError(
-            f"draws: wanted at least {needed:.2g} a sample, for a window between the rounding of the transition and "
-            f"condensation on single draws, got {draws}"
+            f"draws: wanted at least {np.ceil(needed):.0f} a sample, for a window between the rounding of the "
+            f"transition and condensation on single draws, got {draws}"
         )
     epsilon, root = (_around(i, row <= draws * RESOLVED**2) for i, row in zip(worst.argmin(1), noise, strict=True))
     return epsilon, root**FIELDS * scale
