@@ -68,6 +68,18 @@ def test_curves_that_do_not_cross_say_so() -> None:
     assert np.isnan(at.value)
 
 
+def test_curves_that_are_equal_far_from_the_transition_cross_only_at_it() -> None:
+    t = np.linspace(0.5, 1.5, 41)
+    for rounding in (0, 2.0**-52):
+        far = {s: 2 / 3 / (1 + np.exp((t - 1.03) * s)) + rounding * (-1) ** np.arange(41) for s in (100, 200, 400)}
+        far[200] = far[200] - 2 * rounding * (-1) ** np.arange(41)
+        assert all(abs(at.value - 1.03) < 0.025 for at in binder_crossings(t, far).values())
+
+
+def test_a_ratio_without_moments_is_not_a_number() -> None:
+    np.testing.assert_allclose(binder_ratio([0, 1], [0, 1]), [np.nan, 2 / 3])
+
+
 def synthetic(seed: int, relative: float = 0.01) -> tuple[np.ndarray, ...]:
     """T_c = 1, nu = 1.3, kappa = -0.4/1.3."""
     rng = np.random.default_rng(seed)

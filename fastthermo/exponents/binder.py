@@ -9,15 +9,20 @@ import numpy as np
 from fastthermo.regimes import Estimate
 
 BOOTSTRAP = 200
+SAME = 1e-14  # difference of ratios that are equal but for rounding, as far below T_c, where all are 2/3
 
 
 def binder_ratio(m2: Any, m4: Any) -> np.ndarray:
-    """1 - <m^4> / (3 <m^2>^2): 2/3 in an ordered phase, 0 for a Gaussian m; a ValueError for negative moments."""
+    """1 - <m^4> / (3 <m^2>^2): 2/3 in an ordered phase, 0 for a Gaussian m, NaN for m = 0.
+
+    Raises ValueError for negative moments.
+    """
     m2, m4 = np.asarray(m2, dtype=np.float64), np.asarray(m4, dtype=np.float64)
     for name, moment in (("m2", m2), ("m4", m4)):
         if (moment < 0).any():
             raise ValueError(f"{name}: wanted averages of an even power, at least 0, got {moment.min()}")
-    ratio: np.ndarray = 1 - m4 / (3 * m2**2)
+    with np.errstate(invalid="ignore"):
+        ratio: np.ndarray = 1 - m4 / (3 * m2**2)
     return ratio
 
 
@@ -31,7 +36,8 @@ def binder_crossings(
     control : (T,), increasing.
     ratios : size -> (T,), or (R, T) of R independent replicas, which are resampled for the error; NaN error without.
 
-    Monotone cubic interpolation (PCHIP) between the measurements. NaN where two curves do not cross.
+    Monotone cubic interpolation (PCHIP) between the measurements. NaN where two curves do not cross; curves that only
+    touch, or are equal far from T_c, do not.
 
     Raises
     ------
@@ -51,7 +57,9 @@ def binder_crossings(
     found = {}
     for a, b in zip(list(drawn)[:-1], list(drawn)[1:], strict=True):
         rows = min(len(drawn[a]), len(drawn[b]))
-        at = _first_crossing(t, drawn[b][:rows] - drawn[a][:rows])
+        difference = drawn[b][:rows] - drawn[a][:rows]
+        difference[np.abs(difference) < SAME] = 0
+        at = _first_crossing(t, difference)
         error = float(np.nanstd(at[1:], ddof=1)) if np.isfinite(at[1:]).sum() > 1 else float("nan")
         found[a, b] = Estimate(float(at[0]), error)
     return found
@@ -72,7 +80,8 @@ def _first_crossing(t: np.ndarray, difference: np.ndarray) -> np.ndarray:
     from scipy.optimize.elementwise import find_root
 
     sign = np.sign(difference)
-    change = sign[:, :-1] * sign[:, 1:] <= 0
+    before = np.maximum.accumulate(np.where(sign != 0, np.arange(len(t)), 0), axis=1)  # the last that is not 0
+    change = np.take_along_axis(sign, before[:, :-1], 1) * sign[:, 1:] < 0
     crosses, i = change.any(1), change.argmax(1)
     coefficients = PchipInterpolator(t, difference, axis=1).c[:, i, np.arange(len(i))]  # (4, rows)
 
