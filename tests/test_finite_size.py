@@ -76,6 +76,13 @@ def test_curves_that_are_equal_far_from_the_transition_cross_only_at_it() -> Non
         assert all(abs(at.value - 1.03) < 0.025 for at in binder_crossings(t, far).values())
 
 
+def test_errors_from_three_replicas_are_those_of_their_mean() -> None:
+    t, shift = np.linspace(-1, 1, 5), np.array([[0.1], [0.25], [0.31]])
+    (at,) = binder_crossings(t, {1: np.zeros((3, 5)), 2: t - shift}, bootstrap=4000).values()
+    assert at.value == pytest.approx(shift.mean())
+    assert at.error == pytest.approx(shift.std(ddof=1) / np.sqrt(3), rel=0.04)
+
+
 def test_a_ratio_without_moments_is_not_a_number() -> None:
     np.testing.assert_allclose(binder_ratio([0, 1], [0, 1]), [np.nan, 2 / 3])
 
@@ -139,6 +146,14 @@ def test_a_collapse_from_replicas_by_bootstrap_agrees_with_the_likelihood() -> N
     assert drawn.inverse_nu.value == pytest.approx(1 / 1.3, abs=0.05)
     assert 0.4 < drawn.kappa.error / curved.kappa.error < 2.5
     del error
+
+
+def test_errors_of_a_collapse_of_two_replicas_are_those_of_their_mean() -> None:
+    control, size, first, error = synthetic(0)
+    rows = np.stack([first, synthetic(1)[2]])
+    one, two = (collapse(control, size, row, np.hypot(rows.std(0), 0.1 * error)).critical.value for row in rows)
+    found = collapse(control, size, rows, 0.1 * error, start=(1, 0.8, -0.3), bootstrap=60).critical.error
+    assert found == pytest.approx(abs(one - two) / 2, rel=0.15)
 
 
 def test_a_known_kappa_is_kept() -> None:

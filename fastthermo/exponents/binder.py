@@ -66,11 +66,16 @@ def binder_crossings(
 
 
 def _resampled(curve: np.ndarray, bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """Means over replicas drawn with replacement, (bootstrap, T); none for a single replica."""
+    """Means over replicas drawn with replacement, (bootstrap, T); none for a single replica.
+
+    Such means scatter by (n - 1)/n of the variance of a mean: their deviations are stretched.
+    """
     n = len(curve)
     if n < 2:
         return curve[:0]
-    means: np.ndarray = rng.multinomial(n, np.full(n, 1 / n), bootstrap) / n @ curve
+    mean = curve.mean(0)
+    deviations = rng.multinomial(n, np.full(n, 1 / n), bootstrap) / n @ (curve - mean)
+    means: np.ndarray = mean + np.sqrt(n / (n - 1)) * deviations
     return means
 
 

@@ -72,7 +72,8 @@ def collapse(
     error : (n,) standard errors besides the scatter of replicas; needed where there is one replica only.
     kappa : its value where known, 0 for a Binder ratio.
     start : T_c, 1/nu, kappa to search from; by default several.
-    bootstrap : resamplings of the replicas, at least 2, for the statistical error; 0 takes the likelihood's curvature.
+    bootstrap : resamplings of the replicas, at least 2, for the statistical error, which is too small with fewer than
+        5 replicas; 0 takes the likelihood's curvature.
 
     Raises
     ------
@@ -91,7 +92,8 @@ def collapse(
     if bootstrap:
         drawn = np.random.default_rng(seed).integers(0, len(data.rows), (bootstrap, len(data.rows)))
         fits = np.stack([_search(data.resampled(index), kappa, best[None])[:3] for index in drawn])
-        deviation = fits.std(0, ddof=1)
+        replicas = len(data.rows)  # their resampled means scatter by (R - 1)/R of the variance of a mean
+        deviation = fits.std(0, ddof=1) * math.sqrt(replicas / (replicas - 1))
     else:
         deviation = _laplace(data, kappa, best)
     if kappa is not None:
