@@ -30,6 +30,20 @@ def test_bath_of_two_deltas_is_the_curie_weiss_model(sites: int, beta: float) ->
     assert nodes.weights @ inside**2 == pytest.approx(((sites * (p @ m**2)) - 1) / (sites - 1), rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("sites", [1, 3])
+@pytest.mark.parametrize("beta", [1e-3, 1.0, 1e4, 1e6])
+def test_no_narrow_mode_of_a_bath_is_lost(sites: int, beta: float) -> None:
+    """Z_M is a sum over the configurations of the sites."""
+    y, p = np.array([1.0, -1.0, 0.2]), np.array([0.5, 0.3, 0.2])
+    bath = Bath(ft.Ensemble(y[:, None], np.log(p)), sites)
+    which = np.array(list(itertools.product(range(3), repeat=sites)))
+    want = np.log((p[which].prod(1) * np.exp(-beta / 2 * sites * y[which].var(1))).sum())
+    assert bath.nodes(beta).log_partition == pytest.approx(want, rel=1e-12, abs=1e-12)
+    if beta >= 1e4:
+        field = bath.sample(beta, 4000).field
+        assert (np.abs(field - y) < 0.1).mean(0) == pytest.approx(p**sites / (p**sites).sum(), abs=0.03)
+
+
 @pytest.mark.parametrize("law", [PAIR, solvable.gaussian(1.0), solvable.gaussian_mixture([[2.0], [-1.0]], 0.5)])
 def test_one_site_is_the_diffusing_particle(law: Any) -> None:
     nodes = Bath(law, 1).nodes(0.8)

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastthermo.solvable.curie_weiss import CurieWeiss
+from fastthermo.solvable.gaussian import Gaussian
+from fastthermo.solvable.mixture import GaussianMixture
+
 if TYPE_CHECKING:
     import torch
 
@@ -134,17 +138,12 @@ class Bath:
         return FieldSample(torch.as_tensor(fields, device=self.law.device), log_z, 0.0)
 
     def _range(self, beta: float) -> tuple[float, float]:
-        """Beyond which the density is below exp(-TAIL) of its value at the data mean."""
-        centre = float(np.asarray(self.law.data_mean).reshape(-1)[0])
-        width = math.sqrt(self.law.data_variance + 1 / beta)
-        reach = width * 2.0 ** np.arange(-4, 12)
-        ends = []
-        for sign in (-1, 1):
-            log_p = self._log_density(np.r_[centre, centre + sign * reach], beta)
-            inside = np.flatnonzero(log_p[1:] > log_p[0] - TAIL)
-            ends.append(centre + sign * reach[min(len(reach) - 1, inside[-1] + 1 if len(inside) else 0)])
-        margin = 10 / math.sqrt(self.sites * beta)
-        return ends[0] - margin, ends[1] + margin
+        """Beyond which the density is below exp(-TAIL) of that inside. Outside the hull of the states it only falls."""
+        low, high = _hull(self.law)
+        top = self._log_density(np.array([low, (low + high) / 2, high]), beta).max()
+        reach = 10 / math.sqrt(self.sites * beta) * 2.0 ** np.arange(60)
+        below, above = (self._log_density(ends, beta) < top - TAIL for ends in (low - reach, high + reach))
+        return low - reach[below.argmax()], high + reach[above.argmax()]
 
     def _log_density(self, h: np.ndarray, beta: float) -> np.ndarray:
         import torch
@@ -189,6 +188,16 @@ class Bath:
 def _check_beta(beta: float) -> None:
     if not 0 < beta < math.inf:
         raise ValueError(f"beta: wanted a finite positive number, got {beta}")
+
+
+def _hull(law: Any) -> tuple[float, float]:
+    """The least and the largest state of a law in one dimension, or mean of a Gaussian of it."""
+    if isinstance(law, CurieWeiss):
+        return -math.sqrt(law.n), math.sqrt(law.n)
+    points = (
+        law.means if isinstance(law, GaussianMixture) else law.data_mean if isinstance(law, Gaussian) else law.data()
+    )
+    return float(points.min()), float(points.max())
 
 
 def _step(evidence: torch.Tensor, most: float) -> float:
