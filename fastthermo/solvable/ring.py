@@ -1,12 +1,14 @@
 """Data of the Ising ring: n spins with prior phi ~ exp(K sum_i y_i y_{i+1}), by transfer matrices.
 
 Relative to the spins along the field every weight is at most 1, and every entry of a product of transfer matrices a sum
-of positive terms. With A the product from site i to j, B from j around to i and Z their trace,
+of positive terms, kept as its logarithm: in rings that cannot follow their field all of a product may be below 1e-308.
+With A the product from site i to j, B from j around to i and Z their trace,
 
     C_ij = 4 (A_00 A_11 det B + B_01 B_10 det A) / Z^2
 
-has two terms of one sign for K > 0: no correlation is a difference. With u = tanh K, critical at
-s = (1+u)/(1-u) (1-u^n)/(1+u^n).
+has two terms of one sign for K > 0 or n even: no correlation is a difference. With u = tanh K, critical at
+s = (1+u)/(1-u) (1-u^n)/(1+u^n). Where K < 0 and n is odd, a bond at least is frustrated: u^n -> -1, 1 + u^n and the
+like are expm1 of log |u|, and C_ij = 4 (A_00 A_11 B_00 B_11 - A_01 A_10 B_01 B_10) / Z^2, whose terms are at most 1.
 """
 
 from __future__ import annotations
@@ -44,15 +46,14 @@ class IsingRing(ClosedForm):
     @property
     def prior_entropy(self) -> float:
         """Of the configurations, in nats: log Z - K d log Z / dK."""
-        u = math.tanh(self.K)
-        neighbours = (u + u ** (self.n - 1)) / (1 + u**self.n)
+        neighbours = float(self._correlations(np.ones(1))[0])
         return self._log_normaliser + self.n * (abs(self.K) - self.K * neighbours)
 
     def principal(self, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Fourier modes of the correlations (u^l + u^(n-l)) / (1 + u^n)."""
         check_leading(k, self.n)
-        u, distance = math.tanh(self.K), np.arange(self.n)
-        spectrum = np.fft.fft((u**distance + u ** (self.n - distance)) / (1 + u**self.n)).real
+        distance = np.arange(self.n)
+        spectrum = np.fft.fft(self._correlations(distance)).real
         mode = np.arange(self.n)
         frequency = (mode + 1) // 2
         chosen = np.argsort(-spectrum[frequency], kind="stable")[:k]
@@ -84,30 +85,48 @@ class IsingRing(ClosedForm):
     @cached_property
     def _log_normaliser(self) -> float:
         """log sum_y exp(K sum y y') - n |K|"""
-        u = math.tanh(abs(self.K))
-        wrap = u**self.n if self.K > 0 or self.n % 2 == 0 else -(u**self.n)
-        return self.n * math.log1p(math.exp(-2 * abs(self.K))) + math.log1p(wrap)
+        if not self._frustrated:
+            return self.n * math.log1p(math.exp(-2 * abs(self.K))) + math.log1p(math.tanh(abs(self.K)) ** self.n)
+        q, log_u = self._unlike
+        relative = -math.expm1(self.n * log_u) / (2 * self.n * q)
+        return math.log(2 * self.n) - 2 * abs(self.K) + self.n * math.log1p(q) + math.log(relative)
 
-    def _transfer(self, sign: Tensor, b: Tensor, coupling: float) -> Tensor:
-        """(B, n, 2, 2), from site i to i + 1; the second index of each pair is the spin against the field."""
-        bond = coupling * sign * sign.roll(-1, 1)
-        like, unlike = (bond - abs(coupling)).exp(), (-bond - abs(coupling)).exp()
+    @property
+    def _frustrated(self) -> bool:
+        return self.K < 0 and self.n % 2 == 1
+
+    @property
+    def _unlike(self) -> tuple[float, float]:
+        """q = exp(-2|K|), but 1e-300 at least, where ratios have reached their limits, and log |u| = -2 atanh q."""
+        q = max(math.exp(-2 * abs(self.K)), TINY)
+        return q, -2 * math.atanh(q)
+
+    def _correlations(self, distance: np.ndarray) -> np.ndarray:
+        """<y_0 y_l> without a field at distances l from 0 to n."""
+        if not self._frustrated:
+            u = math.tanh(self.K)
+            return (u**distance + u ** (self.n - distance)) / (1 + u**self.n)
+        _, log_u = self._unlike
+        around = np.expm1((self.n - 2 * distance) * log_u) / math.expm1(self.n * log_u)
+        correlations: np.ndarray = (-1.0) ** distance * np.exp(distance * log_u) * around
+        return correlations
+
+    def _transfer(self, sign: Tensor, b: Tensor) -> Tensor:
+        """Logarithms (B, n, 2, 2), from site i to i + 1; the second of each pair of indices is against the field."""
+        bond = self.K * sign * sign.roll(-1, 1)
+        like, unlike = bond - abs(self.K), -bond - abs(self.K)
         pair = torch.stack([like, unlike, unlike, like], -1).unflatten(-1, (2, 2))
-        site = torch.stack([torch.zeros_like(b), -2 * b.abs()], -1).exp()
-        return site[..., None] * pair
+        site = torch.stack([torch.zeros_like(b), -2 * b.abs()], -1)
+        return site[..., None] + pair
 
     def _sums(self, h: Tensor, beta: Tensor) -> Sums:
         sign = torch.where(h < 0, -1.0, 1.0).to(h)
         b = beta[:, None] * h
-        transfer = self._transfer(sign, b, self.K)
-        cycle, log_scale = _cycles(transfer)
-        trace = cycle[..., 0, 0] + cycle[..., 1, 1]
-        flip = cycle[..., 1, 1] / trace
-        log_trace = trace[:, 0].log() + log_scale[:, 0]
+        transfer = self._transfer(sign, b)
+        log_z, flip = _trace(_cycles(transfer))
         excess, variance = _energy(transfer, 2 * h.abs())
-        log_sum = log_trace - self._log_normaliser
-        squares, log_squares = _cycles(transfer**2)
-        square = (squares[:, 0, 0, 0] + squares[:, 0, 1, 1]).log() + log_squares[:, 0]
+        log_sum = log_z[:, 0] - self._log_normaliser
+        square = _trace(_cycles(2 * transfer)[:, :1])[0][:, 0]
         energy = (sign - h).square().sum(1) / 2
         return Sums(
             log_evidence=log_sum - beta * energy,
@@ -116,76 +135,85 @@ class IsingRing(ClosedForm):
             regularised_energy=energy + excess,
             entropy=log_sum + beta * excess,
             energy_variance=variance,
-            participation=(square - 2 * log_trace).clamp_max(0).exp(),
+            participation=(square - 2 * log_z[:, 0]).clamp_max(0).exp(),
         )
 
     def _product(self, h: Tensor, beta: Tensor) -> Product:
         n = self.n
         sign = torch.where(h < 0, -1.0, 1.0).to(h)
         b = beta[:, None] * h
-        transfer = self._transfer(sign, b, self.K)
-        cycle, log_scale = _cycles(transfer)
-        trace = cycle[..., 0, 0] + cycle[..., 1, 1]
-        log_z = trace.log() + log_scale
-        flip = cycle[..., 1, 1] / trace
-        arcs = [(transfer, torch.zeros_like(b))]
+        transfer = self._transfer(sign, b)
+        log_z, flip = _trace(cycle := _cycles(transfer))
+        stay = (cycle[..., 0, 0] - log_z).exp()
+        arcs = [transfer]
         for length in range(1, n - 1):
-            arcs.append(_scaled(arcs[-1][0] @ transfer.roll(-length, 1), arcs[-1][1]))
+            arcs.append(_times(arcs[-1], transfer.roll(-length, 1)))
         log_det = math.log(max(-math.expm1(-4 * abs(self.K)), TINY)) - 2 * b.abs()
         total = log_det.sum(1, keepdim=True)
         sign_det = math.copysign(1.0, self.K)
         inside = torch.zeros_like(b)  # log |det A| of the arcs from every site
-        bands = [4 * flip * cycle[..., 0, 0] / trace]  # C[i, i + length]
+        bands = [4 * flip * stay]  # C[i, i + length]
         for length in range(1, n):
             inside = inside + log_det.roll(1 - length, 1)
-            (a, log_a), (r, log_r) = arcs[length - 1], (x.roll(-length, 1) for x in arcs[n - length - 1])
-            first = (_log(a, 0, 0) + _log(a, 1, 1) + 2 * log_a + (total - inside) - 2 * log_z).exp()
-            second = (_log(r, 0, 1) + _log(r, 1, 0) + 2 * log_r + inside - 2 * log_z).exp()
-            bands.append(4 * (sign_det ** (n - length) * first + sign_det**length * second))
+            a, r = arcs[length - 1], arcs[n - length - 1].roll(-length, 1)
+            same, other = a[..., 0, 0] + a[..., 1, 1] - 2 * log_z, r[..., 0, 1] + r[..., 1, 0] - 2 * log_z
+            if self._frustrated:
+                same, other = same + r[..., 0, 0] + r[..., 1, 1], other + a[..., 0, 1] + a[..., 1, 0]
+                bands.append(4 * sign * sign.roll(-length, 1) * (same.exp() - other.exp()))
+                continue
+            first, second = (same + (total - inside)).exp(), (other + inside).exp()
+            bands.append(4 * sign_det**length * (first + second))
         i = torch.arange(n, device=h.device)
         c = torch.stack(bands, 1)[:, (i - i[:, None]) % n, i[:, None]]
         return lambda v: v @ c
 
 
-def _log(x: Tensor, i: int, j: int) -> Tensor:
-    return x[..., i, j].clamp_min(TINY).log()
+def _times(x: Tensor, y: Tensor) -> Tensor:
+    """The product of matrices (..., 2, 2) from logarithms of their entries, as logarithms."""
+    return torch.logaddexp(x[..., :1] + y[..., :1, :], x[..., 1:] + y[..., 1:, :])
 
 
-def _scaled(x: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """x (..., 2, 2) divided by its largest entry, and the logarithm of what it was divided by so far."""
-    top = x.amax((-2, -1))
-    return x / top[..., None, None], log_scale + top.log()
+def _trace(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of the trace of products once around, and the probability of a spin against the field."""
+    log_z = torch.logaddexp(x[..., 0, 0], x[..., 1, 1])
+    return log_z, (x[..., 1, 1] - log_z).exp()
 
 
-def _cycles(transfer: Tensor) -> tuple[Tensor, Tensor]:
-    """Products once around from every site (B, n, 2, 2), with the logarithm of their scale (B, n), by doubling."""
+def _cycles(transfer: Tensor) -> Tensor:
+    """Products once around from every site (B, n, 2, 2), by doubling."""
     n = transfer.shape[1]
-    power: tuple[Tensor, Tensor] = (transfer, torch.zeros_like(transfer[..., 0, 0]))
-    out, done, length = None, 0, 1
+    power, out, done, length = transfer, None, 0, 1
     while True:
         if n & length:
-            x, log_x = (t.roll(-done, 1) for t in power)
-            out = (x, log_x) if out is None else _scaled(out[0] @ x, out[1] + log_x)
+            x = power.roll(-done, 1)
+            out = x if out is None else _times(out, x)
             done += length
         if done == n:
             assert out is not None
             return out
-        x, log_x = power
-        power = _scaled(x @ x.roll(-length, 1), log_x + log_x.roll(-length, 1))
+        power = _times(power, power.roll(-length, 1))
         length *= 2
 
 
 def _energy(transfer: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of the energy sum_i cost_i [spin i against the field], (B,): a product of truncated series."""
-    against = cost[..., None] * transfer[..., 1, :]
-    first = torch.stack([torch.zeros_like(against), against], -2)
-    series = [transfer, first, cost[..., None, None] * first]
-    while (n := transfer.shape[1]) > 1:
-        (a0, a1, a2), (b0, b1, b2) = ([x[:, i : n // 2 * 2 : 2] for x in series] for i in (0, 1))
-        pairs = [a0 @ b0, a0 @ b1 + a1 @ b0, a0 @ b2 + 2 * (a1 @ b1) + a2 @ b0]
-        top = pairs[0].amax((-2, -1), keepdim=True)
-        series = [torch.cat([x / top, y[:, n // 2 * 2 :]], 1) for x, y in zip(pairs, series, strict=True)]
-        transfer = series[0]
-    z, z1, z2 = (x[:, 0].diagonal(dim1=1, dim2=2).sum(1) for x in series)
-    mean = z1 / z
-    return mean, (z2 / z - mean**2).clamp_min(0)
+    """Mean and variance of the energy sum_i cost_i [spin i against the field], (B,).
+
+    Along every stretch of the ring and for both spins at its ends: the weight, and given these the mean and variance.
+    """
+    zero = torch.zeros_like(cost)
+    mean = torch.stack([zero, zero, cost, cost], -1).unflatten(-1, (2, 2))
+    parts = [transfer, mean, torch.zeros_like(mean)]
+    while (n := parts[0].shape[1]) > 1:
+        a, b = ([x[:, i : n // 2 * 2 : 2] for x in parts] for i in (0, 1))
+        along, against = ([x[..., k, None] + y[..., k, None, :] for x, y in zip(a, b, strict=True)] for k in (0, 1))
+        parts = [torch.cat([x, y[:, n // 2 * 2 :]], 1) for x, y in zip(_mixed(along, against), parts, strict=True)]
+    along, against = ([x[:, 0, k, k] for x in parts] for k in (0, 1))
+    _, average, variance = _mixed(along, against)
+    return average, variance
+
+
+def _mixed(a: list[Tensor], b: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Log weight, mean and variance of a mixture of two."""
+    odds, step = b[0] - a[0], b[1] - a[1]
+    p, q = odds.sigmoid(), (-odds).sigmoid()
+    return torch.logaddexp(a[0], b[0]), a[1] + p * step, q * a[2] + p * b[2] + p * q * step**2

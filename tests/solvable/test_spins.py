@@ -34,7 +34,7 @@ def test_ising_data_are_weighted_by_their_coupling() -> None:
 
 @pytest.mark.parametrize(
     ("law", "coupling", "strength"),
-    [(solvable.ising_ring(n, k), ring(n), k) for n in (5, 8) for k in (0.5, -0.7, 0.0, 3.0)]
+    [(solvable.ising_ring(n, k), ring(n), k) for n in (5, 8) for k in (0.5, -0.7, 0.0, 3.0, -19.1, 180.0, -400.0)]
     + [(solvable.curie_weiss(n, k), np.ones((n, n)) / n, k) for n in (5, 8) for k in (0.5, 0.0, 3.0)],
 )
 def test_spins_agree_with_their_enumeration_at_every_temperature(
@@ -51,6 +51,13 @@ def test_spins_agree_with_their_enumeration_at_every_temperature(
             np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-12, atol=1e-12, err_msg=name)
         np.testing.assert_allclose(got.participation, want.participation, rtol=1e-12)
         np.testing.assert_allclose(law.covariance(h, beta), states.covariance(h, beta), atol=1e-12)
+
+
+def test_a_frustrated_ring_has_one_bond_that_is_not_satisfied() -> None:
+    law = solvable.ising_ring(3, -18.0)
+    assert law.boltzmann(np.zeros(3), 0.5).log_evidence == same(-0.75)
+    assert [solvable.ising_ring(3, k).prior_entropy for k in (-18.0, -500.0)] == same([np.log(6)] * 2)
+    assert solvable.ising_ring(3, -500.0).principal(3)[0] == same([4 / 3, 4 / 3, 1 / 3])
 
 
 def test_small_correlations_keep_their_digits() -> None:
