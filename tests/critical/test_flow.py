@@ -29,6 +29,17 @@ def test_tangent_at_the_centre_is_the_ratio_of_densities(start: float, end: floa
     assert np.exp(found.log_growth[-1, 0, 0]) == pytest.approx(density[0] / density[1], rel=2e-7)
 
 
+def test_the_fastest_tangents_are_found_among_many() -> None:
+    """Of an independent pair +-m in each of two directions, each grows by its own ratio of densities."""
+    m, s = np.array([1.0, 0.7]), np.array([[10.0], [0.3]])
+    corners = np.zeros((4, 200))
+    corners[:, :2] = m * [[1, 1], [1, -1], [-1, 1], [-1, -1]]
+    found = ft.lyapunov(ft.Ensemble(corners), VE, np.zeros(200), *s[:, 0], k=2, steps=24)
+    density = np.exp(-(m**2) / (2 * s)) / np.sqrt(s)
+    assert found.log_growth[-1, 0] == pytest.approx(np.log(density[0] / density[1]), abs=1e-3)
+    assert np.abs(found.tangents[0, :, :2]) == pytest.approx(np.eye(2), abs=1e-2)
+
+
 def test_tangents_contract_above_the_critical_temperature_and_expand_below() -> None:
     found = ft.lyapunov(PAIR, VE, np.zeros((1, 1)), 2.0, 0.5, steps=64)
     rate = np.diff(found.log_growth[:, 0, 0])
