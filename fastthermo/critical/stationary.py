@@ -71,8 +71,8 @@ class FixedPoints:
 
     def __repr__(self) -> str:
         found = ", ".join(f"{np.sum(self.index == k)} of index {k}" for k in np.unique(self.index)) or "none"
-        note = "some are degenerate" if self.degenerate.any() else f"indices sum to {self.index_sum}, not 1"
-        note = "complete" if self.complete else note
+        note = f"indices sum to {self.index_sum}" + (", not 1" if self.index_sum != 1 else "")
+        note = "some are degenerate" if self.degenerate.any() else note
         return f"FixedPoints(beta={self.beta:.6g}: {found}; {note})"
 
 

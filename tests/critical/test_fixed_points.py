@@ -78,6 +78,8 @@ def test_indices_of_an_incomplete_set_do_not_add_up_and_it_says_so() -> None:
     assert found.index_sum == 2
     assert not found.complete
     assert "indices sum to 2, not 1" in repr(found)
+    found = ft.fixed_points(PAIR, 2.0, starts=np.array([[0.9]]), newton_starts=0)
+    assert repr(found) == "FixedPoints(beta=2: 1 of index 0; indices sum to 1)"  # and a pair is missing
 
 
 def test_a_critical_point_is_one_degenerate_point() -> None:
