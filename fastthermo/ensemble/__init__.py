@@ -166,7 +166,7 @@ class Ensemble(Prior):
         def apply(v: torch.Tensor) -> torch.Tensor:
             k = v.shape[1]
             h, b, *columns = (x.repeat_interleave(k, 0) for x in (*inner, *moments))
-            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]), backend, single)
+            out, _ = op.cumulant(core, h, b, op.Moments(*columns), v.reshape(-1, 1, v.shape[2]), None, backend, single)
             return self.scale**2 * out.unflatten(0, (-1, k))
 
         def dense() -> torch.Tensor:
