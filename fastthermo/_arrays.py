@@ -114,22 +114,26 @@ def check_leading(k: Any, dimension: int) -> None:
 
 def check_unmapped(name: str, x: Any, why: str) -> None:
     """Raise ValueError where a tensor is what torch.func shows of one."""
-    if is_torch(x):
-        import torch
-
-        if torch._C._functorch.is_functorch_wrapped_tensor(x):
-            raise ValueError(f"{name}: wanted a tensor that torch.func does not map or differentiate: {why}")
+    if _shown(x):
+        raise ValueError(f"{name}: wanted a tensor that torch.func does not map or differentiate: {why}")
 
 
 def check_constant(name: str, x: Any, why: str) -> None:
-    """Raise ValueError where a tensor carries a derivative, or is what torch.func shows of one."""
+    """Raise ValueError where a tensor carries a derivative, or is a row that torch.func.vmap shows."""
     if not is_torch(x):
         return
     from torch.autograd import forward_ad
 
-    check_unmapped(name, x, why)
-    if x.requires_grad or forward_ad.unpack_dual(x).tangent is not None:
-        raise ValueError(f"{name}: wanted a tensor that needs no gradient: {why}")
+    if x.requires_grad or _shown(x) or forward_ad.unpack_dual(x).tangent is not None:
+        raise ValueError(f"{name}: wanted a tensor that needs no gradient or map of torch.func: {why}")
+
+
+def _shown(x: Any) -> bool:
+    if not is_torch(x):
+        return False
+    import torch
+
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
 
 
 @dataclass(frozen=True)

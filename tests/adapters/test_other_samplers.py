@@ -1,5 +1,6 @@
 """Exact denoisers in the samplers of others: azula's own, and the published loops of k-diffusion and EDM."""
 
+import pickle
 from itertools import pairwise
 from typing import Any
 
@@ -60,6 +61,11 @@ def edm_sampler(
             d_prime = (x_next - net(x_next, t_next, None).to(torch.float64)) / t_next
             x_next = x_hat + (t_next - t_hat) * (0.5 * d_cur + 0.5 * d_prime)
     return x_next
+
+
+def test_models_for_samplers_are_pickled() -> None:
+    x = torch.ones(2, 2)
+    assert torch.equal(pickle.loads(pickle.dumps(ft.to_edm(LAW)))(x, 1.0), ft.to_edm(LAW)(x, 1.0))
 
 
 def test_a_sampler_of_k_diffusion() -> None:
