@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from fastthermo.ops.checks import check_values as check_values
+from fastthermo.ops.checks import check_values
 from fastthermo.ops.moments import RAW, How, Moments, States, second_pass, union
 
 Tensor = torch.Tensor

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from fastthermo._arrays import Queries, is_torch, read_rows
-from fastthermo.ops.derivatives import check_values
+from fastthermo.ops.checks import check_values
 from fastthermo.state import BoltzmannState
 
 Tensor = torch.Tensor
