@@ -8,8 +8,9 @@ from fastthermo.critical.branch import Branch, follow
 from fastthermo.critical.classify import transition
 from fastthermo.critical.cooling import Transition
 from fastthermo.critical.diagram import bifurcation_diagram
-from fastthermo.critical.flow import committor, lyapunov, potential_slice, sampled_committor
+from fastthermo.critical.flow import committor, potential_slice, sampled_committor
 from fastthermo.critical.stationary import FixedPoints, fixed_points
+from fastthermo.critical.tangents import lyapunov
 from fastthermo.critical.times import CONVENTIONS, critical_time, critical_times
 from fastthermo.critical.tree import Tree, symmetry_breaking
 
