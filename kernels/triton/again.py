@@ -10,12 +10,12 @@ import triton.language as tl
 
 from fastthermo.kernels.triton import differences
 from fastthermo.kernels.triton.config import LONG, tile
-from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
+from fastthermo.kernels.triton.device import launch, power_of_two
 from fastthermo.kernels.triton.differences import SUMMED, added, largest, parts_of
 from fastthermo.kernels.triton.heads import Heads
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.queries import divide
-from fastthermo.kernels.triton.screen import Survey
+from fastthermo.kernels.triton.screen import unscreened
 from fastthermo.kernels.triton.settle import Parts, Settled, normalise, settle
 
 
@@ -25,7 +25,7 @@ def sum_again(
     """In the place of what `out` has of the queries of which `again` (B,) says so."""
     (queries, dimension), size = field.shape, len(packed.states)
     if is_shared(packed, queries):
-        seen = of_all(packed, found.near, again)
+        seen = unscreened(packed, found.near, divide(again)[1])
         r = differences.dominant_state(packed, field, beta, seen)
         whole = Parts(r, *differences.summed(packed, field, beta, seen, r))
         settle(packed, field, beta, again, whole, into=out)
@@ -43,14 +43,6 @@ def sum_again(
 def is_shared(packed: Packed, queries: int) -> bool:
     """Whether several programs share a query."""
     return packed.states.numel() >= LONG and parts_of(packed, queries) > 1
-
-
-def of_all(packed: Packed, near: torch.Tensor, again: torch.Tensor) -> Survey:
-    """All states are listed, of the queries of which `again` says so."""
-    groups = cdiv(len(packed.states), tile("differences", packed.states.shape[1], packed.architecture).n)
-    kept = torch.full(again.shape, groups, dtype=torch.int32, device=again.device)
-    none = torch.zeros(len(again), 0, dtype=torch.int32, device=again.device)
-    return Survey(none, kept, near, divide(again)[1], None, None)
 
 
 @triton.jit

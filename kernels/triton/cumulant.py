@@ -10,14 +10,15 @@ import triton.language as tl
 
 from fastthermo.kernels import Sums
 from fastthermo.kernels.triton import tilt
-from fastthermo.kernels.triton.again import is_shared, of_all
+from fastthermo.kernels.triton.again import is_shared
 from fastthermo.kernels.triton.boltzmann import is_split, query_chunks, split_chunks
 from fastthermo.kernels.triton.config import PROGRAMS, tile
 from fastthermo.kernels.triton.device import cdiv, launch, power_of_two
 from fastthermo.kernels.triton.differences import SUMMED, parts_of
 from fastthermo.kernels.triton.pack import Packed
 from fastthermo.kernels.triton.products import average, chunks
-from fastthermo.kernels.triton.screen import Survey
+from fastthermo.kernels.triton.queries import divide
+from fastthermo.kernels.triton.screen import Survey, unscreened
 from fastthermo.kernels.triton.second import Given, lists, surveyed, tilted
 from fastthermo.kernels.triton.temperatures import temperatures
 from fastthermo.kernels.triton.tile import group_of, projected, row, share
@@ -114,7 +115,7 @@ def _again(
     """In the place of what out (B, D) and energy (B,) have of the queries of which `tail.again` says so."""
     (queries, dimension), size = field.shape, len(packed.states)
     if is_shared(packed, queries):
-        seen = of_all(packed, given.dominant, tail.again)
+        seen = unscreened(packed, given.dominant, divide(tail.again)[1])
         whole, whole_energy = _by_differences(packed, field, beta, given, seen, probes, energy_probes)
         torch.where(tail.again[:, None], whole, out, out=out)
         torch.where(tail.again, whole_energy, energy, out=energy)

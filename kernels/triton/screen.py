@@ -39,10 +39,7 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     """Without codes all groups are listed: of all states by differences."""
     queries, device = len(field), field.device
     if packed.codes is None:
-        size = tile("differences", field.shape[1], packed.architecture).n
-        kept = torch.full((queries,), cdiv(len(packed.states), size), dtype=torch.int32, device=device)
-        none = torch.zeros(queries, 0, dtype=torch.int32, device=device)
-        return Survey(none, kept, torch.zeros_like(kept).long(), everyone(kept), None, None)
+        return unscreened(packed, torch.zeros(queries, dtype=torch.int64, device=device), everyone(field))
     gamma = (field.shape[1] / 8 + 8) * ACCUMULATION
     g = halves(packed, field, beta, "tf32", gamma=gamma, cutoff=DOUBLE_CUTOFF)
     count = groups(len(packed.states))
@@ -70,6 +67,14 @@ def survey(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: s
     wanted = TOLERANCE[8 if precision == "double" else 4] * 2.0**29  # float64 products err by u = 2^-53, not 2^-24
     dense = (kept > capacity) & (g.typical <= wanted)
     return Survey(listed, kept, near, *divide(dense), dense)
+
+
+def unscreened(packed: Packed, near: torch.Tensor, some: Queries) -> Survey:
+    """All groups are listed, of some queries."""
+    count = cdiv(len(packed.states), tile("differences", packed.states.shape[1], packed.architecture).n)
+    kept = torch.full(near.shape, count, dtype=torch.int32, device=near.device)
+    none = torch.zeros(len(near), 0, dtype=torch.int32, device=near.device)
+    return Survey(none, kept, near, some, None, None)
 
 
 @triton.jit
