@@ -168,7 +168,8 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
 
     check_process(process)
     rows, _, one = read_rows("x", x, law.dimension, x.device if is_torch(x) else "cpu")
-    check_finite("x", rows.double())
+    rows = rows.double()
+    check_finite("x", rows)
     times = _times(process.check_time(t), len(rows), one)
     alpha: Any
     sigma: Any
@@ -179,10 +180,10 @@ def posterior(law: Law, process: Process, x: Any, t: Any, rtol: float | None = N
 
         # one number for all stays on the CPU, where a device reads it without a copy that waits
         alpha, sigma = (torch.as_tensor(v, device=x.device if v.ndim else "cpu") for v in (alpha, sigma))
-        wide = x.double()
+        wide = rows.reshape(x.shape)
     else:
         x = np.asarray(x)
-        wide = x.astype(np.float64)
+        wide = rows.numpy().reshape(x.shape)
     # x/alpha stays float64: rounding it to float32 would change the logits at low temperature
     if rounding(x):  # float32 results are wanted
         options = {"single": True, **options}
