@@ -65,29 +65,20 @@ class StreamedEnsemble(ShardedEnsemble):
         shape = tuple(int(x) for x in self.states.shape[1:])
         dtype = read_states(np.empty((0, *shape), self.states.dtype), empty=True).dtype
         size, total = self._join(self.states.shape[0], shape, dtype, weights)
-        log_phi = None if weights is None else weights - total
-
-        def own_weights() -> torch.Tensor:
-            return (
-                torch.full((len(self._own),), -total, dtype=torch.float64, device="cpu") if log_phi is None else log_phi
-            )
+        equal = torch.tensor(-total, dtype=torch.float64, device="cpu").expand(len(self._own))  # no memory
+        log_phi = equal if weights is None else weights - total
 
         def own_rows(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             places, inverse = np.unique(index.cpu().numpy() - self._own.start, return_inverse=True)
             taken = read_states(take(self.states, places), empty=True, places=places).flatten(1)
             self._check_chunks()
-            rows = taken[torch.from_numpy(inverse)]
-            phi = (
-                torch.full((len(rows),), -total, dtype=torch.float64, device="cpu")
-                if log_phi is None
-                else log_phi[places][inverse]
-            )
+            rows, phi = taken[torch.from_numpy(inverse)], log_phi[places][inverse]
             return rows.double().to(devices[0]), phi.to(devices[0])
 
         def parts() -> Iterator[tuple[int, ops.States]]:
-            return self._parts(log_phi, total, devices)
+            return self._parts(log_phi, devices)
 
-        self._set_core(size, prod(shape), dtype, devices, parts, own_rows, own_weights, on_disk=True)
+        self._set_core(size, prod(shape), dtype, devices, parts, own_rows, lambda: log_phi, on_disk=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         made, (_, *rest) = super().__reduce__()
@@ -113,29 +104,20 @@ class StreamedEnsemble(ShardedEnsemble):
         weights = None if self.log_weights is None else check_weights(self.log_weights, states.shape[0])
         return weights, devices_of(self.devices, "cpu")
 
-    def _parts(
-        self, log_phi: torch.Tensor | None, total: float, devices: list[torch.device]
-    ) -> Iterator[tuple[int, ops.States]]:
+    def _parts(self, log_phi: torch.Tensor, devices: list[torch.device]) -> Iterator[tuple[int, ops.States]]:
         import torch
 
         from fastthermo import ops
 
         step = self.block or block_size(self.states.dtype, self.dimension)
-        starts = range(0, self.states.shape[0], step)
-        if log_phi is not None:
-            starts = [i for i in starts if bool((log_phi[i : i + step] > -np.inf).any())]  # type: ignore[assignment]
+        starts = [i for i in range(0, len(log_phi), step) if bool((log_phi[i : i + step] > -np.inf).any())]
 
         def read(k: int) -> tuple[int, ops.States]:
             i, device = starts[k], devices[k % len(devices)]
             block = np.array(self.states[i : i + step])
             forget(self.states)
             rows = read_states(block, places=range(i, i + len(block))).flatten(1)
-            phi = (
-                torch.full((len(rows),), -total, dtype=torch.float64, device="cpu")
-                if log_phi is None
-                else log_phi[i : i + step]
-            )
-            rows, phi = moved(device, rows, phi)
+            rows, phi = moved(device, rows, log_phi[i : i + step].contiguous())
             return self._own.start + i, ops.States(rows, phi)
 
         for offset, part in self._progress(ahead(read, range(len(starts))), len(starts)):
