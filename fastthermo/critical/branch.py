@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows
-from fastthermo.critical.newton import force, krylov
+from fastthermo.critical.newton import attainable, force, krylov
 from fastthermo.critical.starts import data, spread
 from fastthermo.critical.stationary import spectrum
 
@@ -25,7 +25,7 @@ CORRECTIONS = 8  # Newton steps a point
 TURN = 0.9  # least cosine between successive tangents
 DENSE = 128  # dimensions up to which matrices are made
 WILD = 1e3  # times longer than its right-hand side, a solution is that of a singular matrix
-SHIFT = 1e-5  # of log s, for the derivative of <y> by s: only Newton's matrix uses it
+SHIFT = 1e-5  # of log s at least, for the derivative of <y> by s: only Newton's matrix uses it
 TOLERANCE = 1e-11
 LOST = 1e-5  # |<y> - h| / L of what is no solution, even in single precision
 FOLD = 1e-13  # of arclength
@@ -178,7 +178,7 @@ def trace(
         x, t, ds = u[active], tangent[active], step[active]
         new, size, count = _correct(model, x + ds[:, None] * t, t, scale)
         turned = _tangent(model, new, t, scale)
-        good = (size <= TOLERANCE * 10) & ((turned * t).sum(1) > TURN)
+        good = (size <= 10 * attainable(model, TOLERANCE)) & ((turned * t).sum(1) > TURN)
         good &= (new - x).norm(dim=1) < 2 * ds
         faster = torch.where(count <= 3, 1.6, torch.where(count >= 6, 0.7, 1.0)).to(ds)
         step[active] = torch.where(good, ds * faster, ds / 3).clamp_max(longest)
@@ -232,16 +232,17 @@ def _correct(
     u = u.clone()
     count = torch.zeros(len(u), dtype=torch.long, device=u.device)
     size = u.new_full((len(u),), float("inf"))
+    tolerance = attainable(model, TOLERANCE)
     active = torch.arange(len(u), device=u.device)
     for k in range(CORRECTIONS):
         g = force(model, u[active, :-1] * scale, (-u[active, -1]).exp()) / scale
         size[active] = g.norm(dim=1)
         # one step past the tolerance, to rounding
-        again = (size[active] > TOLERANCE) | (count[active] == 0) | ((size[active] > 1e-15) & (k < CORRECTIONS - 1))
+        again = (size[active] > tolerance) | (count[active] == 0) | ((size[active] > 1e-15) & (k < CORRECTIONS - 1))
         active, g = active[again], g[again]
         if not len(active) or k == CORRECTIONS - 1:
             break
-        count[active] += size[active] > TOLERANCE
+        count[active] += size[active] > tolerance
         right = torch.cat([-g, g.new_zeros(len(g), 1)], 1)
         u[active] += _bordered(model, u[active], t[active], right, scale).clamp(-1, 1)
     return u, size, count
@@ -263,8 +264,9 @@ def _bordered(model: Any, u: torch.Tensor, t: torch.Tensor, right: torch.Tensor,
 
     h, beta = u[:, :-1] * scale, (-u[:, -1]).exp()
     apply, dense = model.response(h, beta)
-    ends = force(model, h.repeat(2, 1), torch.cat([beta * np.exp(-SHIFT), beta * np.exp(SHIFT)]))
-    by_s = (ends[: len(h)] - ends[len(h) :]) / (2 * SHIFT * scale)
+    shift = max(SHIFT, attainable(model, 0.0) ** 0.5)
+    ends = force(model, h.repeat(2, 1), torch.cat([beta * np.exp(-shift), beta * np.exp(shift)]))
+    by_s = (ends[: len(h)] - ends[len(h) :]) / (2 * shift * scale)
     if h.shape[1] <= DENSE:
         unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
         top = torch.cat([beta[:, None, None] * dense() - unit, by_s[..., None]], 2)

@@ -3,7 +3,7 @@
     pitchfork      the high-temperature phase becomes unstable and others leave it continuously
     saddle-node    another minimum of F~ appears at a distance, with a saddle, and stays above the first
     first-order    ... and later becomes the lower of the two: at the Maxwell point both are as low
-    none           one minimum at every temperature looked at
+    none           one minimum at every temperature looked at, or several that are there from the hottest on
 
 None of the four is assumed: the high-temperature phase and every other one found are followed over s = 1/beta through
 their folds, and what comes first decides (`cooling.py`). Ambrogioni, arXiv:2310.17467, for what the transitions mean.

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastthermo.critical.branch import Curve, folds, trace
 from fastthermo.critical.flow import climb
-from fastthermo.critical.newton import force, newton
+from fastthermo.critical.newton import attainable, force, newton
 from fastthermo.critical.stationary import fixed_points, spectrum
 
 if TYPE_CHECKING:
@@ -104,7 +104,10 @@ class Cooling:
         above = self.old_at(log_s)
         if above is None:
             return False
-        lost = force(self.model, above, above.new_tensor([np.exp(-log_s)])).norm() > 1e-9 * self.scale
+        lost = (
+            force(self.model, above, above.new_tensor([np.exp(-log_s)])).norm()
+            > attainable(self.model, 1e-9) * self.scale
+        )
         return bool(lost) or float((above[0] - u[:-1] * self.scale).norm()) > NEAR * self.scale
 
     def _instability(self, old: Curve) -> torch.Tensor | None:

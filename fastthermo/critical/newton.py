@@ -22,11 +22,17 @@ ROUNDING = 1e-15  # a residual, in units of the scale, that no step improves
 LEAP = 30.0  # at most, the factor of <y> - h in a descent
 STRIDE = 0.1  # length of a step to which it is stretched, in units of the scale
 REACH = 0.5  # longest step, in units of the scale
+SINGLE = 3e-6  # least tolerance for a model that says it answers in single precision
 
 
 def coarse(model: Any) -> dict[str, bool]:
     """The option of ensembles that makes means and responses right to float32 accuracy: enough on the way."""
     return {"single": True} if hasattr(model, "evolve") else {}
+
+
+def attainable(model: Any, tolerance: float) -> float:
+    """A tolerance of |<y> - h| in units of the scale, or the least that the precision of a model's answers allows."""
+    return max(tolerance, SINGLE) if getattr(model, "single_precision", False) else tolerance
 
 
 def force(model: Any, h: torch.Tensor, beta: torch.Tensor, **options: bool) -> torch.Tensor:
@@ -62,6 +68,7 @@ def newton(
     """
     import torch
 
+    tolerance = attainable(model, tolerance)
     h = h.clone()
     residual = h.new_full((len(h),), float("inf"))
     for rows in torch.arange(len(h), device=h.device).split(CHUNK):

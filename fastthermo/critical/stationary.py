@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import is_torch, read_rows, to_float, whole
-from fastthermo.critical.newton import CHUNK, coarse, downhill, force, newton
+from fastthermo.critical.newton import CHUNK, attainable, coarse, downhill, force, newton
 from fastthermo.critical.starts import averages, bins, clusters, data, firsts, spread
 from fastthermo.response import DENSE, susceptibility
 
@@ -28,7 +28,6 @@ STILL = 1e-6  # and what is left where it need not
 SAME, MERGED, COARSE = 1e-6, 1e-3, 1e-2
 DEGENERATE = 1e-6  # |1 - gain| below which an index means nothing
 ROUNDS = 3  # of looking for what the indices say is missing
-SINGLE = 3e-6  # least tolerance for a model that says it answers in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +139,7 @@ class _Search:
         self, model: Any, beta: torch.Tensor, scale: float, tolerance: float, max_steps: int, seed: int
     ) -> None:
         self.model, self.beta, self.scale, self.max_steps = model, beta, scale, max_steps
-        self.tolerance = max(tolerance, SINGLE if getattr(model, "single_precision", False) else 0.0)
+        self.tolerance = attainable(model, tolerance)
         empty = beta.new_zeros(0)
         self.h, self.which = beta.new_zeros(0, model.dimension), empty.long()
         self.residual, self.starts, self.gain = empty, empty, empty

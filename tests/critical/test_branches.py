@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 import fastthermo as ft
@@ -51,6 +52,23 @@ def test_a_diagram_has_every_branch_once() -> None:
     assert any(e < -0.99 for e in ends)
     assert len(branches) <= 3
     assert isinstance(bifurcation_figure(branches), Figure)
+
+
+def test_networks_of_single_precision_have_the_branches_and_the_transition_of_their_data() -> None:
+    law = ft.Ensemble(torch.tensor([[1.0], [-1.0]], dtype=torch.float64), np.log([0.6, 0.4]))
+    process = ft.VarianceExploding(t_min=0.01, t_max=100.0)
+
+    def network(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return law.mean(x, sigma.double() ** -2)
+
+    model = ft.wrap(network, "mean", process, "sigma", law=law, dtype=torch.float32)
+    fold = 1 / 0.670403655972315
+    found = ft.transition(model, (0.5, 4.0), n=64)
+    assert found.kind == "saddle-node"
+    assert found.beta == pytest.approx(fold, rel=2e-6)
+    branches = ft.bifurcation_diagram(model, (0.5, 4.0), temperatures=4, n=64)
+    assert [branch.complete for branch in branches] == [True, True]
+    assert np.concatenate([branch.fold_beta for branch in branches]) == pytest.approx([fold], rel=2e-6)
 
 
 def test_two_pairs_of_classes_part_first_between_and_then_within() -> None:
