@@ -76,6 +76,8 @@ def test_every_file_format_gives_the_same_states_and_labels(tmp_path, images):
     for name, extra in (
         ("a.npy", "labels.npy"),
         ("a.npy", "labels.txt"),
+        ("a.npy", "a.npz"),
+        ("a.npy", "pair.pt"),
         ("a.npz", None),
         ("pair.pt", None),
         ("dict.pt", None),
@@ -94,6 +96,38 @@ def test_bytes_keep_the_shift_or_scale_that_their_file_tells(tmp_path):
         np.savez(tmp_path / "a.npz", states=images, **told)
         data = load(tmp_path / "a.npz")
         assert (data.scale, data.shift) == (scale, shift)
+
+
+def test_the_scale_of_a_file_may_be_an_array_of_one_number_and_no_more(tmp_path):
+    images = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    np.savez(tmp_path / "one.npz", states=images, scale=[0.5])
+    assert load(tmp_path / "one.npz").scale == 0.5
+    np.savez(tmp_path / "two.npz", states=images, scale=[0.5, 0.5])
+    with pytest.raises(ValueError, match=r"two\.npz: cannot be read"):
+        load(tmp_path / "two.npz")
+
+
+def test_tensors_are_read_in_bfloat16_and_with_gradients(tmp_path):
+    tensor = torch.arange(12.0).reshape(3, 4)
+    for saved in (tensor.bfloat16(), tensor.clone().requires_grad_()):
+        torch.save(saved, tmp_path / "a.pt")
+        np.testing.assert_array_equal(load(tmp_path / "a.pt").states, tensor)
+    torch.save(tensor.to_sparse(), tmp_path / "sparse.pt")
+    with pytest.raises(ValueError, match=r"sparse\.pt: cannot be read as \.pt"):
+        load(tmp_path / "sparse.pt")
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (1, 8, 8)])
+def test_grey_images_are_images_wherever_their_channel_stands(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(3, *shape)))
+    assert load(tmp_path / "a.npy").image_shape == (8, 8)
+
+
+def test_names_of_classes_are_read_whole(tmp_path):
+    """A # is no comment, a quoted comma no column, and a byte order mark no letter."""
+    np.save(tmp_path / "a.npy", np.eye(4))
+    (tmp_path / "names.csv").write_bytes(b'\xef\xbb\xbfC\r\nC#\r\n"C, old"\r\nC\r\n')
+    assert load(tmp_path / "a.npy", tmp_path / "names.csv").labels.tolist() == ["C", "C#", "C, old", "C"]
 
 
 def test_a_saved_ensemble_is_a_data_set(tmp_path, images):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 STATE_KEYS = ("states", "data", "x", "images", "arr_0")
-UNREADABLE = (ValueError, LookupError, EOFError, OSError, RuntimeError, struct.error, zipfile.BadZipFile)
+UNREADABLE = (ValueError, TypeError, LookupError, EOFError, OSError, RuntimeError, struct.error, zipfile.BadZipFile)
 LABEL_KEYS = ("labels", "y", "targets", "target")
 FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist",)  # of the Debian package
 
@@ -62,6 +62,8 @@ class Dataset:
         shape = self.states.shape[1:]
         if len(shape) == 3 and shape[0] in (1, 3):  # channels first
             return (*shape[1:], *((3,) if shape[0] == 3 else ()))
+        if len(shape) == 3 and shape[2] == 1:
+            return shape[:2]
         return shape if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3) else None
 
 
@@ -180,13 +182,14 @@ def _from_file(path: Path) -> Dataset:
     kind = _suffix(path)
     try:
         arrays = READERS.get(kind, _read_idx_arrays)(path)
+        given = {key: float(np.asarray(arrays[key]).item()) for key in ("scale", "shift") if key in arrays}
     except UNREADABLE as error:
-        raise ValueError(f"{path}: cannot be read as {kind or 'IDX'}: {error}") from error
+        known = kind or f"IDX, as all but {', '.join(READERS)} are"
+        raise ValueError(f"{path}: cannot be read as {known}: {error}") from error
     states = arrays["states"]
-    if states.dtype == np.uint8 and not arrays.keys() & {"scale", "shift"}:
-        arrays |= {"scale": np.float64(2 / 255), "shift": np.float64(-1)}
-    scale, shift = float(arrays.get("scale", 1.0)), float(arrays.get("shift", 0.0))
-    return Dataset(path.name, states, arrays.get("labels"), scale, shift)
+    if states.dtype == np.uint8 and not given:
+        given = {"scale": 2 / 255, "shift": -1.0}
+    return Dataset(path.name, states, arrays.get("labels"), **given)
 
 
 def _suffix(path: Path) -> str:
@@ -217,7 +220,8 @@ def _read_pt(path: Path) -> dict[str, Any]:
         content = {"states": content}
     if not isinstance(content, dict):
         raise ValueError(f"wanted a tensor, (states, labels) or a dict, got {type(content).__name__}")
-    return _pick({key: value.numpy() for key, value in content.items() if isinstance(value, torch.Tensor)})
+    tensors = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    return _pick({k: (v.float() if v.dtype == torch.bfloat16 else v).numpy(force=True) for k, v in tensors.items()})
 
 
 def _pick(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -259,9 +263,13 @@ def read_idx(path: str | Path) -> np.ndarray:
 def _labels_from_file(path: Path) -> np.ndarray:
     try:
         if path.suffix in (".txt", ".csv"):
-            labels = np.loadtxt(path, dtype=str, delimiter=",", ndmin=1)
+            # a # is part of a name, and what spreadsheets put first is not
+            labels = np.loadtxt(
+                path, dtype=str, delimiter=",", ndmin=1, comments=None, quotechar='"', encoding="utf-8-sig"
+            )
         else:
-            labels = np.asarray(READERS.get(_suffix(path), _read_idx_arrays)(path)["states"])
+            arrays = READERS.get(_suffix(path), _read_idx_arrays)(path)
+            labels = np.asarray(arrays.get("labels", arrays["states"]))
     except UNREADABLE as error:
         raise ValueError(f"labels: {path} cannot be read: {error}") from error
     return labels
