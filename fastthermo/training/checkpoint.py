@@ -35,11 +35,13 @@ class Settings:
 
 def save(path: Path, tensors: dict[str, Tensor], settings: Settings, step: int) -> None:
     """Write tensors; whatever was at `path` stays until the new file is whole."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialised
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # its own writer leaves files that nobody else may read, and tells a full disk by no OSError
+    content = serialised(plain, {"settings": json.dumps(asdict(settings)), "step": str(step)})
     with replacing(path) as file:
-        save_file(plain, file, {"settings": json.dumps(asdict(settings)), "step": str(step)})
+        file.write_bytes(content)
 
 
 def read(path: Path, device: Any = "cpu") -> tuple[dict[str, Tensor], Settings, int]:

@@ -1,6 +1,8 @@
 """Training that goes on bit for bit, refuses what is broken and keeps what was whole."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -73,6 +75,28 @@ def test_a_run_stopped_within_a_step_goes_on_as_the_uninterrupted_one(
         assert whole.keys() == parts.keys()
         assert all(torch.equal(whole[name], parts[name]) for name in whole)
         assert history(tmp_path / "parts") == history(tmp_path / "whole")
+
+
+def test_all_files_of_a_run_are_readable_by_those_who_may_read_one(tmp_path: Path) -> None:
+    for steps in (1, 2):
+        ft.train(VECTORS, tmp_path, steps, **QUICK)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
+
+
+def test_a_full_disk_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "data.npy", VECTORS.states)
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert (
+        main(["train", str(tmp_path / "data.npy"), "--steps", "1", "--width", "8", "--out", str(tmp_path / "r")]) == 2
+    )
+    assert "no space left" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "r").iterdir()] == ["history.csv"]
 
 
 def test_a_history_edited_by_hand_is_gone_on_with(tmp_path: Path) -> None:
