@@ -46,7 +46,8 @@ def wrap(
     time : what the network is told: "t", "1-t" (time reversed), "sigma" (sigma/alpha), "log_snr", "step" (the nearest
         integer t) or a function of (process, t).
     shape : of one state; read from `law` where that is given. Without it only d(x, t) can be asked.
-    law : the data, as an Ensemble or any other law: for Gaussian and noised starts, and for the check of the times.
+    law : the data, as an Ensemble or any other law, those of the condition alone where there is one: for Gaussian and
+        noised starts, and for the check of the times.
     condition, unconditional : keywords of the call, with and without a condition (a class, a text); integers, one row
         for all queries, or one row a query. guidance : weight w of m_u + w (m_c - m_u).
     batch : states in one forward pass; by default as many as a quarter of the free memory holds.
@@ -95,10 +96,11 @@ def wrap(
         unconditional and rows_of(unconditional),
         batch=batch,
         name=name,
-    ).given(guidance)
+    )
+    guided = model.given(guidance)
     if check and model.known_shape is not None:
-        check_times(one_query(model))
-    return model
+        check_times(one_query(model))  # without guidance, which makes means that are no data's
+    return guided
 
 
 def check_times(model: LearnedDenoiser) -> None:
@@ -114,7 +116,8 @@ def check_times(model: LearnedDenoiser) -> None:
     z = torch.cat([z, -z]).to(model.device)
     advice = (
         f"{model.name}: the mean at t -> {ends[0]:.3g} is not x: time runs otherwise than time= says, or the network "
-        f"predicts something else than {model.predicts!r}, or it is untrained (check=False skips this)"
+        f"predicts something else than {model.predicts!r}, or it is untrained"
+        f"{', or law holds other data than those of the condition' if model.condition else ''} (check=False skips this)"
     )
     if model.law is not None:
         y = model.law.draw(SAMPLE, 0)

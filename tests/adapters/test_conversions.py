@@ -167,6 +167,23 @@ def conditional(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = N
     return out if label is None else out * (1 + label)[:, None, None, None]
 
 
+def test_guided_and_conditional_networks_are_tried_as_what_they_are_without_guidance() -> None:
+    y = torch.tensor([[-3.0], [-2.0], [2.0], [3.0]], dtype=torch.float64)
+    everything, part = ft.Ensemble(y), ft.Ensemble(y[2:])
+    process = ft.VarianceExploding(t_min=1e-3)
+
+    def network(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return (part if int(label[0]) else everything).mean(x, process.beta(t.numpy()))
+
+    given: dict[str, Any] = {"condition": {"label": 1}, "unconditional": {"label": 0}, "guidance": 7.5}
+    model = ft.wrap(network, "mean", process, law=part, **given)
+    h, beta = torch.tensor([[0.5]], dtype=torch.float64), 0.3
+    base = everything.mean(h, beta)
+    assert torch.allclose(model.mean(h, beta), base + 7.5 * (part.mean(h, beta) - base))
+    with pytest.raises(ValueError, match="law holds other data than those of the condition"):
+        ft.wrap(network, "mean", process, law=everything, **given)
+
+
 def test_conditions_and_guidance_pass_through() -> None:
     process = PROCESSES["vp"]
     base = ft.posterior(ENS, process, X, 0.4).mean
