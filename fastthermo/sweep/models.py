@@ -131,7 +131,7 @@ class Data(Model, frozen=True, tag="data"):
     """
 
     name: tuple[str, ...]
-    classes: tuple[tuple[int, ...], ...] = ((),)
+    classes: tuple[tuple[int | str, ...], ...] = ((),)
     pool: tuple[int, ...] = (1,)
     mirror: tuple[bool, ...] = (False,)
 
@@ -200,7 +200,7 @@ def _load(name: str, fingerprint: str) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _data(
-    name: str, classes: tuple[int, ...], pool: int, mirror: bool, fingerprint: str = ""
+    name: str, classes: tuple[int | str, ...], pool: int, mirror: bool, fingerprint: str = ""
 ) -> tuple[Ensemble, np.ndarray | None]:
     """The ensemble of a case and its labels; bytes stay bytes where pixels are kept as they are."""
     data = _load(name, fingerprint)

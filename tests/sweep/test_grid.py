@@ -150,3 +150,13 @@ def test_a_task_has_no_more_cells_than_there_are(tmp_path: Path) -> None:
     grid = Grid((TwoDeltas((1.0, 2.0)),), cells_per_task=10**11)
     assert (grid.block, grid.tasks) == (2, 1)
     assert sweep.Store(sweep.run(grid, tmp_path / "x.zarr")).done.all()
+
+
+def test_classes_are_chosen_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", states=np.eye(5), labels=["cat", "dog", "cat", "dog", "owl"])
+    text = f"[[models]]\nmodel = 'data'\nname = ['{tmp_path}/a.npz']\nclasses = "
+    (tmp_path / "g.toml").write_text(f"{text}[['cat'], ['cat', 'owl'], []]")
+    assert [case.law().size for case in sweep.load(tmp_path / "g.toml").cases] == [2, 3, 5]
+    (tmp_path / "g.toml").write_text(f"{text}[['cow']]")
+    with pytest.raises(ValueError, match=r"wanted classes of .*a\.npz, got cow"):
+        sweep.load(tmp_path / "g.toml").check()
