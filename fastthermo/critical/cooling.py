@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo.critical.branch import Curve, folds, trace
+from fastthermo.critical.curve import Curve, folds, trace
 from fastthermo.critical.flow import climb
 from fastthermo.critical.newton import attainable, force, newton
 from fastthermo.critical.stationary import fixed_points, spectrum

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo._arrays import whole
-from fastthermo.critical.branch import Branch, Curve, assemble, check_betas, shaped, trace
+from fastthermo.critical.branch import Branch, assemble, check_betas, shaped
+from fastthermo.critical.curve import Line, trace, within
 from fastthermo.critical.newton import newton
 from fastthermo.critical.starts import averages, data, spread
 from fastthermo.critical.stationary import fixed_points
@@ -44,33 +45,29 @@ def bifurcation_diagram(
     scale = spread(model, betas[0], rows)
     edges = -np.log(betas[1]), -np.log(betas[0])
     grid = np.geomspace(betas[1], betas[0], temperatures + 1)[:-1]
-    pairs: list[list[Curve]] = []
+    pairs: list[list[Line]] = []
     for found in fixed_points(model, grid, rows, newton_starts=n, seed=seed):
         log_s = float(-np.log(found.beta))
         points = _unknown(model, pairs, found.points, log_s, scale)
         both = points.repeat(2, 1)
         direction = np.repeat([1.0, -1.0], len(points))
         sides = trace(model, both, both.new_full((len(both),), log_s), direction, edges, scale, max_points)
+        lines = within(model, sides, edges, scale)
         known = len(pairs)
-        for point, *sides_of in zip(points, sides[: len(points)], sides[len(points) :], strict=True):
+        for point, *sides_of in zip(points, lines[: len(points)], lines[len(points) :], strict=True):
             if len(_unknown(model, pairs[known:], point[None], log_s, scale)):
                 pairs.append(sides_of)
     branches = assemble(model, pairs, scale, shaped(model))
     return sorted(branches, key=lambda branch: (branch.index[0], -len(branch.beta)))
 
 
-def _unknown(model: Any, pairs: list[list[Curve]], points: torch.Tensor, log_s: float, scale: float) -> torch.Tensor:
+def _unknown(model: Any, pairs: list[list[Line]], points: torch.Tensor, log_s: float, scale: float) -> torch.Tensor:
     """The points (P, D) at log s that are not on any of the branches."""
     import torch
 
-    crossings = []
-    for curve in (curve for sides in pairs for curve in sides):
-        s = curve.u[:, -1]
-        k = ((s[:-1] - log_s) * (s[1:] - log_s) <= 0).nonzero()[:, 0]
-        weight = ((log_s - s[k]) / (s[k + 1] - s[k]))[:, None]
-        crossings.append(curve.u[k, :-1] * (1 - weight) + curve.u[k + 1, :-1] * weight)
-    if not crossings or not sum(map(len, crossings)):
+    near = [line.at(log_s)[:, :-1] for sides in pairs for line in sides]
+    if not sum(map(len, near)):
         return points
-    h = torch.cat(crossings) * scale
+    h = torch.cat(near) * scale
     h, _ = newton(model, h, h.new_full((len(h),), float(np.exp(-log_s))), scale, TOLERANCE, 20)
     return points[torch.cdist(points, h).amin(1) > NEAR * scale]

@@ -18,7 +18,7 @@ def test_a_branch_goes_around_its_fold() -> None:
     assert branch.complete
     assert 1 / branch.fold_beta == pytest.approx([0.670403655972315], rel=1e-13)
     assert branch.fold_points[0] == pytest.approx([-0.574104819721699], rel=1e-9)
-    assert branch.beta[[0, -1]].min() > 4.9
+    assert branch.beta[[0, -1]] == pytest.approx(5.0, rel=1e-14)
     residual = ft.boltzmann(law, branch.points, branch.beta).force
     assert np.abs(residual).max() < 1e-12
 
@@ -40,7 +40,21 @@ def test_stability_changes_at_the_fold_and_nowhere_else() -> None:
     branch = ft.follow(law, np.array([-0.93]), 2.0, (0.5, 5.0))
     change = np.flatnonzero(np.diff(branch.index))
     assert len(change) == 1
-    assert np.argmin(branch.beta) in (change[0], change[0] + 1)
+    stable = np.flatnonzero(branch.stable)
+    assert branch.fold.sum() == 1
+    assert np.flatnonzero(branch.fold)[0] in (stable[0], stable[-1])
+    assert branch.gain[branch.fold] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.8, 2.0, 5.0])
+def test_a_branch_ends_at_the_ends_of_its_range_wherever_it_is_entered(beta: float) -> None:
+    law = ft.Ensemble(np.array([[1.0], [-1.0]]), np.log([0.6, 0.4]))
+    found = ft.fixed_points(law, beta, n=8).points[0]
+    branch = ft.follow(law, found, beta, (0.8, 5.0))
+    assert branch.complete
+    assert sorted(branch.beta[[0, -1]]) == pytest.approx([0.8, 5.0], rel=1e-14)
+    assert (np.diff(branch.beta) > 0).all() or (np.diff(branch.beta) < 0).all()
+    assert np.abs(ft.boltzmann(law, branch.points, branch.beta).force).max() < 1e-12
 
 
 def test_a_diagram_has_every_branch_once() -> None:
@@ -52,6 +66,30 @@ def test_a_diagram_has_every_branch_once() -> None:
     assert any(e < -0.99 for e in ends)
     assert len(branches) <= 3
     assert isinstance(bifurcation_figure(branches), Figure)
+
+
+@pytest.mark.parametrize(("seed", "shape"), [(3, (24, 6)), (5, (60, 12))])
+def test_no_branch_is_found_twice_and_none_goes_over_to_another(seed: int, shape: tuple[int, int]) -> None:
+    """Along a curve of data without symmetries the index changes by one where s turns, and nowhere else."""
+    ens = ft.Ensemble(np.random.default_rng(seed).normal(size=shape))
+    branches = ft.bifurcation_diagram(ens, (0.3, 3.0 if shape[1] == 6 else 1.0), temperatures=2, n=32)
+    for branch in branches:
+        index = np.where(branch.fold[:-1], branch.index[1:], branch.index[:-1])
+        assert len(np.unique((-1.0) ** index * np.sign(np.diff(branch.beta)))) == 1
+    folds = np.concatenate([branch.fold_points for branch in branches])
+    assert len(folds) > 10
+    assert len(np.unique(folds.round(6), axis=0)) == len(folds)
+
+
+@pytest.mark.parametrize("p", [0.500001, 0.5001])
+def test_branches_that_almost_meet_are_not_mixed_up(p: float) -> None:
+    """Where no symmetry is exact stability changes at folds alone, and the hot phase is that of the heavier state."""
+    branches = ft.bifurcation_diagram(ft.Ensemble(np.array([[1.0], [-1.0]]), np.log([p, 1 - p])), (0.5, 4.0), n=64)
+    pair, single = sorted(branches, key=lambda branch: len(branch.fold_beta), reverse=True)
+    assert [len(branch.fold_beta) for branch in (pair, single)] == [1, 0]
+    assert np.count_nonzero(np.diff(pair.index)) == 1
+    assert pair.points.max() < 0 < single.points.min()
+    assert (single.index == 0).all()
 
 
 def test_networks_of_single_precision_have_the_branches_and_the_transition_of_their_data() -> None:

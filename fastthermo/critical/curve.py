@@ -1,0 +1,255 @@
+"""Curves of fixed points h(s) over the temperature s = 1/beta, followed through folds by pseudo-arclength.
+
+With u = (h / L, log s), L the spread of the data, they solve G(u) = <y> - h = 0. From a point with unit tangent t the
+next solves G(u) = 0 and t.(u - u_0) = step (Keller 1977), where s may turn back: a fold, or saddle-node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastthermo.critical.newton import attainable, force, krylov
+
+if TYPE_CHECKING:
+    import torch
+
+LONGEST, SHORTEST, FIRST = 0.15, 1e-6, 0.01  # steps of arclength
+CORRECTIONS = 8  # Newton steps a point
+TURN = 0.9  # least cosine between successive tangents
+BEND, STRAIGHT = 0.75, 0.02  # of a step, how far aside it may end for a turn: half the angle on an arc, more is a jump
+FINE = 2e-3  # step at which others may cross
+SINGULAR = 1e-6  # least singular value of a matrix whose determinant has a sign
+DENSE = 128  # dimensions up to which matrices are made
+WILD = 1e3  # times longer than its right-hand side, a solution is that of a singular matrix
+SHIFT = 1e-5  # of log s at least, for the derivative of <y> by s: only Newton's matrix uses it
+TOLERANCE = 1e-11
+FOLD = 1e-13  # of arclength
+EDGE = 1e-12  # of log s: nearer to the end of a range, a point is at it
+
+
+@dataclass
+class Curve:
+    """One side of a branch as it is followed: points u = (h / L, log s) and unit tangents."""
+
+    u: torch.Tensor  # (K, D + 1)
+    tangent: torch.Tensor  # (K, D + 1)
+    complete: bool
+
+    def folds(self) -> np.ndarray:
+        """Indices i such that s turns between points i and i + 1."""
+        sign = self.tangent[:, -1].sign().cpu().numpy()
+        return np.flatnonzero(sign[:-1] * sign[1:] < 0)
+
+
+@dataclass
+class Line:
+    """A curve in a range: points u, folds among them."""
+
+    u: torch.Tensor  # (K, D + 1)
+    fold: torch.Tensor  # (K,) bool
+    complete: bool
+
+    def at(self, log_s: float) -> torch.Tensor:
+        """u near all points at log s, (M, D + 1)."""
+        u, s = self.u, self.u[:, -1]
+        low, high = s[:-1].minimum(s[1:]) - EDGE, s[:-1].maximum(s[1:]) + EDGE
+        k = ((low <= log_s) & (log_s <= high)).nonzero()[:, 0]
+        share = ((log_s - s[k]) / (s[k + 1] - s[k])).nan_to_num(0).clamp(0, 1)
+        # from a fold on, s changes as the square of the distance
+        share = share.sqrt().where(self.fold[k], share)
+        share = (1 - (1 - share).sqrt()).where(self.fold[k + 1], share)
+        return u[k] + share[:, None] * (u[k + 1] - u[k])
+
+
+def trace(
+    model: Any,
+    h: torch.Tensor,
+    log_s: torch.Tensor,
+    direction: np.ndarray,
+    range_: tuple[float, float],
+    scale: float,
+    max_points: int = 400,
+    longest: float = LONGEST,
+) -> list[Curve]:
+    """Branches from points h (B, D) at log s (B,), all at once, first in the direction (B,) of log s that is wanted.
+
+    range_ : of log s; longest : step. Steps that leave their branch for another one are made shorter. Above DENSE
+        dimensions, or where branches come within FINE, they may go unseen.
+    """
+    import torch
+
+    u = torch.cat([h / scale, log_s[:, None]], 1)
+    along = torch.zeros_like(u)
+    along[:, -1] = u.new_tensor(direction)
+    u, _, _ = _correct(model, u, along, scale)
+    tangent, side = _tangent(model, u, along, scale)
+    step = u.new_full((len(u),), min(FIRST, longest))
+    curves: list[list[tuple[torch.Tensor, torch.Tensor]]] = [
+        [(u[i].clone(), tangent[i].clone())] for i in range(len(u))
+    ]
+    complete = torch.zeros(len(u), dtype=torch.bool, device=u.device)
+    active = torch.arange(len(u), device=u.device)
+    for _ in range(max_points):
+        if not len(active):
+            break
+        x, t, ds = u[active], tangent[active], step[active]
+        new, size, count = _correct(model, x + ds[:, None] * t, t, scale)
+        turned, sign = _tangent(model, new, t, scale)
+        cosine = (turned * t).sum(1)
+        aside = (new - x - ds[:, None] * t).norm(dim=1) / ds
+        good = (size <= 10 * attainable(model, TOLERANCE)) & (cosine > TURN)
+        good &= aside < BEND * (2 - 2 * cosine).clamp_min(0).sqrt() + STRAIGHT
+        good &= (sign * side[active] >= 0) | (ds <= FINE)
+        faster = torch.where(count <= 3, 1.6, torch.where(count >= 6, 0.7, 1.0)).to(ds)
+        step[active] = torch.where(good, ds * faster, ds / 3).clamp_max(longest)
+        moved = active[good]
+        u[moved], tangent[moved] = new[good], turned[good]
+        side[moved] = torch.where(sign[good] == 0, side[moved], sign[good])
+        for i in moved.tolist():
+            curves[i].append((u[i].clone(), tangent[i].clone()))
+        outside = (u[active, -1] < range_[0]) | (u[active, -1] > range_[1])
+        complete[active] |= outside
+        active = active[~outside & (step[active] >= SHORTEST)]
+    return [
+        Curve(torch.stack([a for a, _ in curve]), torch.stack([b for _, b in curve]), bool(done))
+        for curve, done in zip(curves, complete, strict=True)
+    ]
+
+
+def folds(model: Any, turns: list[tuple[Curve, int]], scale: float) -> torch.Tensor:
+    """u (F, D + 1) where s turns between points i and i + 1 of curves: where the tangent has no part along s."""
+    import torch
+    from scipy.optimize.elementwise import find_root
+
+    if not turns:
+        return torch.zeros(0, model.dimension + 1, dtype=torch.float64, device=model.device)
+    base, after = (torch.stack([curve.u[i + k] for curve, i in turns]) for k in (0, 1))
+    t = torch.stack([curve.tangent[i] for curve, i in turns])
+
+    def solve(distance: Any, which: Any) -> torch.Tensor:
+        rows = base.new_tensor(which).long()
+        return _correct(model, base[rows] + base.new_tensor(distance)[:, None] * t[rows], t[rows], scale)[0]
+
+    def along_s(distance: np.ndarray, which: np.ndarray) -> np.ndarray:
+        u = solve(distance.ravel(), which.ravel())
+        turn, _ = _tangent(model, u, t[base.new_tensor(which.ravel()).long()], scale)
+        return turn[:, -1].cpu().numpy().reshape(distance.shape)
+
+    which = np.arange(len(turns))
+    length = ((after - base) * t).sum(1).cpu().numpy()
+    found = find_root(
+        along_s, (np.zeros(len(turns)), length), args=(which,), tolerances={"xatol": FOLD, "xrtol": 1e-12}
+    )
+    # without a change of sign s has turned within rounding of the first point
+    return solve(np.where(found.success, found.x, 0.0), which)
+
+
+def within(model: Any, curves: list[Curve], range_: tuple[float, float], scale: float) -> list[Line]:
+    """Curves as far as they are in the range of log s that they were followed in, with their folds."""
+    import torch
+
+    turns = [curve.folds() for curve in curves]
+    at = folds(model, [(curve, int(i)) for curve, where in zip(curves, turns, strict=True) for i in where], scale)
+    low, high = range_[0] - EDGE, range_[1] + EDGE
+    cut = _cut(model, curves, range_, scale)
+    lines = []
+    for curve, u, where, turned in zip(curves, cut, turns, at.split([len(x) for x in turns]), strict=True):
+        order = torch.cat([torch.arange(len(u)), torch.from_numpy(where) + 0.5]).argsort().to(u.device)
+        together, fold = torch.cat([u, turned])[order], order >= len(u)
+        inside = (low <= together[:, -1]) & (together[:, -1] <= high)
+        lines.append(Line(together[inside], fold[inside], curve.complete))
+    return lines
+
+
+def _cut(model: Any, curves: list[Curve], range_: tuple[float, float], scale: float) -> list[torch.Tensor]:
+    """Points of curves; what is past the end of the range is moved to it, unless the curve starts there."""
+    import torch
+
+    past = [k for k, curve in enumerate(curves) if curve.complete and len(curve.u) > 1]
+    points = [curve.u for curve in curves]
+    if not past:
+        return points
+    before, after = (torch.stack([points[k][i] for k in past]) for i in (-2, -1))
+    end = after[:, -1].clamp(*range_)
+    share = ((end - before[:, -1]) / (after[:, -1] - before[:, -1]))[:, None]
+    along = torch.zeros_like(after)
+    along[:, -1] = 1
+    u, size, _ = _correct(model, before + share * (after - before), along, scale)
+    u[:, -1] = end
+    for i, k in enumerate(past):
+        solved = size[i] <= 10 * attainable(model, TOLERANCE)
+        moved = u[i : i + 1] if solved and abs(end[i] - before[i, -1]) > EDGE else u[:0]
+        points[k] = torch.cat([points[k][:-1], moved])
+    return points
+
+
+def _correct(
+    model: Any, u: torch.Tensor, t: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Solutions of G = 0 in the planes through u (B, D + 1) across t, |G| / L (B,), and the Newton steps taken (B,)."""
+    import torch
+
+    u = u.clone()
+    count = torch.zeros(len(u), dtype=torch.long, device=u.device)
+    size = u.new_full((len(u),), float("inf"))
+    tolerance = attainable(model, TOLERANCE)
+    active = torch.arange(len(u), device=u.device)
+    for k in range(CORRECTIONS):
+        g = force(model, u[active, :-1] * scale, (-u[active, -1]).exp()) / scale
+        size[active] = g.norm(dim=1)
+        # one step past the tolerance, to rounding
+        again = (size[active] > tolerance) | (count[active] == 0) | ((size[active] > 1e-15) & (k < CORRECTIONS - 1))
+        active, g = active[again], g[again]
+        if not len(active) or k == CORRECTIONS - 1:
+            break
+        count[active] += size[active] > tolerance
+        right = torch.cat([-g, g.new_zeros(len(g), 1)], 1)
+        u[active] += _bordered(model, u[active], t[active], right, scale)[0].clamp(-1, 1)
+    return u, size, count
+
+
+def _tangent(model: Any, u: torch.Tensor, t: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit tangents of the branches through u, turned like t, and the signs of det [dG/du; t], 0 where not known.
+
+    A branch keeps its sign but where another crosses it; one that almost meets it has the other (Keller 1977).
+    """
+    import torch
+
+    right = torch.zeros_like(u)
+    right[:, -1] = 1
+    new, matrix = _bordered(model, u, t, right, scale)
+    sign = u.new_zeros(len(u))
+    if matrix is not None:
+        sign = torch.linalg.slogdet(matrix)[0] * (torch.linalg.svdvals(matrix)[:, -1] > attainable(model, SINGULAR))
+    return new / new.norm(dim=1, keepdim=True).clamp_min(1e-300), sign
+
+
+def _bordered(
+    model: Any, u: torch.Tensor, t: torch.Tensor, right: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The least solution of [dG/du; t] x = right, right (B, D + 1), and the matrix where it is made."""
+    import torch
+
+    h, beta = u[:, :-1] * scale, (-u[:, -1]).exp()
+    apply, dense = model.response(h, beta)
+    shift = max(SHIFT, attainable(model, 0.0) ** 0.5)
+    ends = force(model, h.repeat(2, 1), torch.cat([beta * np.exp(-shift), beta * np.exp(shift)]))
+    by_s = (ends[: len(h)] - ends[len(h) :]) / (2 * shift * scale)
+    if h.shape[1] <= DENSE:
+        unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+        top = torch.cat([beta[:, None, None] * dense() - unit, by_s[..., None]], 2)
+        matrix = torch.cat([top, t[:, None]], 1)
+        x: torch.Tensor = torch.linalg.solve_ex(matrix, right)[0]
+        # along a continuous symmetry the matrix is singular: the least solution does not move along it
+        odd = ~(x.norm(dim=1) < WILD * right.norm(dim=1))
+        x[odd] = (torch.linalg.pinv(matrix[odd], rtol=1e-9) @ right[odd, :, None])[..., 0]
+        return x, matrix
+
+    def bordered(v: torch.Tensor) -> torch.Tensor:
+        top = beta[:, None] * apply(v[:, None, :-1].contiguous())[:, 0] - v[:, :-1] + by_s * v[:, -1:]
+        return torch.cat([top, (t * v).sum(1, keepdim=True)], 1)
+
+    return krylov(bordered, right, beta.new_zeros(len(beta))), None
