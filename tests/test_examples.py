@@ -87,3 +87,10 @@ def test_condensation_of_digits_comes_later_with_more_of_them(run: Any) -> None:
     assert (np.diff(found["collapse s"]) < 0).all()
     assert (np.diff(found["condensation s"]) < 0).all()
     assert (np.diff(found["participation"], axis=1) < 0.02).all()
+
+
+def test_digits_break_their_symmetry_at_folds_and_branches_lead_to_every_valley(run: Any) -> None:
+    found = run("symmetry_breaking")
+    assert (found["stable branches"] >= found["valleys"]).all()
+    assert found["valleys"][0] > 1
+    assert np.abs(np.log(found["folds s"] / found["splits s"][0])).min() < 1e-3

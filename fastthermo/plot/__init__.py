@@ -16,6 +16,10 @@ from fastthermo.plot.axes import logarithmic as logarithmic
 from fastthermo.plot.axes import mark as mark
 from fastthermo.plot.axes import plain_numbers as plain_numbers
 from fastthermo.plot.axes import time_axis as time_axis
+from fastthermo.plot.branches import bifurcation_figure as bifurcation_figure
+from fastthermo.plot.branches import draw_branches as draw_branches
+from fastthermo.plot.branches import draw_tree as draw_tree
+from fastthermo.plot.branches import tree_figure as tree_figure
 from fastthermo.plot.samples import contact_sheet as contact_sheet
 from fastthermo.plot.samples import sample_rows as sample_rows
 from fastthermo.plot.samples import scatter as scatter
@@ -64,60 +68,6 @@ def headline(summary: dict[str, Any]) -> str:
     kind = summary["process"].split("(")[0]
     dimensions = "1 dimension" if summary["dimension"] == 1 else f"{summary['dimension']} dimensions"
     return f"{summary['data']}: {summary['states']} states in {dimensions}, {kind} process"
-
-
-def bifurcation_figure(branches: list[Any], direction: Any = None) -> Figure:
-    """Branches of `bifurcation_diagram` over temperature: the field along `direction`, stable solid, unstable dashed.
-
-    direction : (D,) or shaped like a state; by default the one in which the branches spread most.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    points = [np.asarray(branch.points, dtype=np.float64).reshape(len(branch.beta), -1) for branch in branches]
-    pooled = np.concatenate(points)
-    centre = pooled.mean(0)
-    if direction is None:
-        axis_of = np.linalg.svd(pooled - centre, full_matrices=False)[2][0]
-    else:
-        axis_of, centre = np.asarray(direction, dtype=np.float64).ravel(), 0 * centre
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-        axis = figure.subplots()
-        for branch, rows in zip(branches, points, strict=True):
-            height, s = (rows - centre) @ axis_of, 1 / branch.beta
-            axis.plot(s, height, color=GENERATED, linewidth=0.7, linestyle="--", zorder=1)
-            axis.plot(s, np.where(branch.stable, height, np.nan), color=NOISED, zorder=2)
-            turned = np.asarray(branch.fold_points, dtype=np.float64).reshape(len(branch.fold_beta), len(axis_of))
-            axis.plot(1 / branch.fold_beta, (turned - centre) @ axis_of, "o", color=MARKS["collapse"][0], markersize=3)
-        axis.set_xscale("log")
-        axis.set_xlabel(r"temperature $s = 1/\beta$  (cold → hot)")
-        axis.set_ylabel("field along the leading direction" if direction is None else "field along the direction")
-        axis.set_title("fixed points: stable solid, unstable dashed, folds as dots")
-    return figure
-
-
-def tree_figure(tree: Any) -> Figure:
-    """A symmetry-breaking tree: classes that part at a temperature branch there."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from scipy.cluster.hierarchy import dendrogram
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-        axis = figure.subplots()
-        if len(tree.linkage):
-            labels = [str(name) for name in tree.names]
-            drawing = dendrogram(tree.linkage, labels=labels, no_plot=True)
-            for x, y in zip(drawing["icoord"], drawing["dcoord"], strict=True):
-                axis.plot(x, y, color=NOISED)
-            axis.set_xticks(5 + 10 * np.arange(len(labels)), drawing["ivl"])
-            axis.set_ylim(0, 1.05 * float(tree.linkage[:, 2].max()))
-        axis.grid(visible=False, axis="x")
-        axis.set_xlabel("class")
-        axis.set_ylabel(r"temperature $s = 1/\beta$ of the split")
-        axis.set_title("which classes part when on cooling")
-    return figure
 
 
 def _mean(axis: Axes, t: np.ndarray, values: np.ndarray, color: str, shade: float = 0.25, **style: Any) -> np.ndarray:
