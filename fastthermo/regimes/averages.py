@@ -105,7 +105,7 @@ def expectation(
 
     Parameters
     ----------
-    observe : (field (B, D), beta) -> log Z~ (B,) and values f (..., B).
+    observe : (field (B, D), beta) -> log Z~ (B,) and values f (..., B) of size 1 in any units of the data.
     n : noised data averaged over where the law is not one-dimensional; the same data and noise at every t.
 
     Returns

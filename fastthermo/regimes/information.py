@@ -57,12 +57,9 @@ def mutual_information(law: Any, process: Process, t: Any, n: int = 1024, seed: 
 
 def mmse(law: Any, process: Process, t: Any, n: int = 1024, seed: int = 0) -> Estimate:
     """E |y - <y>|^2, the least mean squared error of any denoiser, at t, a scalar or (T,)."""
-
-    def observe(field: Any, beta: float) -> tuple[Any, Any]:
-        state = law.boltzmann(field, beta)
-        return state.log_evidence, spread_of(state)
-
-    return expectation(law, process, t, observe, n, seed)
+    rate = entropy_rate(law, process, t, n, seed)
+    twice = 2 / process.beta(t)
+    return Estimate(twice * rate.value, twice * rate.error)
 
 
 def spread_of(state: Any) -> np.ndarray:
@@ -74,9 +71,12 @@ def spread_of(state: Any) -> np.ndarray:
 
 def entropy_rate(law: Any, process: Process, t: Any, n: int = 1024, seed: int = 0) -> Estimate:
     """-dH(y | x_t)/dlog beta = beta mmse / 2, in nats an e-fold of beta, at t, a scalar or (T,)."""
-    error = mmse(law, process, t, n, seed)
-    half = process.beta(t) / 2
-    return Estimate(half * error.value, half * error.error)
+
+    def observe(field: Any, beta: float) -> tuple[Any, Any]:
+        state = law.boltzmann(field, beta)
+        return state.log_evidence, beta / 2 * spread_of(state)
+
+    return expectation(law, process, t, observe, n, seed)
 
 
 def excess_entropy(law: Any, process: Process, t: Any, n: int = 1024, seed: int = 0) -> Estimate:

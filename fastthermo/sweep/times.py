@@ -139,13 +139,15 @@ class Averages(Measure, frozen=True, tag="averages"):
 
         def observe(field: Any, beta: float) -> tuple[Any, Any]:
             state = law.boltzmann(field, beta)
-            return state.log_evidence, np.stack([-host(state.entropy), spread_of(state), host(state.participation)])
+            values = -host(state.entropy), beta * spread_of(state), host(state.participation)
+            return state.log_evidence, np.stack(values)
 
-        rows = []
+        rows, unit = [], np.ones((3, len(self.times)))
+        unit[1] = 1 / process.beta(self.points)
         for key in keys:
             law = watch.law(case.sample(size, key)[0] if size else case.law())
             value, error = expectation(law, process, self.points, observe, self.queries, key)
-            rows.append(np.concatenate([value.T, error.T]))
+            rows.append(np.concatenate([unit * value.T, unit * error.T]))
         return np.stack(rows), math.nan
 
     def found(self, case: Case, tables: dict[int, Table], temperature: float) -> Iterator[Found]:

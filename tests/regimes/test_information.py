@@ -65,6 +65,13 @@ def test_rare_and_distant_states_are_not_missed_by_the_quadrature() -> None:
     assert ft.mutual_information(ens, VE, 1e-2).value == pytest.approx(-(weights * np.log(weights)).sum(), rel=1e-12)
 
 
+def test_exact_averages_are_so_in_any_units_of_the_data() -> None:
+    # beta mu^2 = 20, by quadrature with mpmath
+    for unit in (1.0, 1e-3, 1e-6, 1e6):
+        found = ft.mmse(solvable.two_deltas(unit), ft.VarianceExploding(unit), 1 / 20)
+        assert found == (pytest.approx(1.2036620875489887e-05 * unit**2, rel=1e-12, abs=0), 0)
+
+
 def test_standard_errors_are_those_of_repeated_estimates() -> None:
     runs = [ft.mutual_information(PLANE, VE, 1.0, n=500, seed=seed) for seed in range(30)]
     deviations = np.array([(run.value - CURVE[0][2]) / run.error for run in runs])
