@@ -149,19 +149,20 @@ class IsingRing(ClosedForm):
         for length in range(1, n - 1):
             arcs.append(_times(arcs[-1], transfer.roll(-length, 1)))
         log_det = math.log(max(-math.expm1(-4 * abs(self.K)), TINY)) - 2 * b.abs()
-        total = log_det.sum(1, keepdim=True)
+        dets = [log_det]  # log |det A| of the arcs from every site
+        for length in range(1, n - 1):
+            dets.append(dets[-1] + log_det.roll(-length, 1))
         sign_det = math.copysign(1.0, self.K)
-        inside = torch.zeros_like(b)  # log |det A| of the arcs from every site
         bands = [4 * flip * stay]  # C[i, i + length]
         for length in range(1, n):
-            inside = inside + log_det.roll(1 - length, 1)
             a, r = arcs[length - 1], arcs[n - length - 1].roll(-length, 1)
+            inside, outside = dets[length - 1], dets[n - length - 1].roll(-length, 1)
             same, other = a[..., 0, 0] + a[..., 1, 1] - 2 * log_z, r[..., 0, 1] + r[..., 1, 0] - 2 * log_z
             if self._frustrated:
                 same, other = same + r[..., 0, 0] + r[..., 1, 1], other + a[..., 0, 1] + a[..., 1, 0]
                 bands.append(4 * sign * sign.roll(-length, 1) * (same.exp() - other.exp()))
                 continue
-            first, second = (same + (total - inside)).exp(), (other + inside).exp()
+            first, second = (same + outside).exp(), (other + inside).exp()
             bands.append(4 * sign_det**length * (first + second))
         i = torch.arange(n, device=h.device)
         c = torch.stack(bands, 1)[:, (i - i[:, None]) % n, i[:, None]]

@@ -71,6 +71,14 @@ def test_small_correlations_keep_their_digits() -> None:
     np.testing.assert_allclose(ratios_, np.exp(-2), rtol=1e-10)
 
 
+def test_a_spin_held_by_its_field_leaves_the_others_their_correlations() -> None:
+    n, u, sites = 6, np.tanh(0.5), np.arange(1, 6)
+    found = solvable.ising_ring(n, 0.5).covariance(np.eye(1, n)[0], 1e8)[1:, 1:]
+    apart = np.abs(sites[:, None] - sites)
+    pair, one = ((u**d + u ** (n - d)) / (1 + u**n) for d in (apart, sites))
+    np.testing.assert_allclose(found, pair - np.outer(one, one), rtol=1e-13)
+
+
 def test_a_uniform_field_sees_the_symmetric_law() -> None:
     n = 30
     law = solvable.curie_weiss(n, 0.9)
