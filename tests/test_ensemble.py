@@ -153,6 +153,8 @@ def test_principal_directions_of_many_dimensions() -> None:
     values, vectors = ens.principal(4)
     np.testing.assert_allclose(values, want[:4], rtol=1e-10)
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(4), atol=1e-10)
+    ens, want = wide(300)
+    np.testing.assert_allclose(ft.Ensemble(1e-20 * ens.data()).principal(4)[0], 1e-40 * want[:4], rtol=1e-10)
 
 
 def test_all_principal_directions_of_many_dimensions() -> None:
@@ -164,9 +166,14 @@ def test_all_principal_directions_of_many_dimensions() -> None:
 
 
 def test_principal_directions_of_data_that_sum_to_one() -> None:
-    """The vector of ones lies in the null space of their covariance."""
+    """The vector of ones lies in the null space of their covariance, of two of them without any rounding."""
     values, _ = ft.Ensemble(np.eye(1100)).principal(2)
     np.testing.assert_allclose(values, 1 / 1100, rtol=1e-10)
+    np.testing.assert_allclose(ft.Ensemble(np.eye(1100)[:2]).principal(2)[0], [0.5, 0], atol=1e-12)
+
+
+def test_data_of_many_dimensions_may_be_all_the_same() -> None:
+    np.testing.assert_array_equal(ft.Ensemble(np.ones((4, 1100))).principal(3)[0], 0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])

@@ -70,15 +70,25 @@ class Prior:
         if self.dimension <= DENSE or 4 * k > self.dimension:
             values, vectors = self._components
         else:
-            import torch
-            from scipy.sparse.linalg import LinearOperator, eigsh
-
-            def matvec(v: np.ndarray) -> np.ndarray:
-                return self._covary(torch.as_tensor(v, device=self.device).reshape(self.dimension, -1)).cpu().numpy()
-
-            operator = LinearOperator((self.dimension,) * 2, matvec=matvec, matmat=matvec, dtype=np.float64)
-            values, vectors = eigsh(operator, k, v0=np.ones(self.dimension))
+            values, vectors = self._leading(k)
         return self.scale**2 * values[::-1][:k], vectors.T[::-1][:k].copy()
+
+    def _leading(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of the k largest eigenvalues, as `_components` are."""
+        import torch
+        from scipy.sparse.linalg import LinearOperator, eigsh
+
+        size, unit = self.dimension, self.data_variance / self.scale**2
+        if not unit:
+            return np.zeros(k), np.eye(size, k)
+
+        def matvec(v: np.ndarray) -> np.ndarray:
+            return self._covary(torch.as_tensor(v / unit, device=self.device).reshape(size, -1)).cpu().numpy()
+
+        # in units of their sum, as eigenvalues below 4e-11 are not told from 0; from a start that no data are across to
+        operator = LinearOperator((size, size), matvec=matvec, matmat=matvec, dtype=np.float64)
+        values, vectors = eigsh(operator, k, v0=np.random.default_rng(0).standard_normal(size))
+        return unit * values, vectors
 
     @cached_property
     def _components(self) -> tuple[np.ndarray, np.ndarray]:
