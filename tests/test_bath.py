@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.special import gammaln
+from scipy.special import gammaln, ndtr
 
 import fastthermo as ft
 from fastthermo import solvable
@@ -28,6 +28,18 @@ def test_bath_of_two_deltas_is_the_curie_weiss_model(sites: int, beta: float) ->
     assert nodes.weights @ nodes.h**2 == pytest.approx(p @ m**2 + 1 / (sites * beta), rel=1e-11)
     inside = np.asarray(PAIR.mean(nodes.h[:, None], beta))[:, 0]
     assert nodes.weights @ inside**2 == pytest.approx(((sites * (p @ m**2)) - 1) / (sites - 1), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("sites", [1, 10, 300])
+@pytest.mark.parametrize("kink", [0.0, 0.3])
+def test_averages_with_a_kink_are_exact_on_nodes_that_meet_there(sites: int, kink: float) -> None:
+    """<|h - kink|>, h = m + N(0, 1/M) at beta = 1: of every m the mean of a folded normal distribution."""
+    nodes = Bath(PAIR, sites).nodes(1.0, kink=kink)
+    m, p = solvable.curie_weiss(sites, 1.0).magnetization() if sites > 1 else (np.array([-1.0, 1.0]), [0.5, 0.5])
+    z = (m - kink) * sites**0.5
+    folded = math.sqrt(2 / math.pi) * np.exp(-z * z / 2) + z * (2 * ndtr(z) - 1)
+    assert nodes.weights @ np.abs(nodes.h - kink) == pytest.approx(p @ folded / sites**0.5, rel=1e-13)
+    assert nodes.log_partition == pytest.approx(Bath(PAIR, sites).nodes(1.0).log_partition, rel=1e-13, abs=1e-14)
 
 
 @pytest.mark.parametrize("sites", [1, 3])
@@ -55,8 +67,6 @@ def test_one_site_is_the_diffusing_particle(law: Any) -> None:
 
 def test_fields_in_one_dimension_are_drawn_exactly() -> None:
     """Kolmogorov's distance to the exact distribution, of means smoothed by a Gaussian."""
-    from scipy.special import ndtr
-
     sites, beta, n = 30, 1.1, 20000
     h = np.sort(Bath(PAIR, sites).sample(beta, n, seed=1).field[:, 0])
     m, p = solvable.curie_weiss(sites, beta).magnetization()

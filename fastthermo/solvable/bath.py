@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 STEP, TAIL = 0.7, 45.0  # spacing of nodes over the width of the smoothing; logarithm of what is left out
+PANEL, ORDER = 4.0, 20  # width of a panel likewise, and its Gauss-Legendre nodes
 NODES = 2**24
 FINE, SLACK = 16, 1.02  # nodes within STEP for draws; more than a density exceeds its chords there
 ISLANDS, MOVES = 8, 8  # independent groups of particles, moves between two steps of annealing
@@ -30,7 +31,7 @@ ACCEPTANCE = 0.6
 
 
 class FieldNodes(NamedTuple):
-    """Nodes h (G,) of a one-dimensional bath with weights of sum 1: averages over the field are weights @ f(h)."""
+    """Nodes h (G,) of a one-dimensional bath with weights of sum 1: averages of smooth f are weights @ f(h)."""
 
     h: np.ndarray
     weights: np.ndarray
@@ -63,20 +64,30 @@ class Bath:
         """M log Z~(h), the log density of the field up to the constant log_partition - (D/2) log(beta M/2 pi)."""
         return self.sites * self.law.boltzmann(field, beta).log_evidence
 
-    def nodes(self, beta: float, fineness: int = 1) -> FieldNodes:
-        """The exact field distribution in one dimension, on `fineness` times the nodes that averages need."""
+    def nodes(self, beta: float, fineness: int = 1, kink: float | None = None) -> FieldNodes:
+        """The exact field distribution in one dimension, on `fineness` times the nodes that averages need.
+
+        kink : the field where what is averaged is not smooth, as |h - kink| is not: Gauss-Legendre nodes on both sides.
+        """
         if self.law.dimension != 1:
             raise ValueError(f"law: wanted one dimension, got {self.law.dimension}; `sample` takes any")
         _check_beta(beta)
         low, high = self._range(beta)
-        spacing = STEP / fineness / math.sqrt(self.sites * beta)
+        width = 1 / fineness / math.sqrt(self.sites * beta)
+        spacing = STEP * width
         if not (high - low) / spacing < NODES:
             raise ValueError(f"sites, beta: wanted at most {NODES} nodes, got {(high - low) / spacing:.3g} for {self}")
-        h = spacing * (np.arange(math.floor(low / spacing), math.ceil(high / spacing) + 1))
+        if kink is None:
+            h = spacing * _integers(low / spacing, high / spacing)
+            share = np.full(len(h), spacing)
+        else:
+            panel, (x, v) = PANEL * width, np.polynomial.legendre.leggauss(ORDER)
+            middle = kink + panel * (_integers((low - kink) / panel, (high - kink) / panel)[:-1, None] + 0.5)
+            h, share = (middle + panel / 2 * x).ravel(), np.tile(panel / 2 * v, len(middle))
         log_w = self._log_density(h, beta)
         top = log_w.max()
-        w = np.exp(log_w - top)
-        log_integral = top + math.log(w.sum() * spacing)
+        w = share * np.exp(log_w - top)
+        log_integral = top + math.log(w.sum())
         return FieldNodes(h, w / w.sum(), float(log_integral + math.log(beta * self.sites / (2 * math.pi)) / 2))
 
     def sample(self, beta: float, n: int = 1024, seed: int = 0) -> FieldSample:
@@ -183,6 +194,11 @@ class Bath:
             torch.where(pick, new_force, force),
             float(accept.double().mean()),
         )
+
+
+def _integers(low: float, high: float) -> np.ndarray:
+    """All from low to high, and one on either side where these are none."""
+    return np.arange(math.floor(low), math.ceil(high) + 1.0)
 
 
 def _check_beta(beta: float) -> None:

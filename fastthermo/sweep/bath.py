@@ -67,7 +67,7 @@ class BathScaling(Measure, frozen=True, tag="bath"):
     def _moments(self, bath: Any, axis: Axis, beta: float, key: int) -> np.ndarray:
         """<r>, <r^2>, <r^4> of r = |h - h_0| in the space of the critical gain."""
         if bath.law.dimension == 1:
-            h, weights, _ = bath.nodes(float(beta))
+            h, weights, _ = bath.nodes(float(beta), kink=float(axis.location[0]))
             r = np.abs(h - axis.location[0])
         else:
             h = bath.sample(float(beta), self.particles, key).field

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import ndtr
 
 from fastthermo import Ensemble, critical_time, solvable, sweep
 from fastthermo.process import OrnsteinUhlenbeck, VariancePreserving
@@ -100,6 +101,19 @@ def test_sampled_baths_agree_with_exact_ones() -> None:
     np.testing.assert_allclose(sampled, exact[0][0, 0], rtol=0.06)
     assert exact[1] == pytest.approx(1)
     assert law.dimension == 1
+
+
+def test_moments_of_a_bath_in_one_dimension_are_exact() -> None:
+    """h = m + N(0, 1/(M beta)), m the magnetisation of a Curie-Weiss model: of every m a folded normal distribution."""
+    case, sites = Case("two_deltas", (("mu", 1.0), ("p", 0.5))), 16
+    scaling = BathScaling((-2.0, 2.0, 5))
+    (rows,), _ = scaling.measure(case, sites, [1], Watch("exact", None))
+    for beta, order, second in zip(1 / (1 - scaling.points / 4), rows[0], rows[1], strict=True):
+        m, p = solvable.curie_weiss(sites, beta).magnetization()
+        width = (sites * beta) ** -0.5
+        folded = width * math.sqrt(2 / math.pi) * np.exp(-((m / width) ** 2) / 2) + m * (2 * ndtr(m / width) - 1)
+        assert order == pytest.approx(p @ folded, rel=1e-12)
+        assert second == pytest.approx(p @ m**2 + width**2, rel=1e-12)
 
 
 def test_moments_of_a_bath_are_of_the_direction_that_is_critical() -> None:
