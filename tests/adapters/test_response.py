@@ -191,6 +191,15 @@ def test_free_energy_differences_are_those_of_the_evidence(model: Any, beta: flo
     assert back.value == pytest.approx(-found.value, abs=1e-8)
 
 
+@pytest.mark.parametrize("start", [0.0, 0.001, -0.002, -300.0])
+def test_no_wall_between_two_valleys_is_missed_at_the_ends_of_a_path(start: float) -> None:
+    law, path = ft.Ensemble(np.array([[1.0], [-1.0]])), np.array([[start], [1.0]])
+    found = ft.free_energy_difference(law, path, 1e5)
+    want = np.diff(law.boltzmann(path, 1e5).regularised_free_energy)[0]
+    assert found.value == pytest.approx(want, abs=max(found.error, 1e-12 * abs(want)))
+    assert found.error < 1e-7 * abs(want)
+
+
 def test_a_field_that_is_no_gradient_shows_its_curl() -> None:
     turn = torch.tensor([[0.5, -0.3], [0.3, 0.5]], dtype=torch.float64)
     model = ft.wrap(lambda x, t: x @ turn.T, "mean", ft.EDM(), "sigma", shape=(2,), check=False)
