@@ -138,8 +138,8 @@ def entropy_rate_peaks(law: Any, process: Process, times: int | Any = 96, n: int
 
     Returns
     -------
-    Peaks that stand out by five standard errors, each the maximum of a cubic in log beta through the five times
-    about it, with jackknife errors over the noised data.
+    Peaks that stand out by five standard errors, each the maximum of the polynomial in log beta through the five times
+    about it. Errors are those of a jackknife over the noised data and, together with them, what four of the five tell.
     """
     t = read_times(process, times, 5)
     beta = process.beta(t)
@@ -164,16 +164,25 @@ def peaks_of(process: Process, beta: np.ndarray, rate: np.ndarray) -> list[Peak]
     for i in found[clear & (found >= 2) & (found < len(x) - 2)]:
         near = slice(i - 2, i + 3)
 
-        def vertex(curve: np.ndarray, near: slice = near, at: float = x[i]) -> np.ndarray:
-            cubic = np.polyfit(x[near] - at, curve[near], 3)
-            a, b, c = cubic[:3]
-            step = c / (np.sqrt(max(b * b - 3 * a * c, 0)) - b)  # the root of its derivative that is a maximum
-            step = np.clip(step, *(x[near][[0, -1]] - at))
-            return np.array([at + step, np.polyval(cubic, step)])
+        def vertex(curve: np.ndarray, near: slice = near) -> np.ndarray:
+            return top(x[near], curve[near])
 
-        value, deviation = jackknife(vertex, rate)
-        peaks.append(Peak(time_of(process, value[0], deviation[0]), Estimate(float(value[1]), float(deviation[1]))))
+        (place, height), deviation = jackknife(vertex, rate)
+        fewer = [top(x[part], mean[part]) for part in (slice(i - 2, i + 2), slice(i - 1, i + 3))]
+        deviation = np.hypot(deviation, np.abs(np.array(fewer) - [place, height]).max(0))
+        peaks.append(Peak(time_of(process, place, deviation[0]), Estimate(float(height), float(deviation[1]))))
     return peaks
+
+
+def top(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Place and height of the maximum of the polynomial through all points, about the largest of them."""
+    at = x[min(max(int(y.argmax()), 1), len(x) - 2)]
+    p = np.polynomial.Polynomial.fit(x - at, y, len(x) - 1)
+    roots = p.deriv().roots()
+    near = np.append(roots[np.isreal(roots)].real, 0.0)
+    near = near[np.abs(near) <= np.diff(x).max()]
+    best = near[p(near).argmax()]
+    return np.array([at + best, p(best)])
 
 
 def time_of(process: Process, log_beta: float, error: float) -> Estimate:
