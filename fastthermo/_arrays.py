@@ -58,8 +58,13 @@ def cast_like(x: Any, like: Any) -> Any:
 
 
 def spread(scalar: Any, like: Any) -> Any:
-    """One number a query, shape () or (B,), shaped to multiply an array (B, ...)."""
-    return scalar.reshape(tuple(scalar.shape) + (1,) * (like.ndim - scalar.ndim))
+    """One number a query, (B,), shaped to multiply an array (B, ...); one for all, (), meets a tensor on any device."""
+    return scalar.reshape(tuple(scalar.shape) + (1,) * (like.ndim - scalar.ndim)) if scalar.ndim else scalar
+
+
+def double(x: Any) -> Any:
+    """x in float64."""
+    return x.double() if is_torch(x) else x.astype(np.float64)
 
 
 def rounding(x: Any) -> float:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastthermo._arrays import cast_like, check_bound, is_torch, read_rows, rounding, spread
+from fastthermo._arrays import cast_like, check_bound, double, is_torch, read_rows, rounding, spread
 from fastthermo.process import Process, check_process
 
 
@@ -78,7 +78,7 @@ class BoltzmannState:
 
     @property
     def _half_square(self) -> Any:
-        h = self.field.double() if is_torch(self.field) else self.field.astype(np.float64)
+        h = double(self.field)
         return (h * h).sum(tuple(range(self.beta.ndim, h.ndim))) / 2
 
 
@@ -94,7 +94,7 @@ class Posterior(BoltzmannState):
     def score(self) -> Any:
         """grad_x log p_t(x) = alpha force / sigma^2."""
         factor = self.alpha / self.sigma**2
-        return cast_like(spread(factor, self.force) * self.force, self.force)
+        return cast_like(spread(factor, self.force) * double(self.force), self.force)
 
     @property
     def log_density(self) -> Any:

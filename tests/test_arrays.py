@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import fastthermo as ft
+from fastthermo._arrays import spread
 
 RNG = np.random.default_rng(0)
 STATES = RNG.normal(size=(20, 12))
@@ -227,3 +228,9 @@ def test_largest_weights_carry_no_gradient() -> None:
     h, b = torch.from_numpy(FIELD).requires_grad_(), torch.from_numpy(BETA).requires_grad_()
     w, _ = ENS.top_weights(h, b, 2)
     assert not w.requires_grad
+
+
+def test_one_number_for_all_meets_arrays_on_any_device() -> None:
+    x = torch.empty(3, 2, 2, device="meta")
+    assert (x / spread(torch.tensor(2.0), x)).shape == x.shape
+    assert spread(np.ones(3), np.ones((3, 2, 2))).shape == (3, 1, 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo._arrays import Queries, cast_like, check_constant, is_torch, spread
+from fastthermo._arrays import Queries, cast_like, check_constant, double, is_torch, spread
 from fastthermo.adapters.asking import checked, free_memory, one_query, per_query, rows_of, scripted
 from fastthermo.adapters.conventions import PREDICTS
 from fastthermo.denoiser import schedule
@@ -38,7 +38,7 @@ class Denoised:
     def score(self) -> Any:
         """(alpha mean - x) / sigma^2."""
         alpha, sigma = spread(self.alpha, self.mean), spread(self.sigma, self.mean)
-        return cast_like((alpha * self.mean - self.x) / sigma**2, self.mean)
+        return cast_like((alpha * double(self.mean) - double(self.x)) / sigma**2, self.mean)
 
 
 @dataclass(frozen=True, eq=False)
