@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fastthermo import sweep
-from fastthermo.sweep import Grid
+import fastthermo as ft
 
 SMALL = """
 sizes = [500, 2000]
@@ -31,13 +31,13 @@ def small_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def small(small_file: Path) -> Grid:
-    return sweep.load(small_file)
+def small(small_file: Path) -> Any:
+    return ft.sweep.load(small_file)
 
 
 def _values(path: Path) -> np.ndarray:
     """Every number of a finished store, but for the seconds."""
-    store = sweep.Store(path)
+    store = ft.sweep.Store(path)
     assert store.done.all()
     values = np.asarray(store.group["values"][:]).reshape(store.grid.cells, -1)
     return np.concatenate([values, store.group["scalars"][:, :2]], 1)

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("triton")
+pytest.importorskip("msgspec")
+pytest.importorskip("zarr")
+
 from fastthermo import sweep
 from fastthermo.sweep import Grid, measures
 from fastthermo.sweep.models import Data, Sphere
 from fastthermo.sweep.times import Times
 from fastthermo.sweep.transition import Transition
 
-pytest.importorskip("triton")
 pytestmark = pytest.mark.gpu
 
 
