@@ -18,9 +18,11 @@ bench: .venv/ready  ## against peers, at full size; then the figure and the READ
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/report.py --write
 
-# of its own environment, whose torch drives the GPU; the race goes on where a test failed
+# of its own environment, whose torch drives the GPU; some 400 kernels are compiled, by eight processes at once; the race
+# goes on where a test failed
+GPU_TESTS := tests/kernels tests/triton tests/sweep/test_gpu.py
 bench-gpu:  ## by PYTHON, on a machine with a GPU: its tests, then every case against peers
-	$(PYTHON) -m pytest -m gpu -p no:benchmark tests/kernels tests/triton tests/sweep/test_gpu.py; tests=$$?; $(PYTHON) bench/run.py --device cuda && exit $$tests
+	$(PYTHON) -m pytest -m gpu -p no:benchmark -n 8 --dist loadfile $(GPU_TESTS); tests=$$?; $(PYTHON) bench/run.py --device cuda && exit $$tests
 
 bench-quick: .venv/ready  ## every case at a small size, for correctness
 	$(BIN)/python bench/run.py --quick
