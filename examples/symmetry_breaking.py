@@ -24,7 +24,7 @@ def main(out: Path, quick: bool = False) -> dict[str, Any]:
     branches = ft.bifurcation_diagram(law, range_, temperatures=2 if quick else 6, n=64 if quick else 256)
     tree = ft.symmetry_breaking(classes, temperatures=16 if quick else 64)
     temperatures = np.array([2.6, 2.2] if quick else [3.0, 2.6, 2.2, 1.8, 1.4])
-    found = ft.fixed_points(law, 1 / temperatures, newton_starts=8)
+    found = ft.fixed_points(law, 1 / temperatures, newton_starts=8 if quick else 256)
     valleys = [points.points[points.stable] for points in found]
     images = np.full((len(valleys), max(map(len, valleys)), *law.shape), np.nan)
     for row, points, s in zip(images, valleys, temperatures, strict=True):
