@@ -14,7 +14,8 @@ reference state.
 4. If logits err by d_n, the mean changes by sum w d (y - m) to first order, exactly by at most
    e^(2 max |d|) sum w |d| |y - m|. By Cauchy-Schwarz that is at most e^(..) sqrt(sum w d^2) times the rms force; over
    states that hold a share q of the weights, with |d| <= e, at most expm1(2 e) min(sqrt(q), 2 q R / rms) rms.
-5. States below e^-T contribute at most 2 N e^-T times the diameter 2 R.
+5. States below e^-T contribute at most 2 N e^-T times the diameter 2 R, and e^e times that where their logits err by e:
+   what seemed to weigh nothing may then be all that weighs.
 6. Summing n terms w (y - o) in one chain adds at most (n + 8) u sum w |y - o|: at most rms force + |k| about the
    reference state, rms force about the field, q R about the anchor.
 7. The logarithm of a sum whose logits err by d_n errs by at most log sum w e^|d_n|, hence by max |d|, by e^(max |d|)
@@ -121,9 +122,10 @@ def dense_error(  # type: ignore[no-untyped-def]
     far = (product + EXPONENTIAL[itemsize]).clip(0, 300)
     share = (2 * tail * radius / rms).clip(None, tail**0.5)
     origin = ((size + 8) * DOUBLE) * (1 + (2 * energy_min) ** 0.5 / rms) + 512 * UNITS[itemsize] * tail * radius / rms
-    dropped = 4 * size * E ** (-CUTOFF) * radius / rms
+    left = (size * (4 * E ** (-CUTOFF) + 1e-13) * E**far).clip(0, 1)
+    dropped = left * radius / rms + 1e200 * left * (left > 0.5)
     rounded = (4 * (size * grain) ** 0.5 * radius + tail * residual) / rms
-    return _expm1(2 * near) / 2 + _expm1(2 * far) * share + origin + dropped + rounded + 1e-13 * size * radius / rms
+    return _expm1(2 * near) / 2 + _expm1(2 * far) * share + origin + dropped + rounded
 
 
 def dense_log_error(shape, radius, spread, itemsize, beta, product, energy_min, tail, changes):  # type: ignore[no-untyped-def]
@@ -131,7 +133,8 @@ def dense_log_error(shape, radius, spread, itemsize, beta, product, energy_min, 
     size, dimension = shape
     near = difference_error(dimension, radius, spread, beta, energy_min, changes) + 16 * DOUBLE * (CUTOFF + spread)
     far = (product + EXPONENTIAL[itemsize]).clip(0, 300)
-    dropped = 2 * size * E ** (-CUTOFF) + 1e-13 * (size / 32 + 1)
+    left = ((2 * size * E ** (-CUTOFF) + 1e-13 * (size / 32 + 1)) * E**far).clip(0, 1)
+    dropped = left + 1e200 * left * (left > 0.5)
     return _expm1(2 * near) / 2 + (_expm1(2 * far) + 512 * UNITS[itemsize]) * tail + (size + 8) * DOUBLE + dropped
 
 

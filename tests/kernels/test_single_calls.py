@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from extended import truth
-from single_problems import data, problem, queries, relative_error, run, same, stack, tensors, weights
+from single_problems import data, equal, problem, queries, relative_error, run, same, stack, tensors, weights
 
 from fastthermo.kernels import Sums, numba
 
@@ -55,6 +55,19 @@ def test_fast_has_the_precision_of_float32_at_high_temperature(dimension: int, d
     field, beta = field[hot], beta[hot] / unit**2
     sums = run(states, log_weights, field, beta, "fast")
     assert relative_error(states, field, sums, truth(states, log_weights, field, beta)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("beta", [1e5, 1e7, 1e9])
+def test_bounds_of_fast_sums_hold_where_rounding_leaves_a_state_no_weight(beta: float) -> None:
+    """Midway between two near states, of which one alone seems to weigh."""
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(30, 24)).astype(np.float32)
+    states[1] = states[0] + 2e-4 * rng.normal(size=24).astype(np.float32)
+    arrays = states, equal(30), states[:2].astype(np.float64).mean(0, keepdims=True), np.array([beta])
+    sums, exact = run(*arrays, "fast"), truth(*arrays)
+    assert relative_error(states, arrays[2], sums, exact) <= sums.error_bound.numpy()
+    log_sum = exact.log_evidence + beta * sums.energy_min.numpy() - arrays[1][sums.dominant]
+    assert abs(sums.log_rest.exp().log1p().numpy() - log_sum) <= sums.log_error.numpy()
 
 
 @pytest.mark.parametrize("dimension", [4, 17])
