@@ -92,15 +92,18 @@ print(hashlib.sha256(b"".join(x.numpy().tobytes() for x in found if isinstance(x
     assert results[0].stdout == results[1].stdout
 
 
-def test_a_cache_folder_is_keyed_by_the_kernel_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["numba/dense.py", "bounds.py", "noise.py"])
+def test_a_cache_folder_is_keyed_by_all_that_kernels_are_compiled_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     from fastthermo.kernels.numba import compile as compiler
 
-    sources = tmp_path / "numba"
-    sources.mkdir()
-    for path in (ROOT / "kernels" / "numba").glob("*.py"):
-        (sources / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(compiler, "__file__", str(sources / "compile.py"))
+    for path in (ROOT / "kernels").glob("**/*.py"):
+        copy = tmp_path / path.relative_to(ROOT / "kernels")
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    monkeypatch.setattr(compiler, "__file__", str(tmp_path / "numba" / "compile.py"))
     before = compiler.cache_folder()
     assert compiler.cache_folder() == before
-    (sources / "dense.py").write_bytes((sources / "dense.py").read_bytes() + b"\n")
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b"\n")
     assert compiler.cache_folder() != before

@@ -29,8 +29,10 @@ def cache_folder() -> Path:
     if root is None:
         root = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastthermo")
     key = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        key.update(source.read_bytes())
+    here = Path(__file__).parent
+    for folder in (here, here.parent):  # bounds and the coefficients of the noise are compiled too
+        for source in sorted(folder.glob("*.py")):
+            key.update(source.read_bytes())
     return Path(root) / "numba" / key.hexdigest()[:16]
 
 
