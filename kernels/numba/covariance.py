@@ -29,7 +29,7 @@ from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import fma, lanes, load, load_as, splat, store, total
 from fastthermo.kernels.numba.sparse import longest
 from fastthermo.kernels.numba.tile import fill, load_tile, products
-from fastthermo.kernels.numba.weigh import COLUMNS, arguments, deviation, start_block, weigh
+from fastthermo.kernels.numba.weigh import COLUMNS, arguments, deviation, start_block, ways, weigh
 
 
 def covariance(
@@ -37,13 +37,14 @@ def covariance(
 ) -> torch.Tensor:
     out = np.empty((*field.shape, field.shape[1]))
     left = by_candidates(_few_kernel, packed, field, beta, sums, precision, (), (out,))
-    if left.all():
-        _by_products(packed, field, beta, sums, precision, out)
-    elif left.any():
-        part = np.empty((int(left.sum()), *out.shape[1:]))
-        h, b, known = subset(left, sums, field, beta)
-        _by_products(packed, h, b, known, precision, part)
-        out[left] = part
+    for rows, way in ways(packed, field, beta, precision, left):
+        if rows.all():
+            _by_products(packed, field, beta, sums, way, out)
+        else:
+            part = np.empty((int(rows.sum()), *out.shape[1:]))
+            h, b, known = subset(rows, sums, field, beta)
+            _by_products(packed, h, b, known, way, part)
+            out[rows] = part
     return torch.from_numpy(out)
 
 

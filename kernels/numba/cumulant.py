@@ -23,7 +23,7 @@ from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes
 from fastthermo.kernels.numba.sparse import longest
 from fastthermo.kernels.numba.tile import fill, load_tile, products
-from fastthermo.kernels.numba.weigh import COLUMNS, arguments, deviation, start_block
+from fastthermo.kernels.numba.weigh import COLUMNS, arguments, deviation, start_block, ways
 
 VECTOR_DIGITS = 3
 
@@ -47,11 +47,10 @@ def cumulant(
     if left.any():
         needed[left] = _digits(packed, as_array(field)[left], temperatures(packed, beta)[left], precision)
     for digits in (0, 2, 3):
-        rows = needed == digits
-        if rows.any():
+        for rows, way in ways(packed, field, beta, precision, needed == digits):
             h, b, v, u, part = subset(rows, sums, field, beta, probes, energy_probes)
             where = torch.from_numpy(rows)
-            out[where], out_energy[where] = _by_products(packed, h, b, part, v, u, precision, digits)
+            out[where], out_energy[where] = _by_products(packed, h, b, part, v, u, way, digits)
     return out, out_energy
 
 

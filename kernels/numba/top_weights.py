@@ -9,18 +9,23 @@ from fastthermo.kernels.numba.config import TASK_WORK
 from fastthermo.kernels.numba.pack import Packed
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.scratch import LOG2E, aligned
+from fastthermo.kernels.numba.second import subset
 from fastthermo.kernels.numba.simd import lanes
 from fastthermo.kernels.numba.tile import load_tile, products
-from fastthermo.kernels.numba.weigh import COLUMNS, NORM, arguments, start_block, weigh
+from fastthermo.kernels.numba.weigh import COLUMNS, NORM, arguments, start_block, ways, weigh
 
 
 def top_weights(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, k: int, precision: str = "double"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    out, index = np.full((len(field), k), -1.0), np.zeros((len(field), k), np.int64)
-    given = list(arguments(packed, field, beta, sums, precision, 0))
-    given[2] = max(1, min(given[2], TASK_WORK // packed.states.size))
-    run(_top_weights_kernel, -(-len(field) // given[2]), 1, *given, out, index)
+    out, index = np.empty((len(field), k)), np.empty((len(field), k), np.int64)
+    for rows, way in ways(packed, field, beta, precision, np.ones(len(field), np.bool_)):
+        h, b, known = subset(rows, sums, field, beta)
+        given = list(arguments(packed, h, b, known, way, 0))
+        given[2] = max(1, min(given[2], TASK_WORK // packed.states.size))
+        w, n = np.full((len(h), k), -1.0), np.zeros((len(h), k), np.int64)
+        run(_top_weights_kernel, -(-len(h) // given[2]), 1, *given, w, n)
+        out[rows], index[rows] = w, n
     return torch.from_numpy(out), torch.from_numpy(index)
 
 

@@ -4,6 +4,7 @@ As in `dense`, the states that matter (heads) are taken by differences, one by o
 products, a tile at a time; here the dominant state r and the sum of all other weights are known from the start.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,16 @@ COLUMNS = 6
 BITS, ORIGIN, NORM, THRESHOLD, ABSENT, DUSTY = range(COLUMNS)
 
 
+def ways(
+    packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str, left: np.ndarray
+) -> Iterator[tuple[np.ndarray, str]]:
+    """Which of the queries that are left, (B,), go in which precision: float64 where float32 cannot hold an energy."""
+    small = fits(packed, as_array(field), temperatures(packed, beta))
+    for rows, way in ((left & small, precision), (left & ~small, "double")):
+        if rows.any():
+            yield rows, way
+
+
 def arguments(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, sums: Sums, precision: str, moment: int
 ) -> tuple[Any, ...]:
@@ -31,8 +42,7 @@ def arguments(
 
     moment : the power of y - m that a pass sums from products about the anchor.
     """
-    h, b = as_array(field), temperatures(packed, beta)
-    dtype = working_type(packed, precision if fits(packed, h, b).all() else "double")
+    h, b, dtype = as_array(field), temperatures(packed, beta), working_type(packed, precision)
     made: Plan = plan(packed, h, b, dtype, precision)
     level = np.minimum(made.rest_level, 0)
     if moment and precision != "fast":

@@ -35,6 +35,23 @@ def test_answers_do_not_depend_on_the_batch(dimension: int, dtype: Any) -> None:
     assert same(Sums(*(x[order] for x in whole)), numba.boltzmann(packed, h[order], b[order], "single"))
 
 
+@pytest.mark.parametrize("dimension", [8, 24])
+def test_second_passes_do_not_depend_on_a_query_beside_them_that_float32_cannot_hold(dimension: int) -> None:
+    states, log_weights = data(dimension, 300, dimension, np.float32), weights(dimension, 300)
+    field = np.concatenate([states[:3], states[:1] + 1e9]).astype(np.float64)
+    y, phi, h, b = tensors(states, log_weights, field, np.array([0.1, 1.0, 10.0, 1.0]))
+    packed = numba.pack(y, phi)
+
+    def passes(rows: slice) -> list[torch.Tensor]:
+        given = packed, h[rows], b[rows], numba.boltzmann(packed, h[rows], b[rows], "single")
+        v, u = h[rows, None] + 1, b[rows, None]
+        top = numba.top_weights(*given, 5, "single")
+        return [numba.covariance(*given, "single"), *numba.cumulant(*given, v, u, "single"), *top]
+
+    for whole, part in zip(passes(slice(4)), passes(slice(3)), strict=True):
+        assert torch.equal(whole[:3], part)
+
+
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(("dimension", "dtype"), BATCHES)
 def test_answers_do_not_depend_on_the_number_of_threads(dimension: int, dtype: Any) -> None:
