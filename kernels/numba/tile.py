@@ -133,7 +133,7 @@ def weighing(energy, c, whole):  # type: ignore[no-untyped-def]
         splat(scalar(c)),
         splat(scalar(magic(energy) - whole)),
         splat(scalar(least)),
-        splat(scalar(least / c)),
+        splat(scalar((least - 1) / c)),  # which stands for infinity, too: a bit beyond what rounding may reach
         splat(scalar(0.0)),
     )
 

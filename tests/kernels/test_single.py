@@ -51,16 +51,22 @@ def test_energy_and_participation_are_those_of_float32(case: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("removed", [False, True])
-def test_energies_keep_their_digits_at_any_high_temperature(dtype: Any, removed: bool) -> None:
-    states = data(8, 300, 8, dtype)
+@pytest.mark.parametrize("dimension", [8, 24])
+def test_energies_keep_their_digits_at_any_high_temperature(dimension: int, dtype: Any, removed: bool) -> None:
+    states = data(dimension, 300, dimension, dtype)
     beta = np.array([1e-8, 1e-20, 1e-30, 1e-80, 1e-200])
     log_weights, field = weights(8, 300, removed), states[: len(beta)].astype(np.float64) + 1
-    sums = run(states, log_weights, field, beta)
+    y, phi, *given = tensors(states, log_weights, field, beta)
+    packed = numba.pack(y, phi)
+    sums = numba.boltzmann(packed, *given, "single")
     w = np.exp(log_weights - log_weights.max())
     e = ((states - field[:, None]) ** 2).sum(2) / 2
     gap = e - sums.energy_min.numpy()[:, None]
-    for got, want in ((sums.excess, gap @ w), (sums.excess_square, gap**2 @ w)):
-        assert np.abs(got.numpy() / (want / w.sum()) - 1).max() <= 1e-5
+    none = torch.zeros(len(beta), 1, dimension).double()
+    _, variance = numba.cumulant(packed, *given, sums, none, none[..., 0] + 1, "single")
+    square = (gap**2 @ w - (gap @ w) ** 2 / w.sum()) / w.sum()
+    for got, want in ((sums.excess, gap @ w / w.sum()), (sums.excess_square, gap**2 @ w / w.sum()), (variance, square)):
+        assert np.abs(got.numpy() / want - 1).max() <= 1e-5
 
 
 def test_cases_reach_from_one_state_to_all() -> None:
