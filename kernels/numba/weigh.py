@@ -71,7 +71,7 @@ def _share(packed: Packed, field: np.ndarray, sums: Sums, dtype: np.dtype, momen
     shift, states = as_array(sums.shift), packed.states
     away = states[as_array(sums.dominant)] - field
     square = 2 * (as_array(sums.excess) - np.einsum("bd,bd->b", shift, away)) - np.einsum("bd,bd->b", shift, shift)
-    relative = np.sqrt(np.maximum(square, 0)) / max(packed.radius, 1e-150)
+    relative = np.minimum(np.sqrt(np.maximum(square, 0)) / max(packed.radius, 1e-150), 1.0)
     tail = PRECISE[dtype.itemsize] / (float(np.finfo(dtype).eps) / 2) * relative**moment
     return np.where(tail < 1, np.maximum(np.log2(np.maximum(tail, 1e-300) / min(len(states), 1000)), NEVER), 0.0)
 

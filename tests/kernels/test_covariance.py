@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+import fastthermo as ft
+
 
 def run(backend: Any, case: SimpleNamespace) -> torch.Tensor:
     log_weights, field, beta = case.rest
@@ -85,6 +87,13 @@ def test_answers_do_not_depend_on_the_batch(case: Any) -> None:
         one = slice(i, i + 1)
         sums = numba.boltzmann(packed, field[one], beta[one])
         assert torch.equal(numba.covariance(packed, field[one], beta[one], sums)[0], together[i])
+
+
+def test_a_last_block_of_one_state_overflows_nowhere() -> None:
+    states = 1e6 * np.random.default_rng(0).normal(size=(5, 3))
+    whole, parts = ft.Ensemble(states), ft.StreamedEnsemble(states, block=4)
+    want, found = (ens.covariance(states[0], 1e-13) for ens in (whole, parts))
+    np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-12 * want.max())
 
 
 def test_parts_of_the_states_give_the_sums_of_all_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
