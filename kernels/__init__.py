@@ -16,10 +16,10 @@ boltzmann(packed, field, beta, precision) -> Sums
     cancellation at any temperature: mean = y_r + shift, force = (y_r - field) + shift.
     precision : "double"; "single", where the force is wanted to about 1e-6 of its rms (1e-5 among many copies of one
     state, which share the error of a product, and of few states in many dimensions), certified by error_bound; or
-    "fast", arithmetic in the precision of the states. Float64 states are summed in float64 in any case. Weights below
-    1e-26 of the dominant one count as none in "single" and "fast", below 1e-300 in "double"; so may weights that are
-    below e^-9.2/N of the second largest and e^-16/N of the largest in "single", e^-45 of the second largest in
-    "double". The ops below take it too.
+    "fast", arithmetic in the precision of the states where that holds a weight. Float64 states are summed in
+    float64 in any case. Weights below 1e-26 of the dominant one count as none in "single" and "fast", below 1e-300
+    in "double"; so may weights that are below e^-9.2/N of the second largest and e^-16/N of the largest in
+    "single", e^-45 of the second largest in "double". The ops below take it too.
 
 derive(states, log_weights, field, beta, sums) -> log_evidence, mean, force, energy, entropy, energy_variance, y_r,
         log phi_r

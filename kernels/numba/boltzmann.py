@@ -14,7 +14,7 @@ from fastthermo.kernels import Sums
 from fastthermo.kernels.bounds import ROUNDING, screened_error, screened_log_error
 from fastthermo.kernels.numba import head, near, screen
 from fastthermo.kernels.numba.assemble import join, replace, sums_of
-from fastthermo.kernels.numba.config import FAR, FIELD_BYTES, NEAR_WORK, SMALL_DIMENSION, even_block
+from fastthermo.kernels.numba.config import ADRIFT, FAR, FIELD_BYTES, NEAR_WORK, SMALL_DIMENSION, even_block
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
 from fastthermo.kernels.numba.pool import run
 from fastthermo.kernels.numba.products import DOUBLE, SINGLE, alike, by_products, fits, working_type
@@ -43,8 +43,8 @@ def _boltzmann(packed: Packed, h: np.ndarray, b: np.ndarray, precision: str) -> 
         precision, dtype = "double", DOUBLE
     if h.shape[1] <= SMALL_DIMENSION:
         sums = _near(packed, h, b, dtype)
-        far = b * sums.energy_min.numpy() > FAR[dtype.itemsize]
-        if precision != "fast" and far.any():
+        far = b * sums.energy_min.numpy() > (ADRIFT if precision == "fast" else FAR[dtype.itemsize])
+        if far.any():
             again = _boltzmann if dtype == SINGLE else by_products
             replace(sums, far, again(packed, h[far], b[far], "double"))
         return sums

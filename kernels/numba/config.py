@@ -33,6 +33,7 @@ CACHED_BYTES = 1 << 24  # of states, up to which rows of listed states are read 
 LISTED_BYTES = 1 << 21  # one after the other
 LISTED_WORK = TASK_WORK // 6  # multiplications a task there, where rows come from memory
 BLURRED = 0.05  # expected error of a logit from which products decide nothing
+DROWNED = 8.0  # and from which "fast" does not take them either: float32 may not hold a weight's exponent
 # An error of e in independent logits changes the force by about e sqrt(sum w^2). The error of a product is about
 # a third of u beta R (R/2 + |g|), measured on images, latents and Gaussian data.
 TYPICAL = 1 / 3
@@ -43,6 +44,7 @@ NARROW = 0.07
 PRECISE = {4: 2e-5, 8: 2e-15}  # of second passes, relative
 ALIKE = 1e-2  # beta <H~> over the weight of all but the dominant state, below which they are copies of it
 FAR = {4: 16.0, 8: 500.0}  # beta H~_r from which differences of |y - h|^2 are not precise enough
+ADRIFT = 1e6  # and from which not for "fast" either: float32 does not hold log2 of a weight as an integer and a rest
 
 
 def even_block(queries: int, limit: int, rows: int = 1) -> int:

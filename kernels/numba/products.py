@@ -17,6 +17,7 @@ from fastthermo.kernels.numba.codes import LARGEST, Codes, Probes, probe
 from fastthermo.kernels.numba.config import (
     ALIKE,
     BLURRED,
+    DROWNED,
     LONG_TILE,
     MARGIN,
     NARROW,
@@ -131,7 +132,7 @@ def plan(
     level = np.minimum(0, 2 * np.log2(TOLERANCE[dtype.itemsize] / error))
     blur = np.where(error > BLURRED, 4 * LOG2E * error / TYPICAL * np.sqrt(field.shape[1]), 0.0)
     if precision == "fast":
-        return Plan(*np.zeros((3, len(beta))))
+        return Plan(0 * blur, 0 * blur, blur * (error > DROWNED))
     rest_level = 2 * np.log2(max(PRECISE[dtype.itemsize], TOLERANCE[dtype.itemsize]) / error)
     return Plan(level, rest_level, blur)
 

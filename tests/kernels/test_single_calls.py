@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from extended import truth
+from extremes import Problem, cluster, far
 from single_problems import data, equal, problem, queries, relative_error, run, same, stack, tensors, weights
 
 from fastthermo.kernels import Sums, numba
+from fastthermo.kernels.bounds import dense_error
 
 BATCHES = [(8, np.float32), (17, np.float32), (64, np.uint8)]
 
@@ -85,6 +87,21 @@ def test_bounds_of_fast_sums_hold_where_rounding_leaves_a_state_no_weight(beta: 
     assert relative_error(states, arrays[2], sums, exact) <= sums.error_bound.numpy()
     log_sum = exact.log_evidence + beta * sums.energy_min.numpy() - arrays[1][sums.dominant]
     assert abs(sums.log_rest.exp().log1p().numpy() - log_sum) <= sums.log_error.numpy()
+
+
+@pytest.mark.parametrize("problem", [cluster(700, 1e-5, 1e8, 0.3), far(300, 3, 1e4, 1e20)])
+def test_fast_sums_are_numbers_where_float32_could_not_hold_a_weight(problem: Problem) -> None:
+    states, field, beta, log_weights = problem
+    sums = run(states, log_weights, field, beta, "fast")
+    assert relative_error(states, field, sums, truth(states, log_weights, field, beta)) <= 1e-6  # NaN is not
+
+
+def test_a_bound_knows_what_products_may_have_left_out_by_their_error() -> None:
+    product, none = np.array([1.0, 10.0, 80.0]), np.zeros(3)
+    bound = dense_error((30, 24), 1.0, 0.0, 4, np.ones(3), product, none + 1, none, none, none)
+    assert bound[0] < 1e-10
+    assert 1e-9 < bound[1] < 1e-5
+    assert bound[2] > 1
 
 
 @pytest.mark.parametrize("dimension", [4, 17])
