@@ -16,8 +16,9 @@ from fastthermo.kernels.numba import head, near, screen
 from fastthermo.kernels.numba.assemble import join, replace, sums_of
 from fastthermo.kernels.numba.config import ADRIFT, FAR, FIELD_BYTES, NEAR_WORK, SMALL_DIMENSION, even_block
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
+from fastthermo.kernels.numba.plan import DOUBLE, SINGLE, alike, fits, working_type
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.products import DOUBLE, SINGLE, alike, by_products, fits, working_type
+from fastthermo.kernels.numba.products import by_products
 
 
 def boltzmann(packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str = "double") -> Sums:

@@ -16,8 +16,9 @@ from fastthermo.kernels.numba.matrix import tiles
 from fastthermo.kernels.numba.multiply import multiply
 from fastthermo.kernels.numba.octets import ROWS
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
+from fastthermo.kernels.numba.plan import SINGLE, few_digits, fits, plan, working_type
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.products import SINGLE, few_digits, fits, guess_of, of_states, plan, working_type
+from fastthermo.kernels.numba.products import guess_of, of_states
 from fastthermo.kernels.numba.scratch import aligned
 from fastthermo.kernels.numba.second import by_candidates, subset, weights_of
 from fastthermo.kernels.numba.simd import lanes

@@ -15,8 +15,8 @@ from fastthermo.kernels.numba.differences import differences
 from fastthermo.kernels.numba.head import NEVER
 from fastthermo.kernels.numba.judge import SECOND_REST, tighten_kernel
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
+from fastthermo.kernels.numba.plan import alike, fits
 from fastthermo.kernels.numba.pool import run
-from fastthermo.kernels.numba.products import alike, fits
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.sparse import collect
 

@@ -15,7 +15,7 @@ from fastthermo.kernels.numba.compile import inner
 from fastthermo.kernels.numba.config import PRECISE, ROWS, even_block, query_block, tile_length
 from fastthermo.kernels.numba.head import DUST, NEVER
 from fastthermo.kernels.numba.pack import Packed, as_array, temperatures
-from fastthermo.kernels.numba.products import Plan, fits, plan, working_type
+from fastthermo.kernels.numba.plan import Plan, fits, plan, working_type
 from fastthermo.kernels.numba.scratch import LOG2E
 from fastthermo.kernels.numba.simd import lanes, load, minimum, splat, store, total
 from fastthermo.kernels.numba.tile import fill, next_head, weighing, weight_of
