@@ -97,7 +97,7 @@ def wrap(
         batch=batch,
         name=name,
     )
-    guided = model.given(guidance)
+    guided = model if guidance == 1 else model.given(guidance)
     if check and model.known_shape is not None:
         check_times(one_query(model))  # without guidance, which makes means that are no data's
     return guided
