@@ -74,8 +74,8 @@ def transition(
 def _range(model: Any, rows: torch.Tensor, scale: float) -> tuple[float, float]:
     low = 1 / (float((rows - rows.mean(0)).square().sum(1).max()) or scale**2)
     gain, _, _ = spectrum(model, rows.mean(0, keepdim=True), rows.new_full((1,), low))
-    high = 100 * low / max(float(gain[0]), 1e-3)
+    high = max(100 / max(float(gain[0]), 1e-3), 10) * low
     if hasattr(model, "process"):
         least, most = model.process.beta_range
         low, high = max(low, least), min(high, most)
-    return low, max(high, 10 * low)
+    return low, high

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo.critical.curve import Curve, folds, trace
+from fastthermo.critical.curve import EDGE, Curve, folds, trace
 from fastthermo.critical.flow import climb
 from fastthermo.critical.newton import attainable, force, newton
 from fastthermo.critical.stationary import fixed_points, spectrum
@@ -238,7 +238,7 @@ class Cooling:
         turns = curve.folds()
         u = curve.u[: turns[0] + 1] if len(turns) else curve.u
         s = u[:, -1].cpu().numpy()
-        k = np.flatnonzero((s[:-1] - log_s) * (s[1:] - log_s) <= 0)
+        k = np.flatnonzero((np.minimum(s[:-1], s[1:]) <= log_s + EDGE) & (log_s - EDGE <= np.maximum(s[:-1], s[1:])))
         if not len(k):
             return None
         return self._between(u[k[0]], u[k[0] + 1], log_s)

@@ -82,8 +82,9 @@ def trace(
     import torch
 
     u = torch.cat([h / scale, log_s[:, None]], 1)
-    along = torch.zeros_like(u)
-    along[:, -1] = u.new_tensor(direction)
+    at_s = u.new_zeros(u.shape[1])
+    at_s[-1] = 1
+    along = u.new_tensor(direction)[:, None] * at_s
     u, _, _ = _correct(model, u, along, scale)
     tangent, side = _tangent(model, u, along, scale)
     step = u.new_full((len(u),), min(FIRST, longest))
@@ -96,13 +97,19 @@ def trace(
         if not len(active):
             break
         x, t, ds = u[active], tangent[active], step[active]
-        new, size, count = _correct(model, x + ds[:, None] * t, t, scale)
+        end = (x[:, -1] + ds * t[:, -1]).clamp(*range_)
+        last = end != x[:, -1] + ds * t[:, -1]  # the next point would be past the end, and is the one there
+        there = last & ((end - x[:, -1]).abs() <= EDGE)
+        ds = torch.where(last, (end - x[:, -1]) / t[:, -1], ds)
+        new, size, count = _correct(model, x + ds[:, None] * t, torch.where(last[:, None], at_s, t), scale)
+        new[last, -1] = end[last]
         turned, sign = _tangent(model, new, t, scale)
         cosine = (turned * t).sum(1)
         aside = (new - x - ds[:, None] * t).norm(dim=1) / ds
         good = (size <= 10 * attainable(model, TOLERANCE)) & (cosine > TURN)
         good &= aside < BEND * (2 - 2 * cosine).clamp_min(0).sqrt() + STRAIGHT
         good &= (sign * side[active] >= 0) | (ds <= FINE)
+        good &= ~last | (~there & (turned[:, -1] * t[:, -1] > 0))
         faster = torch.where(count <= 3, 1.6, torch.where(count >= 6, 0.7, 1.0)).to(ds)
         step[active] = torch.where(good, ds * faster, ds / 3).clamp_max(longest)
         moved = active[good]
@@ -110,9 +117,8 @@ def trace(
         side[moved] = torch.where(sign[good] == 0, side[moved], sign[good])
         for i in moved.tolist():
             curves[i].append((u[i].clone(), tangent[i].clone()))
-        outside = (u[active, -1] < range_[0]) | (u[active, -1] > range_[1])
-        complete[active] |= outside
-        active = active[~outside & (step[active] >= SHORTEST)]
+        complete[active] = there | (last & good)
+        active = active[~complete[active] & (step[active] >= SHORTEST)]
     return [
         Curve(torch.stack([a for a, _ in curve]), torch.stack([b for _, b in curve]), bool(done))
         for curve, done in zip(curves, complete, strict=True)
@@ -148,42 +154,19 @@ def folds(model: Any, turns: list[tuple[Curve, int]], scale: float) -> torch.Ten
 
 
 def within(model: Any, curves: list[Curve], range_: tuple[float, float], scale: float) -> list[Line]:
-    """Curves as far as they are in the range of log s that they were followed in, with their folds."""
+    """Curves with their folds, as far as they are in the range of log s that they were followed in."""
     import torch
 
     turns = [curve.folds() for curve in curves]
     at = folds(model, [(curve, int(i)) for curve, where in zip(curves, turns, strict=True) for i in where], scale)
     low, high = range_[0] - EDGE, range_[1] + EDGE
-    cut = _cut(model, curves, range_, scale)
     lines = []
-    for curve, u, where, turned in zip(curves, cut, turns, at.split([len(x) for x in turns]), strict=True):
-        order = torch.cat([torch.arange(len(u)), torch.from_numpy(where) + 0.5]).argsort().to(u.device)
-        together, fold = torch.cat([u, turned])[order], order >= len(u)
+    for curve, where, turned in zip(curves, turns, at.split([len(x) for x in turns]), strict=True):
+        order = torch.cat([torch.arange(len(curve.u)), torch.from_numpy(where) + 0.5]).argsort().to(at.device)
+        together, fold = torch.cat([curve.u, turned])[order], order >= len(curve.u)
         inside = (low <= together[:, -1]) & (together[:, -1] <= high)
         lines.append(Line(together[inside], fold[inside], curve.complete))
     return lines
-
-
-def _cut(model: Any, curves: list[Curve], range_: tuple[float, float], scale: float) -> list[torch.Tensor]:
-    """Points of curves; what is past the end of the range is moved to it, unless the curve starts there."""
-    import torch
-
-    past = [k for k, curve in enumerate(curves) if curve.complete and len(curve.u) > 1]
-    points = [curve.u for curve in curves]
-    if not past:
-        return points
-    before, after = (torch.stack([points[k][i] for k in past]) for i in (-2, -1))
-    end = after[:, -1].clamp(*range_)
-    share = ((end - before[:, -1]) / (after[:, -1] - before[:, -1]))[:, None]
-    along = torch.zeros_like(after)
-    along[:, -1] = 1
-    u, size, _ = _correct(model, before + share * (after - before), along, scale)
-    u[:, -1] = end
-    for i, k in enumerate(past):
-        solved = size[i] <= 10 * attainable(model, TOLERANCE)
-        moved = u[i : i + 1] if solved and abs(end[i] - before[i, -1]) > EDGE else u[:0]
-        points[k] = torch.cat([points[k][:-1], moved])
-    return points
 
 
 def _correct(
@@ -198,7 +181,7 @@ def _correct(
     tolerance = attainable(model, TOLERANCE)
     active = torch.arange(len(u), device=u.device)
     for k in range(CORRECTIONS):
-        g = force(model, u[active, :-1] * scale, (-u[active, -1]).exp()) / scale
+        g = force(model, u[active, :-1] * scale, _known(model, (-u[active, -1]).exp())) / scale
         size[active] = g.norm(dim=1)
         # one step past the tolerance, to rounding
         again = (size[active] > tolerance) | (count[active] == 0) | ((size[active] > 1e-15) & (k < CORRECTIONS - 1))
@@ -233,11 +216,12 @@ def _bordered(
     """The least solution of [dG/du; t] x = right, right (B, D + 1), and the matrix where it is made."""
     import torch
 
-    h, beta = u[:, :-1] * scale, (-u[:, -1]).exp()
+    h, beta = u[:, :-1] * scale, _known(model, (-u[:, -1]).exp())
     apply, dense = model.response(h, beta)
     shift = max(SHIFT, attainable(model, 0.0) ** 0.5)
-    ends = force(model, h.repeat(2, 1), torch.cat([beta * np.exp(-shift), beta * np.exp(shift)]))
-    by_s = (ends[: len(h)] - ends[len(h) :]) / (2 * shift * scale)
+    beside = torch.stack([_known(model, beta * np.exp(sign * shift)) for sign in (-1, 1)])
+    hot, cold = force(model, h.repeat(2, 1), beside.flatten()).unflatten(0, beside.shape)
+    by_s = (hot - cold) / (scale * beside.log().diff(dim=0)[0].clamp_min(1e-300))[:, None]
     if h.shape[1] <= DENSE:
         unit = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
         top = torch.cat([beta[:, None, None] * dense() - unit, by_s[..., None]], 2)
@@ -253,3 +237,8 @@ def _bordered(
         return torch.cat([top, (t * v).sum(1, keepdim=True)], 1)
 
     return krylov(bordered, right, beta.new_zeros(len(beta))), None
+
+
+def _known(model: Any, beta: torch.Tensor) -> torch.Tensor:
+    """beta, or the nearest that a network knows: differences and Newton's steps may pass the ends of its process."""
+    return beta.clamp(*model.process.beta_range) if hasattr(model, "process") else beta

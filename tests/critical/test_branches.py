@@ -109,6 +109,19 @@ def test_networks_of_single_precision_have_the_branches_and_the_transition_of_th
     assert np.concatenate([branch.fold_beta for branch in branches]) == pytest.approx([fold], rel=2e-6)
 
 
+def test_networks_are_followed_to_the_ends_of_their_process() -> None:
+    law = ft.Ensemble(torch.tensor([[1.0], [-1.0]], dtype=torch.float64), np.log([0.6, 0.4]))
+    process = ft.VarianceExploding(t_min=0.5, t_max=2.0)
+    model = ft.wrap(lambda x, sigma: law.mean(x, sigma.double() ** -2), "mean", process, "sigma", law=law)
+    branches, exact = (ft.bifurcation_diagram(x, process.beta_range, temperatures=2, n=16) for x in (model, law))
+    for branch, want in zip(branches, exact, strict=True):
+        assert branch.complete
+        assert branch.beta[[0, -1]] == pytest.approx(want.beta[[0, -1]], rel=1e-12)
+        assert branch.fold_beta == pytest.approx(want.fold_beta, rel=1e-9)
+    for betas in (process.beta_range, None):
+        assert ft.transition(model, betas, n=16).beta == pytest.approx(exact[-1].fold_beta[0], rel=1e-9)
+
+
 def test_two_pairs_of_classes_part_first_between_and_then_within() -> None:
     states = np.array([[4.0, 1.0], [4.0, -1.0], [-4.0, 1.0], [-4.0, -1.0]])
     tree = ft.symmetry_breaking(ft.Ensemble(states).split(np.arange(4)), (0.02, 5.0))
