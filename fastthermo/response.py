@@ -57,7 +57,8 @@ class Susceptibility:
         v = v.expand(len(like), -1, -1)
         forward, backward = self._mv(v), self._rmv(v)
         total = forward + backward - 2 * shift * v
-        return self.queries.scalar((forward - backward).flatten(1).norm(dim=1) / total.flatten(1).norm(dim=1))
+        odd, even = (x.flatten(1).norm(dim=1) for x in (forward - backward, total))
+        return self.queries.scalar(odd / even.where(odd > 0, 1.0))  # the derivative of a constant is symmetric
 
     def dense(self) -> Any:
         """beta C, shape (B, D, D), or (D, D) for a single query."""

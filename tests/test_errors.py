@@ -174,7 +174,10 @@ def test_numbers_of_weights_may_be_integers_of_numpy() -> None:
         (lambda: ft.critical_windows(ENS.split(range(6)), ft.EDM(), times=1), "times: wanted .* at least 2 .* got 1"),
         (lambda: ft.entropy_rate_peaks(ENS, ft.EDM(), times=4), "times: wanted .* at least 5 .* got 4"),
         (lambda: ft.manifold_dimension(ENS, ft.EDM(), []), r"t: wanted .*\(0,\)"),
-        (lambda: ft.regimes.condensation_spectrum(ENS, 1, size=1), "size: wanted more than one state, got 1"),
+        (
+            lambda: ft.regimes.condensation_spectrum(ENS, 1, size=1),
+            "size: wanted more than one state, finitely many, got 1",
+        ),
         (lambda: ft.clone_samples(ENS, ft.EDM(), 0.5, 2, scheme="heun"), "scheme: wanted one with noise.*'heun'"),
         (lambda: ft.same_class(ENS.split(range(6)), ft.EDM(), H, H[:1]), r"b: wanted .*\(4, 3\), got \(1, 3\)"),
         (lambda: ft.exponents.houdayer_hartmann([0, 1], [0, 1], [1, 1], [1, 2]), "x: wanted .* got none"),

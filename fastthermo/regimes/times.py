@@ -154,9 +154,11 @@ def condensation_spectrum(law: Any, k: int, size: float | None = None) -> np.nda
 
 def _log_size(law: Any, size: float | None) -> float:
     """log N, of the ensemble where no size is given."""
-    count = law.size if size is None else size
-    if not count > 1:
-        raise ValueError(f"size: wanted more than one state, got {count}")
+    count = getattr(law, "size", None) if size is None else size
+    if count is None:
+        raise TypeError(f"law: wanted an Ensemble, or the number of states as size=, got {type(law).__name__}")
+    if not 1 < count < math.inf:
+        raise ValueError(f"size: wanted more than one state, finitely many, got {count}")
     return math.log(count)
 
 

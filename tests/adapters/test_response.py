@@ -75,6 +75,11 @@ def test_products_are_those_of_the_jacobian(shape: tuple[int, ...], batch: int |
         assert defect == pytest.approx(float(rest.norm() / symmetric.norm()), rel=0.3)
 
 
+def test_the_derivative_of_a_constant_is_symmetric() -> None:
+    model = ft.wrap(lambda x, t: 0 * x + 1, "mean", ft.EDM(), "sigma", shape=(3,), check=False)
+    assert ft.susceptibility(model, torch.zeros(2, 3), 1.0).symmetry_defect().tolist() == [0, 0]
+
+
 class Convolutions(nn.Module):
     """Every way a convolution is called, and an attention of torch's own."""
 

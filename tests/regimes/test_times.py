@@ -166,6 +166,19 @@ def test_condensation_of_states_of_any_length_solves_its_equation() -> None:
     assert np.isnan(ft.condensation_time(ens, ft.VarianceExploding(t_max=0.1)))
 
 
+@pytest.mark.parametrize(
+    ("law", "error", "says"),
+    [
+        (ft.wrap(lambda x, t: 0 * x, "mean", OU, shape=(2,), check=False), TypeError, "law: wanted an Ensemble, or"),
+        (ft.solvable.sphere(3, 1.0), ValueError, "size: wanted more than one state, finitely many, got inf"),
+        (ft.Ensemble(np.ones((1, 2))), ValueError, "size: wanted more than one state, finitely many, got 1"),
+    ],
+)
+def test_condensation_is_of_a_number_of_states(law: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        ft.condensation_time(law, OU)
+
+
 def test_participation_falls_towards_that_of_the_random_energy_model() -> None:
     """At T = T_cond / 2 and N = 20000 sum w^2 is 0.553 +- 0.002, from above towards 1/2."""
     shares, errors = [], []
