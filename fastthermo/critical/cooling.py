@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastthermo.critical.curve import EDGE, Curve, folds, trace
+from fastthermo.critical.curve import Curve, crossings, folds, trace
 from fastthermo.critical.flow import climb
 from fastthermo.critical.newton import attainable, force, newton
 from fastthermo.critical.stationary import fixed_points, spectrum
@@ -237,11 +237,8 @@ class Cooling:
         """The fixed point at log s on the part of a curve on which s has not turned yet, (1, D)."""
         turns = curve.folds()
         u = curve.u[: turns[0] + 1] if len(turns) else curve.u
-        s = u[:, -1].cpu().numpy()
-        k = np.flatnonzero((np.minimum(s[:-1], s[1:]) <= log_s + EDGE) & (log_s - EDGE <= np.maximum(s[:-1], s[1:])))
-        if not len(k):
-            return None
-        return self._between(u[k[0]], u[k[0] + 1], log_s)
+        k = crossings(u, log_s).tolist()
+        return self._between(u[k[0]], u[k[0] + 1], log_s) if k else None
 
     def _between(self, a: torch.Tensor, b: torch.Tensor, log_s: float) -> torch.Tensor:
         weight = (log_s - float(a[-1])) / (float(b[-1]) - float(a[-1]))

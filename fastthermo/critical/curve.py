@@ -54,14 +54,18 @@ class Line:
 
     def at(self, log_s: float) -> torch.Tensor:
         """u near all points at log s, (M, D + 1)."""
-        u, s = self.u, self.u[:, -1]
-        low, high = s[:-1].minimum(s[1:]) - EDGE, s[:-1].maximum(s[1:]) + EDGE
-        k = ((low <= log_s) & (log_s <= high)).nonzero()[:, 0]
+        u, s, k = self.u, self.u[:, -1], crossings(self.u, log_s)
         share = ((log_s - s[k]) / (s[k + 1] - s[k])).nan_to_num(0).clamp(0, 1)
         # from a fold on, s changes as the square of the distance
         share = share.sqrt().where(self.fold[k], share)
         share = (1 - (1 - share).sqrt()).where(self.fold[k + 1], share)
         return u[k] + share[:, None] * (u[k + 1] - u[k])
+
+
+def crossings(u: torch.Tensor, log_s: float) -> torch.Tensor:
+    """Indices k such that log s lies between points k and k + 1 of u (K, D + 1)."""
+    before, after = u[:-1, -1], u[1:, -1]
+    return ((before.minimum(after) - EDGE <= log_s) & (log_s <= before.maximum(after) + EDGE)).nonzero()[:, 0]
 
 
 def trace(
@@ -86,7 +90,8 @@ def trace(
     at_s[-1] = 1
     along = u.new_tensor(direction)[:, None] * at_s
     u, _, _ = _correct(model, u, along, scale)
-    tangent, side = _tangent(model, u, along, scale)
+    tangent, matrix = _tangent(model, u, along, scale)
+    side = _side(model, u, matrix)
     step = u.new_full((len(u),), min(FIRST, longest))
     curves: list[list[tuple[torch.Tensor, torch.Tensor]]] = [
         [(u[i].clone(), tangent[i].clone())] for i in range(len(u))
@@ -97,13 +102,15 @@ def trace(
         if not len(active):
             break
         x, t, ds = u[active], tangent[active], step[active]
-        end = (x[:, -1] + ds * t[:, -1]).clamp(*range_)
-        last = end != x[:, -1] + ds * t[:, -1]  # the next point would be past the end, and is the one there
+        ahead = x[:, -1] + ds * t[:, -1]
+        end = ahead.clamp(*range_)
+        last = end != ahead  # the next point would be past the end, and is the one there
         there = last & ((end - x[:, -1]).abs() <= EDGE)
         ds = torch.where(last, (end - x[:, -1]) / t[:, -1], ds)
         new, size, count = _correct(model, x + ds[:, None] * t, torch.where(last[:, None], at_s, t), scale)
         new[last, -1] = end[last]
-        turned, sign = _tangent(model, new, t, scale)
+        turned, matrix = _tangent(model, new, t, scale)
+        sign = _side(model, new, matrix)
         cosine = (turned * t).sum(1)
         aside = (new - x - ds[:, None] * t).norm(dim=1) / ds
         good = (size <= 10 * attainable(model, TOLERANCE)) & (cosine > TURN)
@@ -194,20 +201,27 @@ def _correct(
     return u, size, count
 
 
-def _tangent(model: Any, u: torch.Tensor, t: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unit tangents of the branches through u, turned like t, and the signs of det [dG/du; t], 0 where not known.
-
-    A branch keeps its sign but where another crosses it; one that almost meets it has the other (Keller 1977).
-    """
+def _tangent(model: Any, u: torch.Tensor, t: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Unit tangents of the branches through u, turned like t, and [dG/du; t] where it is made."""
     import torch
 
     right = torch.zeros_like(u)
     right[:, -1] = 1
     new, matrix = _bordered(model, u, t, right, scale)
-    sign = u.new_zeros(len(u))
-    if matrix is not None:
-        sign = torch.linalg.slogdet(matrix)[0] * (torch.linalg.svdvals(matrix)[:, -1] > attainable(model, SINGULAR))
-    return new / new.norm(dim=1, keepdim=True).clamp_min(1e-300), sign
+    return new / new.norm(dim=1, keepdim=True).clamp_min(1e-300), matrix
+
+
+def _side(model: Any, u: torch.Tensor, matrix: torch.Tensor | None) -> torch.Tensor:
+    """The signs of det [dG/du; t] at u, 0 where not known.
+
+    A branch keeps its sign but where another crosses it; one that almost meets it has the other (Keller 1977).
+    """
+    import torch
+
+    if matrix is None:
+        return u.new_zeros(len(u))
+    sign: torch.Tensor = torch.linalg.slogdet(matrix)[0]
+    return sign * (torch.linalg.svdvals(matrix)[:, -1] > attainable(model, SINGULAR))
 
 
 def _bordered(
