@@ -23,6 +23,7 @@ from fastthermo.plot.branches import tree_figure as tree_figure
 from fastthermo.plot.samples import contact_sheet as contact_sheet
 from fastthermo.plot.samples import sample_rows as sample_rows
 from fastthermo.plot.samples import scatter as scatter
+from fastthermo.plot.style import BLUE, GREEN, ORANGE
 from fastthermo.plot.style import STYLE as STYLE
 from fastthermo.regimes import average
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NOISED, GENERATED, MEAN = "#1f5fa8", "#d1611b", "#2f7d4f"
+NOISED, GENERATED, MEAN = BLUE, ORANGE, GREEN
 
 
 def save(figure: Figure, path: str | Path) -> None:

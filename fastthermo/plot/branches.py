@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastthermo.plot.axes import MARKS, plain_numbers
-from fastthermo.plot.style import STYLE
+from fastthermo.plot.style import BLUE, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastthermo.critical import Branch, Tree
 
-STABLE, UNSTABLE, FOLD = "#1f5fa8", "#d1611b", MARKS["collapse"][0]
+STABLE, UNSTABLE, FOLD = BLUE, ORANGE, MARKS["collapse"][0]
 
 
 def bifurcation_figure(branches: list[Branch], direction: Any = None) -> Figure:

@@ -1,5 +1,6 @@
 """The look of every figure."""
 
+BLUE, ORANGE, GREEN = "#1f5fa8", "#d1611b", "#2f7d4f"
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,

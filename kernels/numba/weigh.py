@@ -29,6 +29,8 @@ def ways(
     packed: Packed, field: torch.Tensor, beta: torch.Tensor, precision: str, left: np.ndarray
 ) -> Iterator[tuple[np.ndarray, str]]:
     """Which of the queries that are left, (B,), go in which precision: float64 where float32 cannot hold an energy."""
+    if not left.any():
+        return
     small = fits(packed, as_array(field), temperatures(packed, beta))
     for rows, way in ((left & small, precision), (left & ~small, "double")):
         if rows.any():
